@@ -1,0 +1,72 @@
+/* mlopsc C ABI, version 1: the descriptor that every compiled model exports.
+ *
+ * C99, no allocation, no global state: any number of threads may run one model, each with its own
+ * arena. docs/c-abi.md is the specification.
+ */
+#ifndef MLOPSC_H
+#define MLOPSC_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define MLOPSC_ABI_VERSION 1u
+
+/* Element types: the codes of ONNX's TensorProto.DataType. */
+#define MLOPSC_FLOAT32 1
+#define MLOPSC_UINT8 2
+#define MLOPSC_INT8 3
+#define MLOPSC_UINT16 4
+#define MLOPSC_INT16 5
+#define MLOPSC_INT32 6
+#define MLOPSC_INT64 7
+#define MLOPSC_BOOL 9
+#define MLOPSC_FLOAT64 11
+#define MLOPSC_UINT32 12
+#define MLOPSC_UINT64 13
+
+/* What run() returns. */
+#define MLOPSC_OK 0
+#define MLOPSC_ERROR_NULL 1      /* an input, output or needed arena is NULL */
+#define MLOPSC_ERROR_ALIGNMENT 2 /* the arena is not aligned to arena_align, or a buffer to its type */
+
+/* One input or output: a dense row-major array, little-endian. */
+typedef struct mlopsc_tensor {
+  const char *name;
+  const int64_t *shape; /* rank sizes */
+  uint64_t bytes;
+  int32_t dtype; /* MLOPSC_FLOAT32, ... */
+  int32_t rank;
+  float scale; /* of a quantised tensor: real = scale * (stored - zero_point); 0 if not quantised */
+  int32_t zero_point;
+} mlopsc_tensor;
+
+typedef struct mlopsc_model {
+  uint32_t abi_version; /* MLOPSC_ABI_VERSION */
+  uint32_t struct_bytes; /* sizeof(mlopsc_model): later versions only append */
+  const char *name;
+  const char *version;
+  const char *target;
+  const char *bundle; /* digest of the bundle it was built from, "sha256:..." */
+  const mlopsc_tensor *inputs;
+  const mlopsc_tensor *outputs;
+  uint32_t input_count;
+  uint32_t output_count;
+  uint64_t arena_bytes; /* scratch memory that run() needs; may be 0 */
+  uint64_t arena_align;
+  /* Computes outputs[i] from inputs[i]. inputs must not overlap outputs or the arena. */
+  int32_t (*run)(const void *const *inputs, void *const *outputs, void *arena);
+} mlopsc_model;
+
+/* The only model of a library, or of a program that links exactly one. With several, call each
+ * model's own <name>_model(). */
+const mlopsc_model *mlopsc_model_get(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

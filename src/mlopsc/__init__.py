@@ -1,0 +1,24 @@
+"""mlopsc: a model compiler and cross-hardware packaging toolchain.
+
+``import_model`` makes a bundle of a framework export, ``build`` packages of a bundle, ``conform``
+proves a package, ``load`` calls one. Everything heavy is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mlopsc._version import __version__
+
+if TYPE_CHECKING:
+    from mlopsc.api import build, conform, import_model, load
+
+__all__ = ["__version__", "build", "conform", "import_model", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from mlopsc import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'mlopsc' has no attribute '{name}'")

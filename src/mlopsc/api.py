@@ -1,0 +1,119 @@
+"""The Python interface; re-exported lazily by ``mlopsc`` so that importing it costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mlopsc import pipeline
+from mlopsc.bundle import Bundle
+from mlopsc.importer import ImportOptions
+from mlopsc.loader import Model, load
+from mlopsc.schema.conformance import ConformanceReport
+from mlopsc.schema.package import Package
+from mlopsc.schema.target import Generator, Schedule
+
+__all__ = ["Bundle", "Model", "Package", "build", "conform", "import_model", "load"]
+
+
+def import_model(
+    source: str | Path,
+    output: str | Path,
+    *,
+    preprocess: str | Path | None = None,
+    postprocess: str | Path | None = None,
+    vectors: str | Path | None = None,
+    bind: Mapping[str, int] | None = None,
+    name: str | None = None,
+    version: str = "0",
+    force: bool = False,
+) -> Bundle:
+    """Import an ONNX model and write a bundle.
+
+    Args:
+        source: ONNX file.
+        output: Where to write, ``NAME.mlb``.
+        preprocess: ONNX file whose outputs are the model's inputs, by name.
+        postprocess: ONNX file whose inputs are the model's outputs, by name.
+        vectors: ``.npz`` with one array per raw input (first axis counts samples) and optionally
+            ``label``; synthesised if not given.
+        bind: Sizes of symbolic dimensions; the first axis of an input is 1 by default.
+        name: Name of the model; the file's name by default.
+        version: Your version of the model.
+        force: Replace ``output``.
+
+    Returns:
+        The bundle, in memory.
+
+    Raises:
+        mlopsc.errors.MlopscError: The import failed; nothing was written.
+    """
+    options = ImportOptions(
+        preprocess=_path(preprocess),
+        postprocess=_path(postprocess),
+        vectors=_path(vectors),
+        bind=dict(bind or {}),
+        name=name,
+        version=version,
+    )
+    return pipeline.import_model(Path(source), Path(output), options, force=force)
+
+
+def build(
+    source: str | Path,
+    targets: str | Sequence[str],
+    output: str | Path,
+    *,
+    generator: Generator | None = None,
+    schedule: Schedule = "tiled",
+    source_code: bool = False,
+    force: bool = False,
+) -> dict[str, Package]:
+    """Build one package per target, as ``output/<target>``; all appear or none.
+
+    Args:
+        source: A bundle, or an ONNX file.
+        targets: Names of targets, or paths of target files.
+        output: Folder for the packages.
+        generator: ``llvm`` or ``c``; each target's own by default.
+        schedule: ``none`` leaves loops unscheduled.
+        source_code: Whether the generated C is delivered too.
+        force: Replace packages that exist.
+
+    Returns:
+        The description of each package, by target.
+
+    Raises:
+        mlopsc.errors.MlopscError: The build failed; no package was written.
+    """
+    names = [targets] if isinstance(targets, str) else list(targets)
+    return pipeline.build(
+        Path(source),
+        names,
+        Path(output),
+        generator=generator,
+        schedule=schedule,
+        source_code=source_code,
+        force=force,
+    )
+
+
+def conform(
+    package: str | Path, *, bundle: str | Path | None = None, runner: str | None = None
+) -> ConformanceReport:
+    """Run a package on its vectors, compare with the reference and write ``conformance.json``.
+
+    Args:
+        package: Folder of the package.
+        bundle: If given, the reference runs the bundle's graph now.
+        runner: Which runner; the target's preferred one by default.
+
+    Raises:
+        mlopsc.errors.MissingToolError: No runner is there.
+        mlopsc.errors.BrokenPackageError: The package is damaged or fails.
+    """
+    return pipeline.conform(Path(package), bundle=_path(bundle), runner=runner)
+
+
+def _path(value: str | Path | None) -> Path | None:
+    return None if value is None else Path(value)

@@ -1,0 +1,22 @@
+"""Bundles (``.mlb``): one content-addressed file that knows a model and nothing of any target.
+
+A deterministic zip: fixed order and times, members stored and aligned so that weights can be mapped
+into memory. Members: ``manifest.json``, one ``<stage>.onnx`` per stage, ``vectors/``. Reserved for
+later: ``lineage.json``, ``sbom.cdx.json`` and ``signature/``; a reader that does not know them
+passes over them.
+"""
+
+from __future__ import annotations
+
+from mlopsc.bundle.archive import Bundle, pack, read_bundle, write_bundle
+from mlopsc.bundle.vectors import Vector, decode_vectors, encode_vectors
+
+__all__ = [
+    "Bundle",
+    "Vector",
+    "decode_vectors",
+    "encode_vectors",
+    "pack",
+    "read_bundle",
+    "write_bundle",
+]

@@ -1,0 +1,141 @@
+"""Reads and writes the bundle's zip."""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from mlopsc.bundle.vectors import Vector, decode_vectors, encode_vectors
+from mlopsc.errors import BrokenBundleError
+from mlopsc.schema.bundle import Manifest
+from mlopsc.schema.common import FileEntry, digest_bytes
+from mlopsc.schema.graph import StageGraph
+
+ALIGN = 64  # of every member's data, so that a mapped file gives aligned weights
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+_PADDING_ID = 0xD935  # extra field id used for alignment padding (APK Signature Scheme, zipalign)
+_RESERVED = ("lineage.json", "sbom.cdx.json", "signature/")
+_MEDIA_TYPES = {".onnx": "application/onnx", ".pb": "application/x-protobuf"}
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle in memory.
+
+    Attributes:
+        manifest: What it says of itself.
+        stages: The graphs, in order.
+        vectors: The test vectors.
+    """
+
+    manifest: Manifest
+    stages: tuple[StageGraph, ...]
+    vectors: tuple[Vector, ...]
+
+    @property
+    def digest(self) -> str:
+        """Digest of the manifest, which names the digest of everything else."""
+        return digest_bytes(self.manifest.to_json().encode())
+
+
+def pack(manifest: Manifest, stages: Sequence[StageGraph], vectors: Sequence[Vector]) -> Bundle:
+    """Return the bundle whose manifest lists its members with their digests."""
+    members = _members(manifest, stages, vectors)
+    entries = tuple(
+        FileEntry(
+            path=path,
+            digest=digest_bytes(data),
+            size=len(data),
+            media_type=_MEDIA_TYPES[Path(path).suffix],
+        )
+        for path, data in sorted(members.items())
+    )
+    return Bundle(manifest.model_copy(update={"files": entries}), tuple(stages), tuple(vectors))
+
+
+def write_bundle(bundle: Bundle, path: Path) -> None:
+    """Write ``bundle``; the same bundle always gives the same bytes."""
+    members = _members(bundle.manifest, bundle.stages, bundle.vectors)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        _add(archive, "manifest.json", bundle.manifest.to_json().encode())
+        for entry in bundle.manifest.files:
+            _add(archive, entry.path, members[entry.path])
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Read and check a bundle: every member is there, whole, and nothing else is.
+
+    Raises:
+        BrokenBundleError: It is not a bundle, or is damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            if "manifest.json" not in names:
+                raise _broken(path, "it has no manifest.json")
+            manifest = Manifest.model_validate_json(archive.read("manifest.json"))
+            members = {entry.path: archive.read(entry.path) for entry in manifest.files}
+    except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+        raise _broken(path, f"{error}") from error
+    except KeyError as error:
+        raise _broken(path, f"a member is missing: {error.args[0]}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise _broken(path, f"manifest.json, field '{where}': {first['msg']}") from error
+    known = {"manifest.json", *members}
+    strangers = [n for n in names if n not in known and not n.startswith(_RESERVED)]
+    if strangers or len(names) != len(set(names)):
+        raise _broken(path, f"it holds members that its manifest does not list: {strangers[:3]}")
+    for entry in manifest.files:
+        if digest_bytes(members[entry.path]) != entry.digest:
+            raise _broken(path, f"member '{entry.path}' does not match its digest")
+    return _assemble(path, manifest, members)
+
+
+def _assemble(path: Path, manifest: Manifest, members: dict[str, bytes]) -> Bundle:
+    vectors = {k.removeprefix("vectors/"): v for k, v in members.items() if k.startswith("vectors/")}
+    try:
+        return Bundle(
+            manifest,
+            tuple(StageGraph(s.name, members[f"{s.name}.onnx"]) for s in manifest.stages),
+            tuple(
+                decode_vectors(vectors, manifest.vectors.count, manifest.inputs, manifest.outputs)
+            ),
+        )
+    except KeyError as error:
+        raise _broken(path, f"member '{error.args[0]}' is not listed in its manifest") from error
+    except ValueError as error:
+        raise _broken(path, str(error)) from error
+
+
+def _members(
+    manifest: Manifest, stages: Sequence[StageGraph], vectors: Sequence[Vector]
+) -> dict[str, bytes]:
+    members = {f"{stage.name}.onnx": stage.model for stage in stages}
+    for name, data in encode_vectors(vectors, manifest.inputs, manifest.outputs).items():
+        members[f"vectors/{name}"] = data
+    return members
+
+
+def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
+    info = zipfile.ZipInfo(name, date_time=_EPOCH)
+    info.create_system = 3
+    info.external_attr = 0o644 << 16
+    assert archive.fp is not None  # noqa: S101 - open for writing, so it has a file
+    header = archive.fp.tell() + 30 + len(name.encode())
+    padding = -(header + 4) % ALIGN
+    info.extra = struct.pack("<HH", _PADDING_ID, padding) + b"\0" * padding
+    archive.writestr(info, data)
+
+
+def _broken(path: Path, reason: str) -> BrokenBundleError:
+    return BrokenBundleError(
+        f"'{path}' is not a usable bundle: {reason}",
+        hint="make it again with 'mlopsc import'",
+    )

@@ -1,0 +1,89 @@
+"""The command line: parses, calls the pipeline, renders. One file per verb, loaded when used.
+
+The only place that catches ``MlopscError``: its message goes to standard error and its exit code to
+the caller. Results go to standard output; with ``--json`` they are one JSON document.
+"""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from mlopsc._version import __version__
+from mlopsc.errors import MlopscError
+
+INTERRUPTED = 130
+
+_VERBS = {
+    "import": ("import_verb", "Import an ONNX model into a bundle."),
+    "build": ("build", "Build a package for each target from a bundle or an ONNX file."),
+    "conform": ("conform", "Prove packages against the reference runtime."),
+    "run": ("run", "Run a package on your arrays, on whatever it was built for."),
+    "inspect": ("inspect", "Describe a bundle or a package."),
+    "targets": ("targets", "List the targets, or show one."),
+}
+
+
+class _Verbs(click.Group):
+    """Loads a verb's module only when the verb is called, so that --help is instant."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the verbs in the order they are used."""
+        del ctx
+        return list(_VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a verb."""
+        del ctx
+        if cmd_name not in _VERBS:
+            return None
+        module = importlib.import_module(f"mlopsc.cli.{_VERBS[cmd_name][0]}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs without loading them."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _VERBS.items()])
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="mlopsc")
+def cli() -> None:
+    """Compile models into proven, runtime-free C libraries for any machine.
+
+    A model goes import -> build -> conform. Exit codes are listed in docs/errors.md.
+    """
+
+
+def main() -> NoReturn:
+    """Run the command line and exit."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("mlopsc: interrupted; nothing was written", err=True)
+        sys.exit(INTERRUPTED)
+    except MlopscError as error:
+        click.echo(f"mlopsc: error: {error.message}", err=True)
+        if error.hint:
+            click.echo(f"  next: {error.hint}", err=True)
+        sys.exit(error.exit_code)
+    sys.exit(0)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Treat a request to terminate like Ctrl-C, so that clean-up runs."""
+    del number, frame
+    raise KeyboardInterrupt

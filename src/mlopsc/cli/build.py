@@ -1,0 +1,82 @@
+"""``mlopsc build SOURCE --target T -o DIR``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mlopsc.cli.options import (
+    EXISTING,
+    collect_import_options,
+    force_option,
+    import_options,
+    json_option,
+)
+from mlopsc.cli.render import echo_json, echo_table, progress, size
+
+
+@click.command("build")
+@click.argument("source", type=EXISTING)
+@click.option(
+    "-t", "--target", "targets", multiple=True, required=True, help="Target name or .toml; repeat."
+)
+@click.option("-o", "--output", type=EXISTING, required=True, help="Folder for the packages.")
+@click.option(
+    "--generator",
+    type=click.Choice(["llvm", "c"]),
+    help="How kernels are generated; each target's own by default.",
+)
+@click.option(
+    "--schedule",
+    type=click.Choice(["tiled", "none"]),
+    default="tiled",
+    show_default=True,
+    help="'none' leaves the loops unscheduled, to measure what scheduling gives.",
+)
+@click.option("--source", "source_code", is_flag=True, help="Deliver the generated C too.")
+@import_options
+@force_option
+@json_option
+def command(
+    source: Path,
+    targets: tuple[str, ...],
+    output: Path,
+    generator: Any,
+    schedule: Any,
+    source_code: bool,
+    force: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Build one package folder per target inside DIR from a bundle or an ONNX file."""
+    from mlopsc import pipeline
+
+    with progress(f"building {source}", quiet=as_json) as update:
+        packages = pipeline.build(
+            source,
+            targets,
+            output,
+            options=collect_import_options(options),
+            generator=generator,
+            schedule=schedule,
+            source_code=source_code,
+            force=force,
+            progress=lambda target, what: update(f"{target}: {what}"),
+        )
+    if as_json:
+        echo_json({name: p.model_dump(mode="json") for name, p in packages.items()})
+        return
+    rows = [
+        [
+            name,
+            p.generator,
+            size(p.memory.code),
+            size(p.memory.read_only),
+            size(p.memory.arena),
+            str(output / name),
+        ]
+        for name, p in packages.items()
+    ]
+    echo_table("Packages", ["target", "kernels", "code", "constants", "arena", "folder"], rows)

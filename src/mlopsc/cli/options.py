@@ -1,0 +1,78 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+force_option = click.option("--force", is_flag=True, help="Replace an output that exists.")
+runner_option = click.option(
+    "--runner",
+    metavar="NAME",
+    help="Which runner: native, unicorn, wasmtime or qemu; the target's first by default.",
+)
+EXISTING = click.Path(path_type=Path)
+
+
+def _parse_bind(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> dict[str, int]:
+    del context
+    bound = {}
+    for value in values:
+        name, separator, number = value.rpartition("=")
+        if not separator or not name or not number.isdigit():
+            raise click.BadParameter(f"'{value}'; expected NAME=NUMBER", param=parameter)
+        bound[name] = int(number)
+    return bound
+
+
+def import_options(function: F) -> F:
+    """Add the options that say how to import."""
+    for option in reversed(
+        (
+            click.option(
+                "--preprocess", type=EXISTING, metavar="ONNX", help="Graph in front of the model."
+            ),
+            click.option(
+                "--postprocess", type=EXISTING, metavar="ONNX", help="Graph behind the model."
+            ),
+            click.option(
+                "--vectors",
+                type=EXISTING,
+                metavar="NPZ",
+                help="Raw test inputs by name, first axis counting; optionally 'label'.",
+            ),
+            click.option(
+                "--bind",
+                multiple=True,
+                callback=_parse_bind,
+                metavar="NAME=N",
+                help="Size of a symbolic dimension (or INPUT:AXIS=N); the batch is 1 by default.",
+            ),
+            click.option("--name", help="Name of the model; the file's name by default."),
+            click.option("--model-version", default="0", help="Your version of the model."),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def collect_import_options(given: dict[str, Any]) -> Any:
+    """Return ``ImportOptions`` from the keyword arguments of a verb."""
+    from mlopsc.importer import ImportOptions
+
+    return ImportOptions(
+        preprocess=given["preprocess"],
+        postprocess=given["postprocess"],
+        vectors=given["vectors"],
+        bind=given["bind"],
+        name=given["name"],
+        version=given["model_version"],
+    )

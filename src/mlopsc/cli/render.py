@@ -1,0 +1,52 @@
+"""What verbs share for talking to people: tables, progress, sizes, JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+
+def echo_json(value: Any) -> None:
+    """Print one JSON document."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def echo_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table; columns of numbers are given as text already."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console(soft_wrap=False).print(table)
+
+
+@contextmanager
+def progress(text: str, *, quiet: bool) -> Iterator[Any]:
+    """Show a spinner on standard error while the block runs; yields ``update(text)``."""
+    if quiet:
+        yield lambda text: None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(text) as status:
+        yield status.update
+
+
+def size(count: int) -> str:
+    """Render a number of bytes."""
+    if count < 10_000:
+        return f"{count} B"
+    return f"{count / 1024:.1f} KiB" if count < 10 << 20 else f"{count / (1 << 20):.1f} MiB"
+
+
+def error_text(value: float) -> str:
+    """Render an error figure."""
+    return "0" if value == 0 else f"{value:.2e}"

@@ -1,0 +1,79 @@
+"""``mlopsc run PACKAGE --input name=x.npy -o out.npz``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mlopsc.cli.options import EXISTING, force_option, json_option, runner_option
+from mlopsc.cli.render import echo_json, progress
+from mlopsc.errors import InputError
+
+
+@click.command("run")
+@click.argument("package", type=EXISTING)
+@click.option(
+    "-i", "--input", "inputs", multiple=True, metavar="NAME=FILE.npy", help="One per input; repeat."
+)
+@click.option("-o", "--output", type=EXISTING, help="Write the outputs to this .npz.")
+@click.option("--profile", is_flag=True, help="Print instructions per kernel, where counted.")
+@runner_option
+@force_option
+@json_option
+def command(
+    package: Path,
+    inputs: tuple[str, ...],
+    output: Path | None,
+    profile: bool,
+    runner: str | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Run PACKAGE on your arrays, on whatever it was built for."""
+    import numpy as np
+
+    from mlopsc import pipeline
+    from mlopsc.outputs import atomic_file, check_free
+
+    if output is not None:
+        check_free(output, force=force)
+    arrays = dict(_read(text) for text in inputs)
+    with progress(f"running {package}", quiet=as_json):
+        result = pipeline.run(package, arrays, runner=runner, count=profile)
+    outputs = result.outputs[0]
+    if output is not None:
+        with atomic_file(output, force=force) as path, path.open("wb") as file:
+            np.savez(file, **outputs)  # type: ignore[arg-type]
+    if as_json:
+        echo_json(
+            {
+                "runner": result.runner,
+                "instructions": result.instructions,
+                "profile": result.profile,
+                "outputs": {k: v.tolist() for k, v in outputs.items()},
+            }
+        )
+        return
+    click.echo(f"ran with {result.runner}")
+    for name, array in outputs.items():
+        text = np.array2string(array, threshold=20, precision=6, separator=", ")
+        click.echo(f"{name}: {array.dtype.name}{list(array.shape)} = {text}")
+    for symbol, count in result.profile.items():
+        click.echo(f"{count:>14,}  {symbol}")
+
+
+def _read(text: str) -> tuple[str, Any]:
+    import numpy as np
+
+    name, separator, path = text.partition("=")
+    if not separator:
+        raise click.BadParameter(f"'{text}'; expected NAME=FILE.npy", param_hint="--input")
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"cannot read '{path}': {error}; expected a .npy file") from error
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"'{path}' holds several arrays; expected a .npy file with one")
+    return name, array

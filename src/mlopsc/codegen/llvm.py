@@ -1,0 +1,37 @@
+"""Kernels as LLVM IR, optimised by TVM's own LLVM and ready for any compiler that takes IR.
+
+IR rather than an object: one compiler then makes every object of a library, with the same flags and
+in every object format. Debug information and helpers that compilers bring themselves are removed.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import tvm
+from tvm import tirx
+
+_HALF_HELPERS = re.compile(
+    r"^define weak dso_local \w+ @__(?:truncsfhf2|extendhfsf2)\(.*?^}\n", re.MULTILINE | re.DOTALL
+)
+
+
+def write_llvm(kernels: Any, target: Any, folder: Path) -> Path:
+    """Write ``kernels.ll`` for ``target`` (a ``tvm.target.Target`` of kind llvm)."""
+    transform = tirx.transform
+    module = tvm.transform.Sequential(
+        [transform.FP8StorageLegalize(), transform.BF16StorageLegalize(), transform.LowerIntrin()]
+    )(kernels)
+    text = str(tvm.get_global_func("target.build.llvm")(module, target).inspect_source("ll"))
+    path = folder / "kernels.ll"
+    path.write_text(_clean(text), encoding="utf-8")
+    return path
+
+
+def _clean(text: str) -> str:
+    text = _HALF_HELPERS.sub("", text)
+    text = text.replace("emissionKind: FullDebug", "emissionKind: NoDebug")
+    text = text.replace('source_filename = "TVMMod"', 'source_filename = "kernels"')
+    return text.replace("define dllexport ", "define hidden ")

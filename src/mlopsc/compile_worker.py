@@ -1,0 +1,55 @@
+"""The part of a build that runs in a worker process: lower, then generate.
+
+TVM can crash its process; the pipeline calls ``compile_model`` through ``tools.run_worker`` and
+reads what it left in the job's folder.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mlopsc.bundle import read_bundle
+from mlopsc.codegen import generate
+from mlopsc.errors import CompilerError, MlopscError
+from mlopsc.lower import lower
+from mlopsc.schema.program import PROGRAM_FILE, WEIGHTS_FILE
+from mlopsc.schema.target import Generator, Schedule, Target
+
+
+def compile_model(
+    *, bundle: str, target: dict[str, Any], generator: Generator, schedule: Schedule, folder: str
+) -> dict[str, str]:
+    """Lower the bundle at ``bundle`` and write program, weights and kernels into ``folder``.
+
+    Returns:
+        The name of the file with the kernels, and the compiler's version.
+
+    Raises:
+        CompilerError: The model cannot be compiled for this target.
+    """
+    import tvm
+
+    loaded = read_bundle(Path(bundle))
+    work = Path(folder)
+    try:
+        module = lower(
+            loaded.manifest.name,
+            loaded.stages,
+            Target.model_validate(target),
+            generator=generator,
+            schedule=schedule,
+        )
+        kernels = generate(generator, module.kernels, module.target, work)
+    except MlopscError:
+        raise
+    except Exception as error:  # any other exception of the compiler is a failure to compile
+        text = " ".join(str(error).split())
+        raise CompilerError(
+            f"the compiler failed on model '{loaded.manifest.name}' for target "
+            f"'{target['name']}': {type(error).__name__}: {text[:500]}",
+            hint="try '--schedule none' or another '--generator', and report the model",
+        ) from error
+    (work / WEIGHTS_FILE).write_bytes(module.weights)
+    (work / PROGRAM_FILE).write_text(module.program.to_json(), encoding="utf-8")
+    return {"kernels": kernels.name, "tvm": str(tvm.__version__)}

@@ -1,0 +1,50 @@
+"""The core operator set: what a normalised graph may hold and lowering must know.
+
+``docs/core-ops.md`` is generated from this table. An operator stands here only if
+``tests/conformance/test_core_ops.py`` shows that what is compiled equals the reference.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True)
+class CoreOp:
+    """What lowering asks of an operator's nodes.
+
+    Attributes:
+        constant_inputs: Positions of inputs that must be constants.
+        single_output: Whether only the first output may be used.
+    """
+
+    constant_inputs: tuple[int, ...] = ()
+    single_output: bool = True
+
+
+_PLAIN = (
+    "Abs", "Add", "And", "AveragePool", "BatchNormalization", "Cast", "Ceil", "Concat", "Conv", "Cos",
+    "Div", "Elu", "Equal", "Erf", "Exp", "Flatten", "Floor", "Gather", "Gemm", "GlobalAveragePool",
+    "GlobalMaxPool", "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu",
+    "Less", "LessOrEqual", "Log", "LogSoftmax", "MatMul", "Max", "MaxPool", "Min", "Mul", "Neg",
+    "Not", "Or", "PRelu", "Pow", "Reciprocal", "Relu", "Sigmoid", "Sin", "Softmax", "Softplus",
+    "Sqrt", "Sub", "Sum", "Tanh", "Transpose", "Where", "Xor",
+)  # fmt: skip
+
+CORE_OPS: Final[dict[str, CoreOp]] = {
+    **{name: CoreOp() for name in _PLAIN},
+    "Clip": CoreOp(constant_inputs=(1, 2)),
+    "Expand": CoreOp(constant_inputs=(1,)),
+    "Pad": CoreOp(constant_inputs=(1, 2, 3)),
+    "ReduceMax": CoreOp(constant_inputs=(1,)),
+    "ReduceMean": CoreOp(constant_inputs=(1,)),
+    "ReduceMin": CoreOp(constant_inputs=(1,)),
+    "ReduceSum": CoreOp(constant_inputs=(1,)),
+    "Reshape": CoreOp(constant_inputs=(1,)),
+    "Slice": CoreOp(constant_inputs=(1, 2, 3, 4)),
+    "Split": CoreOp(constant_inputs=(1,), single_output=False),
+    "Squeeze": CoreOp(constant_inputs=(1,)),
+    "Tile": CoreOp(constant_inputs=(1,)),
+    "Unsqueeze": CoreOp(constant_inputs=(1,)),
+}

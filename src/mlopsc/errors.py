@@ -1,0 +1,115 @@
+"""Every error a user can meet: one class, one exit code and one clear message each.
+
+Used by all stages; depends on nothing. A message says what failed, the value, what was expected,
+and what to do next. The command line catches ``MlopscError`` once, prints it and exits with the
+class's ``exit_code``; the table in ``docs/errors.md`` is generated from this module.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class MlopscError(Exception):
+    """Base of all expected failures.
+
+    Attributes:
+        exit_code: The process exit status of this kind of failure; unique per class.
+        hint: What the user can do next, or an empty string.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        """Store the message and the hint."""
+        super().__init__(message)
+        self.hint = hint
+
+    @property
+    def message(self) -> str:
+        """The message without the hint."""
+        return str(self.args[0])
+
+
+class SourceError(MlopscError):
+    """The source file is missing, truncated, or is not a valid ONNX model."""
+
+    exit_code = 10
+
+
+class UnsupportedOpError(MlopscError):
+    """The model holds an operator, or a use of one, outside the core op set."""
+
+    exit_code = 11
+
+
+class OpenShapeError(MlopscError):
+    """A dimension is still symbolic after binding, or a binding does not fit."""
+
+    exit_code = 12
+
+
+class InputError(MlopscError):
+    """Arrays given by the user do not fit the signature of the model."""
+
+    exit_code = 13
+
+
+class UnknownTargetError(MlopscError):
+    """No target of that name exists."""
+
+    exit_code = 14
+
+
+class TargetDefinitionError(MlopscError):
+    """A target file is not valid."""
+
+    exit_code = 15
+
+
+class LimitError(MlopscError):
+    """The model does not fit the limits of the target."""
+
+    exit_code = 16
+
+
+class MissingToolError(MlopscError):
+    """A program, library or processor feature that this step needs is not there."""
+
+    exit_code = 17
+
+
+class OutputError(MlopscError):
+    """The output exists already or cannot be written."""
+
+    exit_code = 18
+
+
+class CompilerError(MlopscError):
+    """The compiler, or a tool it runs, failed or crashed."""
+
+    exit_code = 19
+
+
+class MismatchError(MlopscError):
+    """The package computes something else than the reference runtime."""
+
+    exit_code = 20
+
+
+class BrokenPackageError(MlopscError):
+    """A package is damaged, incomplete, or fails when it is run."""
+
+    exit_code = 21
+
+
+class BrokenBundleError(MlopscError):
+    """A bundle is damaged or incomplete."""
+
+    exit_code = 22
+
+
+class GateError(MlopscError):
+    """A built library needs symbols or an ABI that a package must not need."""
+
+    exit_code = 23

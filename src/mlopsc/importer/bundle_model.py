@@ -1,0 +1,176 @@
+"""Drives an import: load, normalise, join the stages' signatures, make vectors, pack."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx
+
+from mlopsc._version import __version__
+from mlopsc.bundle import Bundle, pack
+from mlopsc.dtypes import BY_ONNX_CODE
+from mlopsc.errors import SourceError
+from mlopsc.importer.make_vectors import answer, load_vectors, synthesise
+from mlopsc.importer.normalise import normalise
+from mlopsc.importer.onnx_file import LoadedModel, load_onnx
+from mlopsc.reference import Reference, reference_version
+from mlopsc.schema.bundle import STAGES, Manifest, StageName, StageRecord, VectorsRecord
+from mlopsc.schema.common import TensorSpec, c_identifier
+from mlopsc.schema.graph import StageGraph
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """What a user may say about an import.
+
+    Attributes:
+        preprocess: ONNX file whose outputs are the model's inputs, by name.
+        postprocess: ONNX file whose inputs are the model's outputs, by name.
+        vectors: ``.npz`` of raw inputs and optionally labels.
+        bind: Sizes of symbolic dimensions.
+        name: Name of the model; the file's name by default.
+        version: The user's version of the model.
+    """
+
+    preprocess: Path | None = None
+    postprocess: Path | None = None
+    vectors: Path | None = None
+    bind: Mapping[str, int] = field(default_factory=dict)
+    name: str | None = None
+    version: str = "0"
+
+
+def import_bundle(source: Path, options: ImportOptions) -> Bundle:
+    """Return the bundle of ``source``.
+
+    Raises:
+        SourceError, UnsupportedOpError, OpenShapeError, InputError: See ``mlopsc.errors``.
+    """
+    paths: dict[StageName, Path | None] = {
+        "preprocess": options.preprocess,
+        "model": source,
+        "postprocess": options.postprocess,
+    }
+    loaded = {name: load_onnx(path) for name in STAGES if (path := paths[name]) is not None}
+    _align_opsets(loaded)
+    records, graphs = _normalise_all(loaded, options.bind)
+    signatures = [_signature(g) for g in graphs]
+    for (before, (_, outputs)), (after, (inputs, _)) in zip(
+        zip(graphs, signatures, strict=True), zip(graphs[1:], signatures[1:], strict=True), strict=False
+    ):
+        _check_joint(before.name, outputs, after.name, inputs)
+    inputs, outputs = signatures[0][0], signatures[-1][1]
+    reference = Reference(graphs)
+    if options.vectors is not None:
+        samples, labels = load_vectors(options.vectors, inputs)
+    else:
+        samples, labels = synthesise(inputs), ()
+    vectors = answer(reference, samples)
+    manifest = Manifest(
+        name=c_identifier(options.name or source.stem),
+        version=options.version,
+        created_by=f"mlopsc {__version__}",
+        inputs=tuple(inputs),
+        outputs=tuple(outputs),
+        stages=tuple(records),
+        vectors=VectorsRecord(
+            count=len(vectors),
+            origin="given" if options.vectors is not None else "synthesised",
+            labels=labels,
+            reference=reference_version(),
+        ),
+        files=(),
+    )
+    return pack(manifest, graphs, vectors)
+
+
+def _normalise_all(
+    loaded: Mapping[StageName, LoadedModel], bind: Mapping[str, int]
+) -> tuple[list[StageRecord], list[StageGraph]]:
+    """Normalise each stage; a binding must fit at least one of them."""
+    records, graphs = [], []
+    for name, model in loaded.items():
+        names = {d.dim_param for v in model.proto.graph.input for d in v.type.tensor_type.shape.dim}
+        places = {
+            f"{v.name}:{axis}"
+            for v in model.proto.graph.input
+            for axis in range(len(v.type.tensor_type.shape.dim))
+        }
+        own = {k: v for k, v in bind.items() if name == "model" or k in names | places}
+        done = normalise(model.proto, own)
+        graphs.append(StageGraph(name, done.model))
+        records.append(
+            StageRecord(
+                name=name,
+                source=model.source,
+                opset=done.opset,
+                nodes=done.nodes,
+                parameters=done.parameters,
+                bound=done.bound,
+                passes=done.passes,
+                findings=done.findings,
+            )
+        )
+    return records, graphs
+
+
+def _align_opsets(loaded: dict[StageName, LoadedModel]) -> None:
+    """Convert all stages to the newest ``ai.onnx`` version among them, so that they can be joined."""
+    versions = {name: _opset(model.proto) for name, model in loaded.items()}
+    newest = max(versions.values())
+    for name, version in versions.items():
+        if version == newest:
+            continue
+        try:
+            converted = onnx.version_converter.convert_version(loaded[name].proto, newest)
+        except (RuntimeError, ValueError) as error:
+            raise SourceError(
+                f"the {name} graph has opset {version} and cannot be converted to {newest}: "
+                f"{' '.join(str(error).split())[:300]}",
+                hint=f"export all stages with opset {newest}",
+            ) from error
+        loaded[name] = LoadedModel(converted, loaded[name].source)
+
+
+def _opset(proto: onnx.ModelProto) -> int:
+    for entry in proto.opset_import:
+        if entry.domain in ("", "ai.onnx"):
+            return int(entry.version)
+    raise SourceError("the model names no ai.onnx operator set", hint="export it again")
+
+
+def _signature(graph: StageGraph) -> tuple[list[TensorSpec], list[TensorSpec]]:
+    proto = onnx.load_model_from_string(graph.model).graph
+
+    def spec(value: onnx.ValueInfoProto) -> TensorSpec:
+        tensor = value.type.tensor_type
+        return TensorSpec(
+            name=value.name,
+            dtype=BY_ONNX_CODE[tensor.elem_type].name,
+            shape=tuple(d.dim_value for d in tensor.shape.dim),
+        )
+
+    return [spec(v) for v in proto.input], [spec(v) for v in proto.output]
+
+
+def _check_joint(
+    before: str, outputs: list[TensorSpec], after: str, inputs: list[TensorSpec]
+) -> None:
+    given = {o.name: o for o in outputs}
+    for wanted in inputs:
+        if wanted.name not in given:
+            raise SourceError(
+                f"the {after} stage takes '{wanted}', which the {before} stage does not give; "
+                f"it gives: {', '.join(map(str, outputs))}",
+                hint="name the outputs of each stage like the inputs of the next",
+            )
+        if given[wanted.name] != wanted:
+            raise SourceError(
+                f"the {before} stage gives '{given[wanted.name]}' where the {after} stage takes "
+                f"'{wanted}'"
+            )
+    unused = sorted(set(given) - {i.name for i in inputs})
+    if unused:
+        raise SourceError(f"the {before} stage gives '{unused[0]}', which nothing takes")

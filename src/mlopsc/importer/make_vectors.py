@@ -1,0 +1,101 @@
+"""Test vectors: given by the user or synthesised from the signature, answered by the reference."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlopsc.bundle import Vector
+from mlopsc.errors import InputError
+from mlopsc.reference import Reference
+from mlopsc.schema.common import TensorSpec
+
+Array = np.ndarray[Any, Any]
+SYNTHESISED = 4
+_SEED = 20260101
+LABEL = "label"
+
+
+def answer(reference: Reference, inputs: Sequence[dict[str, Array]]) -> list[Vector]:
+    """Return vectors with the reference's outputs."""
+    return [Vector(given, reference.run(given)) for given in inputs]
+
+
+def synthesise(specs: Sequence[TensorSpec]) -> list[dict[str, Array]]:
+    """Return inputs drawn with a fixed seed.
+
+    Floats are standard normal, in the last vector uniform in [0, 1); 8-bit integers span their
+    range; wider integers are 0 or 1, which is in range for indices of any table.
+    """
+    rng = np.random.Generator(np.random.PCG64(_SEED))
+    return [
+        {s.name: _draw(rng, s, last=number == SYNTHESISED - 1) for s in specs}
+        for number in range(SYNTHESISED)
+    ]
+
+
+def _draw(rng: np.random.Generator, spec: TensorSpec, *, last: bool) -> Array:
+    dtype = np.dtype(spec.dtype)
+    if dtype.kind == "f":
+        drawn = rng.random(spec.shape) if last else rng.standard_normal(spec.shape)
+        return np.asarray(drawn).astype(dtype)
+    if dtype.itemsize == 1 and dtype.kind in "iu":
+        info = np.iinfo(dtype)
+        return rng.integers(info.min, info.max, spec.shape, dtype=dtype, endpoint=True)
+    return rng.integers(0, 2, spec.shape).astype(dtype)
+
+
+def load_vectors(
+    path: Path, specs: Sequence[TensorSpec]
+) -> tuple[list[dict[str, Array]], tuple[int, ...]]:
+    """Read an ``.npz`` with one array per input, the first axis counting samples.
+
+    An optional integer array ``label`` gives the expected class of each sample.
+
+    Raises:
+        InputError: The file cannot be read or does not fit the signature.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+        raise InputError(
+            f"cannot read test vectors from '{path}': {error}; expected an .npz file"
+        ) from error
+    labels = arrays.pop(LABEL, None)
+    missing = [s.name for s in specs if s.name not in arrays]
+    extra = sorted(set(arrays) - {s.name for s in specs})
+    if missing or extra:
+        raise InputError(
+            f"'{path}' holds arrays {sorted(arrays)}; expected one per input: "
+            f"{[s.name for s in specs]} (and optionally '{LABEL}')"
+        )
+    counts = {len(arrays[s.name]) for s in specs if arrays[s.name].ndim}
+    if len(counts) != 1 or counts == {0}:
+        raise InputError(f"the arrays in '{path}' differ in their number of samples, or have none")
+    count = counts.pop()
+    if labels is not None and labels.shape != (count,):
+        raise InputError(f"'{LABEL}' in '{path}' has shape {labels.shape}, expected ({count},)")
+    samples = [
+        {s.name: fit(arrays[s.name][number], s) for s in specs} for number in range(count)
+    ]
+    return samples, tuple(int(v) for v in labels) if labels is not None else ()
+
+
+def fit(array: Array, spec: TensorSpec) -> Array:
+    """Return ``array`` with the shape of ``spec``; axes of size 1 may be missing or extra.
+
+    Raises:
+        InputError: Type or shape do not fit.
+    """
+    squeezed = tuple(d for d in array.shape if d != 1)
+    if array.dtype.name != spec.dtype or squeezed != tuple(d for d in spec.shape if d != 1):
+        raise InputError(
+            f"input '{spec.name}' is {array.dtype.name}{list(array.shape)}, expected "
+            f"{spec.dtype}{list(spec.shape)}"
+        )
+    return np.ascontiguousarray(array.reshape(spec.shape))

@@ -1,0 +1,118 @@
+"""Brings a graph to the normal form, pass by pass.
+
+Each pass is one file with what it requires and ensures; common clean-ups come from ``onnx-ir``.
+Afterwards ``check.check_normal_form`` holds, or the import fails with the node and the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import onnx
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from mlopsc.errors import SourceError
+from mlopsc.importer.normalise.bind import BindDimensions
+from mlopsc.importer.normalise.check import check_normal_form, find_oddities
+from mlopsc.importer.normalise.fold import FoldConstants
+
+MAX_IR_VERSION = 10  # what every reference runtime we accept can load
+_MAX_ROUNDS = 8
+
+
+@dataclass(frozen=True)
+class Normalised:
+    """A graph in normal form.
+
+    Attributes:
+        model: Serialised.
+        opset: Version of ``ai.onnx``.
+        nodes: Number of nodes.
+        parameters: Number of weight elements.
+        bound: Dimensions that were bound, by name.
+        passes: Names of the passes that changed the graph.
+        findings: Things to know that are no errors.
+    """
+
+    model: bytes
+    opset: int
+    nodes: int
+    parameters: int
+    bound: dict[str, int]
+    passes: tuple[str, ...]
+    findings: tuple[str, ...]
+
+
+def normalise(proto: onnx.ModelProto, bind: Mapping[str, int]) -> Normalised:
+    """Return ``proto`` in normal form.
+
+    Args:
+        proto: A checked model.
+        bind: Sizes of symbolic dimensions, by name or as ``input:axis``.
+
+    Raises:
+        OpenShapeError: A dimension stays symbolic, or a name in ``bind`` fits none.
+        UnsupportedOpError: An operator is outside the core set.
+        SourceError: The graph contradicts itself.
+    """
+    model = ir.from_proto(proto)
+    binder = BindDimensions(bind)
+    changed: list[str] = []
+    for step in (
+        common.InlinePass(),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.RemoveInitializersFromInputsPass(),
+        common.ClearMetadataAndDocStringPass(),
+        binder,
+    ):
+        _apply(model, step, changed)
+    for _ in range(_MAX_ROUNDS):
+        _apply(model, common.ShapeInferencePass(check_type=True, strict_mode=False), [])
+        if not _apply(model, FoldConstants(), changed):
+            break
+    for step in (
+        common.IdentityEliminationPass(),
+        common.CommonSubexpressionEliminationPass(),
+        common.DeduplicateInitializersPass(),
+        common.RemoveUnusedNodesPass(),
+        common.RemoveUnusedFunctionsPass(),
+        common.RemoveUnusedOpsetsPass(),
+        common.TopologicalSortPass(),
+        common.NameFixPass(),
+        common.ShapeInferencePass(check_type=True, strict_mode=False),
+    ):
+        _apply(model, step, changed)
+    model.ir_version = min(model.ir_version or MAX_IR_VERSION, MAX_IR_VERSION)
+    check_normal_form(model)
+    return Normalised(
+        model=_serialise(model),
+        opset=model.opset_imports.get("", 0),
+        nodes=len(model.graph),
+        parameters=sum(v.const_value.size for v in model.graph.initializers.values()),
+        bound=binder.bound,
+        passes=tuple(dict.fromkeys(changed)),
+        findings=tuple(find_oddities(model)),
+    )
+
+
+def _apply(model: ir.Model, step: ir.passes.PassBase, changed: list[str]) -> bool:
+    try:
+        result = step(model)
+    except ir.passes.PassError as error:
+        cause = error.__cause__ or error
+        raise SourceError(
+            f"the graph cannot be normalised ({type(step).__name__}): "
+            f"{' '.join(str(cause).split())[:300]}"
+        ) from error
+    if result.modified:
+        changed.append(type(step).__name__.removesuffix("Pass"))
+    return bool(result.modified)
+
+
+def _serialise(model: ir.Model) -> bytes:
+    proto = ir.to_proto(model)
+    proto.producer_name = "mlopsc"
+    proto.producer_version = ""
+    return bytes(proto.SerializeToString(deterministic=True))

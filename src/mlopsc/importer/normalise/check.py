@@ -1,0 +1,80 @@
+"""Checks the normal form and reports what is odd but allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import onnx_ir as ir
+
+from mlopsc.core_ops import CORE_OPS
+from mlopsc.dtypes import BY_ONNX_CODE, DTYPES
+from mlopsc.errors import OpenShapeError, UnsupportedOpError
+
+_DOCS = "'docs/core-ops.md' lists the operators that can be compiled"
+
+
+def check_normal_form(model: ir.Model) -> None:
+    """Check operators, element types and shapes.
+
+    Raises:
+        UnsupportedOpError: A node is outside the core set, or a tensor has a foreign type.
+        OpenShapeError: A tensor's shape is not known.
+    """
+    producers = list(model.graph)
+    for node in producers:
+        _check_node(node)
+    for value in [*model.graph.inputs, *(o for n in producers for o in n.outputs if o.name)]:
+        _check_value(value)
+
+
+def _check_node(node: ir.Node) -> None:
+    label = f"node '{node.name}' ({node.domain + '::' if node.domain else ''}{node.op_type})"
+    rule = CORE_OPS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+    if rule is None:
+        raise UnsupportedOpError(
+            f"{label} uses an operator outside the core set",
+            hint=f"rewrite the model without {node.op_type}; {_DOCS}",
+        )
+    for index in rule.constant_inputs:
+        value = node.inputs[index] if index < len(node.inputs) else None
+        if value is not None and value.const_value is None:
+            raise UnsupportedOpError(
+                f"{label}: input {index} ('{value.name}') is computed at run time; expected a "
+                "constant, because it decides shapes",
+                hint="make it a constant in the export",
+            )
+    if len([o for o in node.outputs if o.name and (o.uses() or o.is_graph_output())]) > 1 and (
+        rule.single_output
+    ):
+        raise UnsupportedOpError(f"{label}: only its first output can be compiled; {_DOCS}")
+
+
+def _check_value(value: ir.Value) -> None:
+    code = int(value.dtype.value) if value.dtype is not None else 0
+    if code not in BY_ONNX_CODE:
+        kind = value.dtype.name if value.dtype is not None else "unknown"
+        raise UnsupportedOpError(
+            f"tensor '{value.name}' has element type {kind}; expected one of {', '.join(DTYPES)}",
+            hint="convert the model to one of these types",
+        )
+    if value.shape is None or not value.shape.is_static():
+        raise OpenShapeError(
+            f"the shape of tensor '{value.name}' is {value.shape} and cannot be computed; expected "
+            "a shape that follows from the input shapes",
+            hint="make what decides it a constant, or bind the dimension with --bind",
+        )
+
+
+def find_oddities(model: ir.Model) -> Iterator[str]:
+    """Yield a line for every weight that is NaN or infinite."""
+    for value in model.graph.initializers.values():
+        if value.const_value is None or value.dtype not in (ir.DataType.FLOAT, ir.DataType.DOUBLE):
+            continue
+        array = value.const_value.numpy()
+        for count, what in (
+            (int(np.isnan(array).sum()), "NaN"),
+            (int(np.isinf(array).sum()), "infinite"),
+        ):
+            if count:
+                yield f"weight '{value.name}' holds {count} {what} of {array.size} values"

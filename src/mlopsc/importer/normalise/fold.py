@@ -1,0 +1,137 @@
+"""Pass *FoldConstants*: computes everything that depends on no input, with the reference runtime.
+
+Requires: inferred shapes. Ensures: no node has only constant inputs, and the shape of a tensor with
+a static shape is a constant. Nodes that draw random numbers or hold graphs are left alone.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from mlopsc.reference import run_graph
+
+_RANDOM = {
+    "Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform",
+    "RandomUniformLike",
+}  # fmt: skip
+MAX_FOLDED_BYTES = 1 << 28  # of one tensor: beyond this a constant is no gain
+
+
+class FoldConstants(ir.passes.InPlacePass):  # type: ignore[misc] - onnx-ir is untyped here
+    """See the module's docstring."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Fold once; new constants may allow another round after shape inference."""
+        graph = model.graph
+        modified = _fold_shapes(graph)
+        constant = {id(v) for v in graph.initializers.values()}
+        foldable = []
+        for node in graph:
+            if _can_fold(node, constant):
+                foldable.append(node)
+                constant.update(id(o) for o in node.outputs)
+        if not foldable:
+            return ir.passes.PassResult(model, modified)
+        folded = {id(n) for n in foldable}
+        frontier = [
+            o
+            for node in foldable
+            for o in node.outputs
+            if o.is_graph_output() or any(id(u) not in folded for u, _ in o.uses())
+        ]
+        if frontier:
+            for value, array in zip(frontier, _compute(model, foldable, frontier), strict=True):
+                _replace(graph, value, array)
+        graph.remove(
+            [n for n in foldable if not any(o.is_graph_output() for o in n.outputs)], safe=False
+        )
+        return ir.passes.PassResult(model, True)
+
+
+def _can_fold(node: ir.Node, constant: set[int]) -> bool:
+    if node.op_type in _RANDOM or any(
+        a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values()
+    ):
+        return False
+    if any(o.is_graph_output() for o in node.outputs):
+        return False  # an output must stay the output of a node
+    if any(_bytes(o) > MAX_FOLDED_BYTES for o in node.outputs):
+        return False
+    return all(v is None or id(v) in constant for v in node.inputs)
+
+
+def _bytes(value: ir.Value) -> int:
+    if value.shape is None or value.dtype is None or not value.shape.is_static():
+        return 0
+    return int(np.prod([int(d) for d in value.shape], dtype=np.int64)) * 8
+
+
+def _fold_shapes(graph: ir.Graph) -> bool:
+    """Replace ``Shape`` of statically shaped values by constants."""
+    modified = False
+    for node in list(graph):
+        value = node.inputs[0] if node.inputs else None
+        if node.op_type != "Shape" or value is None or value.shape is None:
+            continue
+        if not value.shape.is_static() or node.outputs[0].is_graph_output():
+            continue
+        sizes = np.array([int(d) for d in value.shape], dtype=np.int64)
+        start = node.attributes["start"].as_int() if "start" in node.attributes else 0
+        end = node.attributes["end"].as_int() if "end" in node.attributes else None
+        _replace(graph, node.outputs[0], sizes[start:end])
+        graph.remove(node, safe=False)
+        modified = True
+    return modified
+
+
+def _compute(
+    model: ir.Model, nodes: list[ir.Node], frontier: list[ir.Value]
+) -> list[np.ndarray[tuple[int, ...], np.dtype[np.generic]]]:
+    """Run the constant part of the graph and return the values of ``frontier``."""
+    clones: dict[int, ir.Value] = {}
+    initializers = []
+    for node in nodes:
+        for value in node.inputs:
+            if value is not None and value.const_value is not None and id(value) not in clones:
+                clone = ir.Value(
+                    name=value.name, const_value=value.const_value, shape=value.shape, type=value.type
+                )
+                clones[id(value)] = clone
+                initializers.append(clone)
+    copies = []
+    for node in nodes:
+        copy = ir.Node(
+            node.domain,
+            node.op_type,
+            [None if v is None else clones[id(v)] for v in node.inputs],
+            list(node.attributes.values()),
+            num_outputs=len(node.outputs),
+            version=node.version,
+        )
+        for old, new in zip(node.outputs, copy.outputs, strict=True):
+            new.name, new.type, new.shape = old.name, old.type, old.shape
+            clones[id(old)] = new
+        copies.append(copy)
+    part = ir.Graph(
+        [],
+        [clones[id(v)] for v in frontier],
+        nodes=copies,
+        initializers=initializers,
+        opset_imports=dict(model.graph.opset_imports),
+        name="constants",
+    )
+    proto = ir.to_proto(ir.Model(part, ir_version=min(model.ir_version or 10, 10)))
+    results = run_graph(proto.SerializeToString(), {})
+    return [np.asarray(results[str(v.name)]) for v in frontier]
+
+
+def _replace(graph: ir.Graph, value: ir.Value, array: np.ndarray) -> None:  # type: ignore[type-arg]
+    constant = ir.Value(
+        name=f"{value.name}_folded",
+        const_value=ir.tensor(array, name=f"{value.name}_folded"),
+        shape=ir.Shape(array.shape),
+        type=ir.TensorType(ir.DataType.from_numpy(array.dtype)),
+    )
+    graph.register_initializer(constant)
+    ir.convenience.replace_all_uses_with(value, constant)

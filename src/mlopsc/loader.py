@@ -1,0 +1,201 @@
+"""Loads a package's shared library into this process and calls it with NumPy arrays."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlopsc.abi import RUN_ERRORS, Descriptor, read_descriptor
+from mlopsc.errors import BrokenPackageError, InputError, MissingToolError
+from mlopsc.host import cpu_flags
+from mlopsc.package_reader import LoadedPackage, read_package
+from mlopsc.schema.common import TensorSpec
+from mlopsc.schema.target import Target
+
+Array = np.ndarray[Any, Any]
+_RUN = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+_SYSTEMS = {"linux": "Linux", "macos": "Darwin"}
+_MACHINES = {"x86_64": {"x86_64", "amd64"}, "aarch64": {"aarch64", "arm64"}, "riscv64": {"riscv64"}}
+
+
+def load(package: str | Path, threads: int | None = None) -> Model:
+    """Load a package built for this machine.
+
+    Args:
+        package: Its folder.
+        threads: Number of threads a call may use. Libraries compute on the calling thread, so only
+            None and 1 are accepted.
+
+    Returns:
+        A callable: arrays in by input name, a dict of arrays out by output name.
+
+    Raises:
+        BrokenPackageError: The package is damaged or its library cannot be loaded.
+        MissingToolError: The package was built for another kind of machine.
+        ValueError: ``threads`` is not None or 1.
+    """
+    if threads not in (None, 1):
+        raise ValueError(f"threads={threads}: libraries compute on the calling thread; expected 1")
+    return Model(read_package(Path(package)))
+
+
+def check_runs_here(target: Target) -> None:
+    """Check that this process can execute code of ``target``.
+
+    Raises:
+        MissingToolError: It cannot; the message names what is missing.
+    """
+    system = _SYSTEMS.get(target.toolchain.system)
+    machine = target.toolchain.target.split("-")[0]
+    here = platform.machine().lower()
+    if system != platform.system() or here not in _MACHINES.get(machine, set()):
+        raise MissingToolError(
+            f"target '{target.name}' ({target.toolchain.target}) cannot run in this process "
+            f"({platform.system()} on {here})",
+            hint="use 'mlopsc run' or 'mlopsc conform', which emulate other machines",
+        )
+    missing = sorted(set(target.hardware.cpu_flags) - cpu_flags())
+    if missing:
+        raise MissingToolError(
+            f"target '{target.name}' needs processor features that this machine lacks: "
+            f"{', '.join(missing)}",
+            hint="run it on a machine that has them",
+        )
+
+
+class Model:
+    """A loaded model. Threads may call one model at the same time; each gets its own arena."""
+
+    def __init__(self, package: LoadedPackage) -> None:
+        """Load the library of ``package``.
+
+        Raises:
+            BrokenPackageError, MissingToolError: As ``load``.
+        """
+        check_runs_here(package.info.target)
+        self._package = package
+        path = package.path / str(package.info.shared_library)
+        try:
+            self._library = ctypes.CDLL(str(path.resolve()))
+            get = self._library.mlopsc_model_get
+        except (OSError, AttributeError) as error:
+            raise BrokenPackageError(f"cannot load '{path}': {error}") from error
+        get.restype = ctypes.c_void_p
+        self.descriptor: Descriptor = read_descriptor(
+            ctypes.string_at, get(), pointer_bits=package.info.target.hardware.pointer_bits
+        )
+        check_descriptor(self.descriptor, package)
+        self._run = _RUN(self.descriptor.run)
+        self._local = threading.local()
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """Names, types and shapes of the raw inputs."""
+        return self.descriptor.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """Names, types and shapes of the outputs."""
+        return self.descriptor.outputs
+
+    def __call__(
+        self, inputs: Mapping[str, Array] | None = None, /, **named: Array
+    ) -> dict[str, Array]:
+        """Run once.
+
+        Args:
+            inputs: Arrays by input name.
+            named: The same as keywords, where names allow it.
+
+        Returns:
+            New arrays by output name.
+
+        Raises:
+            InputError: An array is missing, unknown, or has another type or shape.
+        """
+        arrays = check_inputs({**(inputs or {}), **named}, self.inputs)
+        outputs = {s.name: np.empty(s.shape, s.dtype) for s in self.outputs}
+        self.call_into(arrays, outputs, self._arena())
+        return outputs
+
+    def call_into(
+        self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], arena: Array
+    ) -> None:
+        """Run once on checked, contiguous arrays, with scratch memory of the caller."""
+        ins = (ctypes.c_void_p * max(len(self.inputs), 1))(
+            *(inputs[s.name].ctypes.data for s in self.inputs)
+        )
+        outs = (ctypes.c_void_p * max(len(self.outputs), 1))(
+            *(outputs[s.name].ctypes.data for s in self.outputs)
+        )
+        status = self._run(ctypes.addressof(ins), ctypes.addressof(outs), arena.ctypes.data)
+        if status != 0:
+            reason = RUN_ERRORS.get(status, f"status {status}")
+            raise BrokenPackageError(f"model '{self.descriptor.name}' refused to run: {reason}")
+
+    def new_arena(self) -> Array:
+        """Return scratch memory for one call at a time."""
+        size, align = max(self.descriptor.arena_bytes, 1), self.descriptor.arena_align
+        block = np.empty(size + align, np.uint8)
+        start = -block.ctypes.data % align
+        return block[start : start + size]
+
+    def _arena(self) -> Array:
+        arena: Array | None = getattr(self._local, "arena", None)
+        if arena is None:
+            arena = self._local.arena = self.new_arena()
+        return arena
+
+
+def check_inputs(arrays: Mapping[str, Array], specs: tuple[TensorSpec, ...]) -> dict[str, Array]:
+    """Return ``arrays`` contiguous and in the order of ``specs``.
+
+    Raises:
+        InputError: An array is missing, unknown, or has another type or shape.
+    """
+    unknown = sorted(set(arrays) - {s.name for s in specs})
+    missing = [s.name for s in specs if s.name not in arrays]
+    if unknown or missing:
+        raise InputError(
+            f"got inputs {sorted(arrays)}; expected {[s.name for s in specs]}",
+            hint="name every input, and no other",
+        )
+    checked = {}
+    for spec in specs:
+        array = np.asarray(arrays[spec.name])
+        if array.dtype.name != spec.dtype or array.shape != spec.shape:
+            raise InputError(
+                f"input '{spec.name}' is {array.dtype.name}{list(array.shape)}; expected "
+                f"{spec.dtype}{list(spec.shape)}",
+                hint=f"convert it, for example with .astype('{spec.dtype}').reshape({spec.shape})",
+            )
+        checked[spec.name] = np.ascontiguousarray(array).reshape(spec.shape)
+    return checked
+
+
+def check_descriptor(descriptor: Descriptor, package: LoadedPackage) -> None:
+    """Check that a library is the one its ``model.json`` describes.
+
+    Raises:
+        BrokenPackageError: They contradict each other.
+    """
+    info = package.info
+    for what, found, expected in (
+        ("name", descriptor.name, info.name),
+        ("target", descriptor.target, info.target.name),
+        ("bundle", descriptor.bundle, info.bundle),
+        ("inputs", descriptor.inputs, info.inputs),
+        ("outputs", descriptor.outputs, info.outputs),
+        ("arena size", descriptor.arena_bytes, info.memory.arena),
+        ("arena alignment", descriptor.arena_align, info.memory.arena_align),
+    ):
+        if found != expected:
+            raise BrokenPackageError(
+                f"the library in '{package.path}' says {what} {found}; model.json says {expected}"
+            )

@@ -1,0 +1,123 @@
+"""Chooses a register tile for a reduction by counting loads. Pure arithmetic; knows no operator.
+
+A reduction keeps a tile of accumulators in registers while it walks the reduced axes. What an
+operand costs per step depends only on which axes its address moves along: an operand that does not
+move along a tiled axis is loaded once and used by every accumulator of that axis. The chosen tile
+is the one with the fewest loads per multiply that fits the registers.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+MAX_FACTOR = 16
+MAX_STATEMENTS = 144  # unrolled multiply-adds in the innermost body: keeps code small
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A loop of the reduction.
+
+    Attributes:
+        extent: Number of iterations.
+        strides: Per operand, how many elements its address moves per iteration; None if unknown.
+        store_stride: The same for the result.
+    """
+
+    extent: int
+    strides: tuple[int | None, ...]
+    store_stride: int | None
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Accumulators kept in registers.
+
+    Attributes:
+        factors: Per spatial axis, how many iterations are in the tile.
+        vector_axis: Which axis is vectorised, or None; its factor is a multiple of ``lanes``.
+        lanes: Elements per vector.
+    """
+
+    factors: tuple[int, ...]
+    vector_axis: int | None = None
+    lanes: int = 1
+
+    def __str__(self) -> str:
+        """Render as ``tile 1x4x2, 8 lanes on axis 2``."""
+        text = "tile " + "x".join(map(str, self.factors))
+        return text if self.vector_axis is None else f"{text}, {self.lanes} lanes on axis {self.vector_axis}"
+
+
+def choose_tile(axes: Sequence[Axis], *, registers: int, lanes: int) -> Tile:
+    """Return the best tile for spatial ``axes``.
+
+    Args:
+        axes: The spatial loops, outermost first.
+        registers: Registers that hold accumulators and operands.
+        lanes: Elements of a full vector register; 1 forbids vectors.
+    """
+    best = Tile(factors=(1,) * len(axes))
+    best_score = (math.inf, math.inf)
+    for tile in _candidates(axes, lanes):
+        score = _score(axes, tile, registers)
+        if score is not None and score < best_score:
+            best, best_score = tile, score
+    return best
+
+
+def unrolled_axes(extents: Sequence[int], accumulators: int) -> int:
+    """Return how many of the innermost reduced loops are unrolled completely."""
+    statements = max(accumulators, 1)
+    count = 0
+    for extent in reversed(extents):
+        statements *= extent
+        if statements > MAX_STATEMENTS:
+            break
+        count += 1
+    return count
+
+
+def _factors(extent: int, multiple_of: int = 1) -> list[int]:
+    limit = MAX_FACTOR * multiple_of
+    return [f for f in range(multiple_of, min(extent, limit) + 1, multiple_of) if extent % f == 0]
+
+
+def _candidates(axes: Sequence[Axis], lanes: int) -> Iterator[Tile]:
+    scalar = [_factors(a.extent) for a in axes]
+    for factors in itertools.product(*scalar):
+        if math.prod(factors) <= 2 * MAX_FACTOR:
+            yield Tile(factors)
+    width = lanes
+    while width >= 4:
+        for index, axis in enumerate(axes):
+            if axis.store_stride != 1 or any(s not in (0, 1) for s in axis.strides):
+                continue
+            choices = list(scalar)
+            choices[index] = _factors(axis.extent, width)
+            for factors in itertools.product(*choices):
+                if math.prod(factors) <= 2 * MAX_FACTOR * width:
+                    yield Tile(factors, index, width)
+        width //= 2
+
+
+def _score(axes: Sequence[Axis], tile: Tile, registers: int) -> tuple[float, float] | None:
+    """Return cost per multiply and registers used, or None if the tile does not fit."""
+    groups = [
+        f // tile.lanes if index == tile.vector_axis else f for index, f in enumerate(tile.factors)
+    ]
+    accumulators = math.prod(groups)
+    operands = len(axes[0].strides) if axes else 0
+    loads = [
+        math.prod(g for g, a in zip(groups, axes, strict=True) if a.strides[operand] != 0)
+        for operand in range(operands)
+    ]
+    # The smallest operand stays in registers while the others stream past it.
+    used = accumulators + min(loads, default=0) + 2
+    if used > registers:
+        return None
+    work = accumulators * tile.lanes
+    return ((sum(loads) + accumulators) / work, float(used))

@@ -1,0 +1,13 @@
+"""Stage *package*: a lowered program and its kernels → a folder a C programmer can use.
+
+Takes what the compile worker left (``Program``, kernels, weights), the bundle and the target; fills
+a folder with headers, libraries, vectors, a descriptor and a working example. What always holds: the
+libraries need nothing that ``gate`` does not allow, and ``model.json`` lists every file.
+"""
+
+from __future__ import annotations
+
+from mlopsc.package.limits import check_limits
+from mlopsc.package.make import CompiledModel, make_package
+
+__all__ = ["CompiledModel", "check_limits", "make_package"]

@@ -1,0 +1,277 @@
+"""Writes the C that joins the kernels: the model's header, its driver and its weights.
+
+Reads a ``Program``; gives C99 text. The driver is a straight list of calls; it holds no state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mlopsc.dtypes import DTYPES
+from mlopsc.schema.common import TensorSpec, c_identifier
+from mlopsc.schema.program import Kernel, Location, Program
+
+
+def header(program: Program, *, version: str, target: str) -> str:
+    """Return ``<name>.h``."""
+    guard = f"{program.name.upper()}_H"
+    prefix = program.name.upper()
+    lines = [
+        f"/* {program.name} {version} for {target}: generated. docs: mlopsc.h */",
+        f"#ifndef {guard}",
+        f"#define {guard}",
+        "",
+        '#include "mlopsc.h"',
+        "",
+        "#ifdef __cplusplus",
+        'extern "C" {',
+        "#endif",
+        "",
+        "/* Scratch memory that a call needs; its contents need not survive between calls. */",
+        f"#define {prefix}_ARENA_BYTES {program.arena_bytes}",
+        f"#define {prefix}_ARENA_ALIGN {program.arena_align}",
+        "",
+        "/* Number of elements of each buffer. */",
+    ]
+    for kind, specs in (("INPUT", program.inputs), ("OUTPUT", program.outputs)):
+        for spec in specs:
+            macro = f"{prefix}_{kind}_{c_identifier(spec.name).upper()}_ELEMENTS"
+            lines.append(f"#define {macro} {spec.elements}")
+    lines += [
+        "",
+        "/* Runs the model once. Returns MLOPSC_OK or an error of mlopsc.h.",
+        *(f" *   input   {spec}" for spec in program.inputs),
+        *(f" *   output  {spec}" for spec in program.outputs),
+        f" *   arena   {prefix}_ARENA_BYTES bytes aligned to {prefix}_ARENA_ALIGN",
+        " * Inputs must not overlap outputs or the arena. */",
+        f"int32_t {program.name}_run({_signature(program)});",
+        "",
+        "/* The descriptor of this model, for programs that hold several. */",
+        f"const mlopsc_model *{program.name}_model(void);",
+        "",
+        "#ifdef __cplusplus",
+        "}",
+        "#endif",
+        "",
+        "#endif",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def parameter_names(program: Program) -> tuple[list[str], list[str]]:
+    """Return C names for the inputs and outputs, unique among themselves."""
+    taken = {"arena", "run", "inputs", "outputs"}
+    names = []
+    for spec in (*program.inputs, *program.outputs):
+        base = name = c_identifier(spec.name).lower()
+        number = 1
+        while name in taken:
+            number += 1
+            name = f"{base}_{number}"
+        taken.add(name)
+        names.append(name)
+    return names[: len(program.inputs)], names[len(program.inputs) :]
+
+
+def _signature(program: Program) -> str:
+    ins, outs = parameter_names(program)
+    parameters = [
+        f"const {DTYPES[s.dtype].c} *{n}" for s, n in zip(program.inputs, ins, strict=True)
+    ]
+    parameters += [f"{DTYPES[s.dtype].c} *{n}" for s, n in zip(program.outputs, outs, strict=True)]
+    return ", ".join([*parameters, "void *arena"])
+
+
+def driver(program: Program, *, version: str, target: str, bundle: str) -> str:
+    """Return ``model.c``: the typed entry, the generic entry and the descriptor."""
+    ins, outs = parameter_names(program)
+    name = program.name
+    lines = [
+        f"/* {name}: calls the kernels in order. Generated; C99, no state, no allocation. */",
+        "#include <stddef.h>",
+        "#include <stdint.h>",
+        "",
+        f'#include "{name}.h"',
+        "",
+        "#if defined(__GNUC__)",
+        '#define MLOPSC_EXPORT __attribute__((visibility("default")))',
+        "#define MLOPSC_WEAK __attribute__((weak))",
+        "#else",
+        "#define MLOPSC_EXPORT",
+        "#define MLOPSC_WEAK",
+        "#endif",
+        "",
+    ]
+    if program.weights_bytes:
+        lines.append(f"extern const unsigned char {name}_weights[];")
+    lines += [_prototype(kernel) for kernel in program.kernels.values()]
+    if program.copies:
+        lines += [
+            "",
+            "static void copy(void *to, const void *from, size_t bytes) {",
+            "  unsigned char *d = (unsigned char *)to;",
+            "  const unsigned char *s = (const unsigned char *)from;",
+            "  while (bytes--) *d++ = *s++;",
+            "}",
+        ]
+    lines += [
+        "",
+        f"MLOPSC_EXPORT int32_t {name}_run({_signature(program)}) {{",
+        *_checks(program, ins, outs),
+    ]
+    lines += [f"  {_call(program, step.kernel, step.arguments, ins, outs)}" for step in program.steps]
+    lines += [
+        f"  copy({_place(c.destination, program, ins, outs)}, "
+        f"{_place(c.source, program, ins, outs)}, {c.nbytes});"
+        for c in program.copies
+    ]
+    lines += ["  return MLOPSC_OK;", "}", "", *_generic(program), ""]
+    lines += _descriptor(program, version=version, target=target, bundle=bundle)
+    return "\n".join(lines) + "\n"
+
+
+def weights_source(program: Program, *, embed: str | None, data: bytes = b"") -> str:
+    """Return ``weights.c``.
+
+    Args:
+        program: Whose weights.
+        embed: Name of a file to include with ``#embed`` (compilers since 2023), or None to write
+            the bytes as portable hexadecimal.
+        data: The bytes, for the portable form.
+    """
+    opening = (
+        f"/* Weights of {program.name}: generated. */\n"
+        "#if defined(__GNUC__)\n"
+        f"__attribute__((aligned({max(program.arena_align, 16)}), visibility(\"hidden\")))\n"
+        "#endif\n"
+        f"const unsigned char {program.name}_weights[{program.weights_bytes}] = {{\n"
+    )
+    if embed is not None:
+        return f"{opening}#embed \"{embed}\"\n}};\n"
+    text = data.hex()
+    rows = (
+        ",".join(f"0x{text[i : i + 2]}" for i in range(start, min(start + 32, len(text)), 2))
+        for start in range(0, len(text), 32)
+    )
+    return opening + ",\n".join(rows) + "\n};\n"
+
+
+def _prototype(kernel: Kernel) -> str:
+    parameters = ", ".join(f"{DTYPES[d].c} *" for d in kernel.parameters)
+    return f"extern void {kernel.symbol}({parameters});"
+
+
+def _checks(program: Program, ins: Sequence[str], outs: Sequence[str]) -> list[str]:
+    names = [*ins, *outs, *(["arena"] if program.arena_bytes else [])]
+    aligned = [
+        f"((uintptr_t){name} & {DTYPES[spec.dtype].itemsize - 1}u)"
+        for name, spec in zip((*ins, *outs), (*program.inputs, *program.outputs), strict=True)
+        if DTYPES[spec.dtype].itemsize > 1
+    ]
+    if program.arena_bytes:
+        aligned.append(f"((uintptr_t)arena & {program.arena_align - 1}u)")
+    lines = [f"  if ({' || '.join('!' + n for n in names)}) return MLOPSC_ERROR_NULL;"]
+    if aligned:
+        lines.append(f"  if ({' | '.join(aligned)}) return MLOPSC_ERROR_ALIGNMENT;")
+    if program.arena_bytes:
+        lines.append("  unsigned char *scratch = (unsigned char *)arena;")
+    else:
+        lines.append("  (void)arena;")
+    return lines
+
+
+def _place(
+    location: Location, program: Program, ins: Sequence[str], outs: Sequence[str]
+) -> str:
+    if location.place == "input":
+        return f"(void *)(uintptr_t){ins[location.index]}"
+    if location.place == "output":
+        return outs[location.index]
+    if location.place == "weights":
+        return f"(void *)(uintptr_t)({program.name}_weights + {location.offset})"
+    return f"(void *)(scratch + {location.offset})"
+
+
+def _call(
+    program: Program,
+    symbol: str,
+    arguments: Sequence[Location],
+    ins: Sequence[str],
+    outs: Sequence[str],
+) -> str:
+    types = program.kernels[symbol].parameters
+    values = [
+        f"({DTYPES[dtype].c} *){_place(location, program, ins, outs)}"
+        for location, dtype in zip(arguments, types, strict=True)
+    ]
+    return f"{symbol}({', '.join(values)});"
+
+
+def _generic(program: Program) -> list[str]:
+    """Return the entry behind the descriptor: arrays of pointers in, the typed entry called."""
+    arguments = [
+        *(f"(const {DTYPES[s.dtype].c} *)inputs[{i}]" for i, s in enumerate(program.inputs)),
+        *(f"({DTYPES[s.dtype].c} *)outputs[{i}]" for i, s in enumerate(program.outputs)),
+        "arena",
+    ]
+    return [
+        "static int32_t run(const void *const *inputs, void *const *outputs, void *arena) {",
+        f"  if ((!inputs && {len(program.inputs)}) || !outputs) return MLOPSC_ERROR_NULL;",
+        f"  return {program.name}_run({', '.join(arguments)});",
+        "}",
+    ]
+
+
+def _descriptor(program: Program, *, version: str, target: str, bundle: str) -> list[str]:
+    lines = []
+    for kind, specs in (("inputs", program.inputs), ("outputs", program.outputs)):
+        lines += [_shape(f"{kind}_{i}_shape", spec) for i, spec in enumerate(specs)]
+        rows = [
+            f"    {{{_quote(s.name)}, {kind}_{i}_shape, {s.nbytes}u, {DTYPES[s.dtype].c_macro}, "
+            f"{len(s.shape)}, 0.0f, 0}},"
+            for i, s in enumerate(specs)
+        ] or ["    {0, 0, 0, 0, 0, 0.0f, 0},"]
+        lines += [f"static const mlopsc_tensor {kind}_table[] = {{", *rows, "};"]
+    fields = [
+        "MLOPSC_ABI_VERSION",
+        "(uint32_t)sizeof(mlopsc_model)",
+        _quote(program.name),
+        _quote(version),
+        _quote(target),
+        _quote(bundle),
+        "inputs_table",
+        "outputs_table",
+        f"{len(program.inputs)}u",
+        f"{len(program.outputs)}u",
+        f"{program.arena_bytes}u",
+        f"{program.arena_align}u",
+        "run",
+    ]
+    return [
+        *lines,
+        "static const mlopsc_model descriptor = {",
+        *(f"    {field}," for field in fields),
+        "};",
+        "",
+        f"MLOPSC_EXPORT const mlopsc_model *{program.name}_model(void) {{ return &descriptor; }}",
+        "",
+        "/* Weak, so that a program may link several models. */",
+        "MLOPSC_EXPORT MLOPSC_WEAK const mlopsc_model *mlopsc_model_get(void) {",
+        "  return &descriptor;",
+        "}",
+    ]
+
+
+def _shape(name: str, spec: TensorSpec) -> str:
+    sizes = ", ".join(map(str, spec.shape)) or "0"
+    return f"static const int64_t {name}[] = {{{sizes}}};"
+
+
+def _quote(text: str) -> str:
+    """Return a C string literal; anything but plain ASCII becomes octal escapes."""
+    out = []
+    for byte in text.encode():
+        char = chr(byte)
+        out.append(char if 32 <= byte < 127 and char not in '"\\?' else f"\\{byte:03o}")
+    return '"' + "".join(out) + '"'

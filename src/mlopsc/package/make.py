@@ -1,0 +1,243 @@
+"""Fills a package folder."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlopsc._version import __version__
+from mlopsc.bundle import Bundle, encode_vectors
+from mlopsc.errors import GateError
+from mlopsc.package.driver import driver, header, weights_source
+from mlopsc.package.example import example_files
+from mlopsc.package.gate import ObjectFacts, check_objects, wasm_imports
+from mlopsc.package.limits import check_limits
+from mlopsc.resources import kernels_dir
+from mlopsc.schema.common import FileEntry, digest_bytes
+from mlopsc.schema.package import KernelUse, Memory, Package, Tool
+from mlopsc.schema.program import Program
+from mlopsc.schema.target import Target
+from mlopsc.toolchain import compile_object, link_shared, make_archive
+from mlopsc.tools import zig_version
+
+_MEDIA_TYPES = {
+    ".a": "application/x-archive", ".so": "application/x-sharedlib", ".c": "text/x-c",
+    ".dylib": "application/x-sharedlib", ".h": "text/x-c", ".wasm": "application/wasm",
+    ".json": "application/json", ".pb": "application/x-protobuf", ".ll": "text/x-llvm",
+    ".md": "text/markdown", ".ld": "text/plain",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class CompiledModel:
+    """What the compile worker left in its folder.
+
+    Attributes:
+        program: The lowered model.
+        weights: The weights block.
+        kernels: File with the kernels, LLVM IR or C.
+        tvm_version: Version of the compiler.
+    """
+
+    program: Program
+    weights: bytes
+    kernels: Path
+    tvm_version: str
+
+
+def make_package(
+    compiled: CompiledModel, bundle: Bundle, target: Target, output: Path, *, source: bool
+) -> Package:
+    """Fill the empty folder ``output`` and return its descriptor.
+
+    Args:
+        compiled: The lowered model.
+        bundle: Where it came from; gives version and vectors.
+        target: What it was compiled for.
+        output: Folder to fill.
+        source: Whether the generated C is delivered too.
+
+    Raises:
+        CompilerError: A tool failed.
+        GateError: The library needs or holds what a package must not.
+        LimitError: It does not fit the target.
+    """
+    program = compiled.program
+    with tempfile.TemporaryDirectory(prefix="mlopsc-package-") as name:
+        work = Path(name)
+        _write_sources(work, compiled, bundle, target)
+        objects = _compile(work, program, target, compiled.kernels.name)
+        facts = check_objects(target, {o: (work / o).read_bytes() for o in objects})
+        static, shared = _link(work, output, program, target, objects)
+        include = output / "include"
+        include.mkdir()
+        for file in ("mlopsc.h", f"{program.name}.h"):
+            shutil.copyfile(work / file, include / file)
+        if source:
+            _deliver_source(work, output, compiled)
+    for path, data in encode_vectors(
+        bundle.vectors, bundle.manifest.inputs, bundle.manifest.outputs
+    ).items():
+        _write(output / "vectors" / path, data)
+    for path, text in example_files(program, bundle, target).items():
+        _write(output / "examples" / path, text.encode())
+    _write(output / "LICENSES" / "README.md", _licences(bundle).encode())
+    memory = _memory(program, facts)
+    check_limits(
+        target,
+        flash=memory.code + memory.read_only,
+        ram=memory.arena + memory.io,
+        what=f"model '{program.name}'",
+    )
+    package = _describe(compiled, bundle, target, memory, facts, (static, shared), output)
+    _write(output / "model.json", package.to_json().encode())
+    return package
+
+
+def _write_sources(work: Path, compiled: CompiledModel, bundle: Bundle, target: Target) -> None:
+    program, version = compiled.program, bundle.manifest.version
+    runtime = kernels_dir()
+    for path in (
+        runtime / "include" / "mlopsc.h",
+        runtime / "runtime" / "mlopsc_math.h",
+        runtime / "runtime" / "mlopsc_math.c",
+        compiled.kernels,
+    ):
+        shutil.copyfile(path, work / path.name)
+    texts = {
+        f"{program.name}.h": header(program, version=version, target=target.name),
+        "model.c": driver(program, version=version, target=target.name, bundle=bundle.digest),
+    }
+    if program.weights_bytes:
+        texts["weights.c"] = weights_source(program, embed="weights.bin")
+        (work / "weights.bin").write_bytes(compiled.weights)
+    for file, text in texts.items():
+        (work / file).write_text(text, encoding="utf-8")
+
+
+def _compile(work: Path, program: Program, target: Target, kernels: str) -> list[str]:
+    objects = [
+        compile_object(target, "model.c", folder=work, include=["."]),
+        compile_object(target, kernels, folder=work),
+    ]
+    if program.weights_bytes:
+        objects.append(compile_object(target, "weights.c", folder=work))
+    if any(symbol.startswith("mlopsc_") for symbol in program.runtime_symbols):
+        # Without contraction: the same bits on machines with and without fused multiply-add.
+        flags = ["-ffp-contract=off"]
+        objects.append(
+            compile_object(target, "mlopsc_math.c", folder=work, include=["."], flags=flags)
+        )
+    return objects
+
+
+def _link(
+    work: Path, output: Path, program: Program, target: Target, objects: list[str]
+) -> tuple[str, str | None]:
+    """Make the libraries in ``output/lib`` and return their paths in the package."""
+    library = output / "lib"
+    library.mkdir()
+    static = f"lib{program.name}.a"
+    make_archive(target, objects, static, folder=work)
+    shutil.copyfile(work / static, library / static)
+    form = target.toolchain.shared
+    if form == "none":
+        return f"lib/{static}", None
+    shared = f"{program.name}.wasm" if form == "wasm" else f"lib{program.name}.{form}"
+    exports = ["mlopsc_model_get", f"{program.name}_model", f"{program.name}_run"]
+    link_shared(target, objects, shared, exports=exports, folder=work)
+    if form == "wasm":
+        imports = wasm_imports((work / shared).read_bytes())
+        if imports:
+            raise GateError(f"the WebAssembly module imports {imports[:8]}; expected no imports")
+    shutil.copyfile(work / shared, library / shared)
+    return f"lib/{static}", f"lib/{shared}"
+
+
+def _deliver_source(work: Path, output: Path, compiled: CompiledModel) -> None:
+    source = output / "src"
+    source.mkdir()
+    for file in ("model.c", compiled.kernels.name, "mlopsc_math.c", "mlopsc_math.h"):
+        shutil.copyfile(work / file, source / file)
+    if compiled.program.weights_bytes:
+        text = weights_source(compiled.program, embed=None, data=compiled.weights)
+        (source / "weights.c").write_text(text, encoding="utf-8")
+
+
+def _memory(program: Program, facts: ObjectFacts) -> Memory:
+    return Memory(
+        code=facts.code,
+        read_only=facts.read_only,
+        weights=program.weights_bytes,
+        writable=facts.writable,
+        arena=program.arena_bytes,
+        arena_align=program.arena_align,
+        arena_lower_bound=program.arena_lower_bound,
+        io=sum(s.nbytes for s in (*program.inputs, *program.outputs)),
+    )
+
+
+def _describe(
+    compiled: CompiledModel,
+    bundle: Bundle,
+    target: Target,
+    memory: Memory,
+    facts: ObjectFacts,
+    libraries: tuple[str, str | None],
+    output: Path,
+) -> Package:
+    program = compiled.program
+    calls = [step.kernel for step in program.steps]
+    files = sorted(path for path in output.rglob("*") if path.is_file())
+    return Package(
+        name=program.name,
+        version=bundle.manifest.version,
+        bundle=bundle.digest,
+        target=target,
+        generator=program.generator,
+        schedule=program.schedule,
+        inputs=program.inputs,
+        outputs=program.outputs,
+        memory=memory,
+        kernels=tuple(
+            KernelUse(symbol=s, schedule=k.schedule, calls=calls.count(s))
+            for s, k in program.kernels.items()
+        ),
+        static_library=libraries[0],
+        shared_library=libraries[1],
+        undefined_symbols=tuple(sorted(facts.undefined)),
+        vectors=bundle.manifest.vectors,
+        tools=(
+            Tool(name="mlopsc", version=__version__),
+            Tool(name="apache-tvm", version=compiled.tvm_version),
+            Tool(name="zig", version=zig_version()),
+        ),
+        files=tuple(_entry(path, output) for path in files),
+    )
+
+
+def _entry(path: Path, root: Path) -> FileEntry:
+    data = path.read_bytes()
+    return FileEntry(
+        path=path.relative_to(root).as_posix(),
+        digest=digest_bytes(data),
+        size=len(data),
+        media_type=_MEDIA_TYPES.get(path.suffix, "text/plain"),
+    )
+
+
+def _licences(bundle: Bundle) -> str:
+    return (
+        "# Licences\n\n"
+        "- The runtime functions and headers of this package (`mlopsc.h`, `mlopsc_math.*`) and the\n"
+        "  example are Apache-2.0, as mlopsc.\n"
+        f"- The model '{bundle.manifest.name}' and its weights keep the licence of their source\n"
+        f"  ({bundle.manifest.stages[-1].source.digest}).\n"
+    )
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)

@@ -1,0 +1,95 @@
+"""Reads a package folder and checks that every file in it is whole.
+
+Shared by everything that uses packages: conformance, runners, ``load`` and ``inspect``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from pydantic import ValidationError
+
+from mlopsc.bundle import Vector, decode_vectors
+from mlopsc.errors import BrokenPackageError
+from mlopsc.schema.common import digest_bytes
+from mlopsc.schema.package import Package
+
+DESCRIPTOR_FILE = "model.json"
+REPORT_FILE = "conformance.json"
+_HINT = "build the package again with 'mlopsc build'"
+
+
+@dataclass(frozen=True)
+class LoadedPackage:
+    """A package on disk.
+
+    Attributes:
+        path: Its folder.
+        info: ``model.json``.
+        digest: Digest of ``model.json``.
+    """
+
+    path: Path
+    info: Package
+    digest: str
+
+    def vectors(self) -> list[Vector]:
+        """Read the test vectors.
+
+        Raises:
+            BrokenPackageError: They are damaged.
+        """
+        files = {
+            entry.path.removeprefix("vectors/"): (self.path / entry.path).read_bytes()
+            for entry in self.info.files
+            if entry.path.startswith("vectors/")
+        }
+        try:
+            return decode_vectors(
+                files, self.info.vectors.count, self.info.inputs, self.info.outputs
+            )
+        except ValueError as error:
+            raise _broken(self.path, str(error)) from error
+
+
+def read_package(path: Path, *, verify: bool = True) -> LoadedPackage:
+    """Read the package in folder ``path``.
+
+    Args:
+        path: The folder.
+        verify: Whether every file is compared with its digest.
+
+    Raises:
+        BrokenPackageError: It is not a package, or a file is missing or altered.
+    """
+    descriptor = path / DESCRIPTOR_FILE
+    try:
+        data = descriptor.read_bytes()
+        info = Package.model_validate_json(data)
+    except OSError as error:
+        raise _broken(path, f"{DESCRIPTOR_FILE}: {error.strerror or error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise _broken(path, f"{DESCRIPTOR_FILE}, field '{where}': {first['msg']}") from error
+    for entry in info.files:
+        relative = PurePosixPath(entry.path)
+        if relative.is_absolute() or ".." in relative.parts:
+            raise _broken(path, f"{DESCRIPTOR_FILE} names a path outside the package: {entry.path}")
+        if verify:
+            _verify(path, entry.path, entry.digest)
+    return LoadedPackage(path, info, digest_bytes(data))
+
+
+def _verify(path: Path, name: str, digest: str) -> None:
+    try:
+        found = digest_bytes((path / name).read_bytes())
+    except OSError as error:
+        raise _broken(path, f"file '{name}' cannot be read: {error.strerror or error}") from error
+    if found != digest:
+        raise _broken(path, f"file '{name}' does not match its digest: it was altered or damaged")
+
+
+def _broken(path: Path, reason: str) -> BrokenPackageError:
+    return BrokenPackageError(f"'{path}' is not a usable package: {reason}", hint=_HINT)

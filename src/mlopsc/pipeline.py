@@ -1,0 +1,222 @@
+"""The order of the stages. Nothing else knows it.
+
+``import_model`` → bundle; ``build`` → packages, one per target; ``conform`` → report;
+``run`` → outputs.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from mlopsc.bundle import Bundle, read_bundle, write_bundle
+from mlopsc.conform import conform_package
+from mlopsc.errors import InputError, OutputError
+from mlopsc.importer import ImportOptions, import_bundle
+from mlopsc.loader import check_inputs
+from mlopsc.outputs import atomic_file, atomic_folder, check_free
+from mlopsc.package import CompiledModel, check_limits, make_package
+from mlopsc.package_reader import REPORT_FILE, read_package
+from mlopsc.runners import RunResult, run_package
+from mlopsc.schema.conformance import ConformanceReport
+from mlopsc.schema.package import Package
+from mlopsc.schema.program import PROGRAM_FILE, WEIGHTS_FILE, Program
+from mlopsc.schema.target import Generator, Schedule, Target
+from mlopsc.targets import load_target
+from mlopsc.tools import run_worker
+
+BUNDLE_SUFFIX = ".mlb"
+Progress = Callable[[str, str], None]  # target, what is being done
+
+
+def import_model(
+    source: Path, output: Path, options: ImportOptions, *, force: bool = False
+) -> Bundle:
+    """Import ``source`` and write the bundle to ``output``.
+
+    Raises:
+        MlopscError: See ``mlopsc.errors``; nothing is written then.
+    """
+    check_free(output, force=force)
+    bundle = import_bundle(source, options)
+    with atomic_file(output, force=force) as path:
+        write_bundle(bundle, path)
+    return bundle
+
+
+def build(
+    source: Path,
+    targets: Sequence[str],
+    output: Path,
+    *,
+    options: ImportOptions | None = None,
+    generator: Generator | None = None,
+    schedule: Schedule = "tiled",
+    source_code: bool = False,
+    force: bool = False,
+    progress: Progress = lambda target, what: None,
+) -> dict[str, Package]:
+    """Build one package per target, as ``output/<target>``; all appear or none.
+
+    Args:
+        source: A bundle, or an ONNX file that is imported first.
+        targets: Names or paths of target files.
+        output: Folder for the package folders; may exist.
+        options: How to import, if ``source`` is not a bundle.
+        generator: Kernel generator; each target's own by default.
+        schedule: ``none`` leaves loops unscheduled.
+        source_code: Whether generated C is delivered too.
+        force: Replace packages that exist.
+        progress: Called with the target and the step that begins.
+
+    Raises:
+        MlopscError: See ``mlopsc.errors``; no package is written then.
+    """
+    loaded = [load_target(name) for name in targets]
+    names = [t.name for t in loaded]
+    if not loaded or len(set(names)) != len(names):
+        raise InputError(f"targets are {names}; expected at least one, each once")
+    for target in loaded:
+        check_free(output / target.name, force=force)
+    if output.exists() and not output.is_dir():
+        raise OutputError(f"output '{output}' exists and is not a folder")
+    with tempfile.TemporaryDirectory(prefix="mlopsc-build-") as name:
+        bundle, path = _open(source, options, Path(name))
+        for target in loaded:
+            _check_weights(bundle, target)
+
+        def compile_one(target: Target) -> CompiledModel:
+            progress(target.name, "compiling")
+            return _compile(path, target, generator or target.compile.generator, schedule, Path(name))
+
+        with ThreadPoolExecutor(max_workers=max(1, min(len(loaded), os.cpu_count() or 1))) as pool:
+            compiled = list(pool.map(compile_one, loaded))
+        return _package_all(compiled, bundle, loaded, output, source_code, force, progress)
+
+
+def _open(source: Path, options: ImportOptions | None, work: Path) -> tuple[Bundle, Path]:
+    if source.suffix == BUNDLE_SUFFIX:
+        if options is not None and options != ImportOptions():
+            raise InputError(
+                f"'{source}' is a bundle: import options do not apply to it",
+                hint="give them to 'mlopsc import'",
+            )
+        return read_bundle(source), source
+    bundle = import_bundle(source, options or ImportOptions())
+    path = work / f"model{BUNDLE_SUFFIX}"
+    write_bundle(bundle, path)
+    return bundle, path
+
+
+def _check_weights(bundle: Bundle, target: Target) -> None:
+    """Refuse, before compiling, a model whose weights alone exceed the target."""
+    check_limits(
+        target,
+        flash=sum(stage.parameters for stage in bundle.manifest.stages),
+        ram=sum(s.nbytes for s in (*bundle.manifest.inputs, *bundle.manifest.outputs)),
+        what=f"model '{bundle.manifest.name}' (weights, inputs and outputs alone)",
+    )
+
+
+def _compile(
+    bundle: Path, target: Target, generator: Generator, schedule: Schedule, work: Path
+) -> CompiledModel:
+    folder = Path(tempfile.mkdtemp(prefix=f"{target.name}-", dir=work))
+    reply: dict[str, Any] = run_worker(
+        "mlopsc.compile_worker:compile_model",
+        {
+            "bundle": str(bundle.resolve()),
+            "target": target.model_dump(mode="json"),
+            "generator": generator,
+            "schedule": schedule,
+            "folder": str(folder),
+        },
+    )
+    return CompiledModel(
+        program=Program.from_file(folder / PROGRAM_FILE),
+        weights=(folder / WEIGHTS_FILE).read_bytes(),
+        kernels=folder / reply["kernels"],
+        tvm_version=reply["tvm"],
+    )
+
+
+def _package_all(
+    compiled: Sequence[CompiledModel],
+    bundle: Bundle,
+    targets: Sequence[Target],
+    output: Path,
+    source_code: bool,
+    force: bool,
+    progress: Progress,
+) -> dict[str, Package]:
+    """Fill all packages beside each other, then move them into place together."""
+    packages: dict[str, Package] = {}
+    staging = output / ".packages"
+    created = not output.exists()
+    try:
+        with atomic_folder(staging, force=True) as work:
+            for model, target in zip(compiled, targets, strict=True):
+                progress(target.name, "packaging")
+                (work / target.name).mkdir()
+                packages[target.name] = make_package(
+                    model, bundle, target, work / target.name, source=source_code
+                )
+        for target in targets:
+            with atomic_folder(output / target.name, force=force) as place:
+                place.rmdir()
+                (staging / target.name).rename(place)
+            progress(target.name, "done")
+        staging.rmdir()
+    except BaseException:
+        _remove_tree(staging)
+        if created and output.is_dir() and not any(output.iterdir()):
+            output.rmdir()
+        raise
+    return packages
+
+
+def _remove_tree(path: Path) -> None:
+    import shutil
+
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def conform(
+    package: Path, *, bundle: Path | None = None, runner: str | None = None, write: bool = True
+) -> ConformanceReport:
+    """Judge the package in folder ``package`` and write its ``conformance.json``.
+
+    Raises:
+        MissingToolError, BrokenPackageError: It cannot be judged; a report from before is removed.
+    """
+    report_path = package / REPORT_FILE
+    if write:
+        try:
+            report_path.unlink(missing_ok=True)  # a verdict of the past must not outlive a failure
+        except OSError as error:
+            raise OutputError(f"cannot write '{report_path}': {error.strerror}") from error
+    loaded = read_package(package)
+    opened = read_bundle(bundle) if bundle is not None else None
+    report = conform_package(loaded, bundle=opened, runner=runner)
+    if write:
+        with atomic_file(report_path, force=True) as path:
+            path.write_text(report.to_json(), encoding="utf-8")
+    return report
+
+
+def run(
+    package: Path, inputs: Mapping[str, Any], *, runner: str | None = None, count: bool = False
+) -> RunResult:
+    """Run the package in folder ``package`` once on ``inputs``, on whatever it was built for.
+
+    Raises:
+        InputError: The inputs do not fit.
+        MissingToolError, BrokenPackageError: It cannot be run.
+    """
+    loaded = read_package(package)
+    arrays = check_inputs(inputs, loaded.info.inputs)
+    return run_package(loaded, [arrays], runner=runner, count=count)

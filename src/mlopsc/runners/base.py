@@ -1,0 +1,49 @@
+"""What every runner provides, and what it gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from mlopsc.package_reader import LoadedPackage
+from mlopsc.schema.target import Target
+
+Array = np.ndarray[Any, Any]
+GARBAGE = 0xA5
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Results of running a package on several sets of inputs.
+
+    Attributes:
+        outputs: Per set of inputs, arrays by output name.
+        instructions: Executed on the first set, where the runner counts them.
+        profile: Of those, by symbol.
+    """
+
+    outputs: list[dict[str, Array]]
+    instructions: int | None = None
+    profile: dict[str, int] = field(default_factory=dict)
+
+
+class Runner(Protocol):
+    """The functions of a runner module."""
+
+    def describe(self, target: Target) -> str:
+        """Return name and version of what will execute packages of ``target``.
+
+        Raises:
+            MissingToolError: Something it needs is not there.
+        """
+
+    def execute(
+        self, package: LoadedPackage, inputs: list[dict[str, Array]], *, count: bool
+    ) -> Execution:
+        """Run the package on each set of inputs; count instructions of the first if asked.
+
+        Raises:
+            BrokenPackageError: The library fails.
+        """

@@ -1,0 +1,361 @@
+"""Runner *unicorn*: the static library, linked into an image and run on an emulated processor.
+
+Every buffer has its own memory with nothing mapped behind it, so that an access past the end of an
+input, output or the arena stops the run. Instructions are counted per basic block by a small native
+callback and summed per symbol.
+"""
+
+from __future__ import annotations
+
+import bisect
+import ctypes
+import importlib.metadata
+import io
+import shutil
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from elftools.elf.elffile import ELFFile
+
+from mlopsc.abi import RUN_ERRORS, Descriptor, read_descriptor
+from mlopsc.errors import BrokenPackageError, MissingToolError
+from mlopsc.loader import check_descriptor
+from mlopsc.package_reader import LoadedPackage
+from mlopsc.resources import kernels_dir
+from mlopsc.runners.base import GARBAGE, Array, Execution
+from mlopsc.schema.target import Target
+from mlopsc.targets import load_target
+from mlopsc.toolchain import compile_object, link_image, link_shared
+
+_PAGE = 0x1000
+_RETURN = 0x1FF0_0000  # a call returns here, and the emulation stops
+_STACK_TOP = 0x2080_0000
+_STACK_BYTES = 0x40_0000
+_BUFFERS = 0x6000_0000
+
+
+@dataclass(frozen=True)
+class _Machine:
+    """How to set up one architecture and call a function on it."""
+
+    arch: int
+    mode: int
+    cpu: int | None
+    triple: str
+    pointer_bits: Literal[32, 64]
+    arguments: tuple[int, ...]
+    stack: int
+    link: int
+    result: int
+    program_counter: int
+    thumb: bool = False
+
+
+def describe(target: Target) -> str:
+    """See ``base.Runner``."""
+    try:
+        version = importlib.metadata.version("unicorn")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise MissingToolError(
+            "the Python package 'unicorn' (processor emulator) is not installed",
+            hint="install it: pip install unicorn",
+        ) from error
+    return f"unicorn {version} {target.run.unicorn.cpu or target.toolchain.target.split('-')[0]}"
+
+
+def execute(
+    package: LoadedPackage, inputs: list[dict[str, Array]], *, count: bool
+) -> Execution:
+    """See ``base.Runner``."""
+    machine = _machine(package.info.target)
+    with tempfile.TemporaryDirectory(prefix="mlopsc-unicorn-") as name:
+        image = _link(package, machine, Path(name))
+    emulator = _Emulator(machine, image)
+    symbol = f"{package.info.name}_model"
+    address = emulator.call(emulator.symbols[symbol], ())
+    model = read_descriptor(emulator.read, address, pointer_bits=machine.pointer_bits)
+    check_descriptor(model, package)
+    outputs: list[dict[str, Array]] = []
+    instructions: int | None = None
+    profile: dict[str, int] = {}
+    for number, arrays in enumerate(inputs):
+        if count and number == 0:
+            counter = _Counter(emulator)
+            outputs.append(_run(emulator, model, arrays))
+            profile = counter.finish()
+            instructions = sum(profile.values())
+        else:
+            outputs.append(_run(emulator, model, arrays))
+    return Execution(outputs, instructions, profile)
+
+
+def _link(package: LoadedPackage, machine: _Machine, folder: Path) -> bytes:
+    """Link the shipped static library into an image whose entry is the model's descriptor."""
+    library = Path(package.info.static_library).name
+    shutil.copyfile(package.path / package.info.static_library, folder / library)
+    name = package.info.name
+    flags = ["-static", "-nostdlib", f"-Wl,-e,{name}_model", f"-Wl,-u,{name}_model"]
+    link_image(
+        package.info.target, [library], "image.elf", folder=folder, flags=flags, triple=machine.triple
+    )
+    return (folder / "image.elf").read_bytes()
+
+
+def _machine(target: Target) -> _Machine:
+    import unicorn
+    from unicorn import arm64_const, arm_const, riscv_const
+
+    kind = target.toolchain.target.split("-")[0]
+    if kind == "thumb":
+        models = {
+            "cortex-m0": arm_const.UC_CPU_ARM_CORTEX_M0,
+            "cortex-m3": arm_const.UC_CPU_ARM_CORTEX_M3,
+            "cortex-m4": arm_const.UC_CPU_ARM_CORTEX_M4,
+            "cortex-m7": arm_const.UC_CPU_ARM_CORTEX_M7,
+            "cortex-m33": arm_const.UC_CPU_ARM_CORTEX_M33,
+        }
+        return _Machine(
+            arch=unicorn.UC_ARCH_ARM,
+            mode=unicorn.UC_MODE_THUMB | unicorn.UC_MODE_MCLASS,
+            cpu=models[target.run.unicorn.cpu],
+            triple=target.toolchain.target,
+            pointer_bits=32,
+            arguments=(
+                arm_const.UC_ARM_REG_R0, arm_const.UC_ARM_REG_R1, arm_const.UC_ARM_REG_R2,
+            ),
+            stack=arm_const.UC_ARM_REG_SP,
+            link=arm_const.UC_ARM_REG_LR,
+            result=arm_const.UC_ARM_REG_R0,
+            program_counter=arm_const.UC_ARM_REG_PC,
+            thumb=True,
+        )  # fmt: skip
+    if kind == "aarch64":
+        return _Machine(
+            arch=unicorn.UC_ARCH_ARM64,
+            mode=unicorn.UC_MODE_ARM,
+            cpu=None,
+            triple="aarch64-freestanding-none",
+            pointer_bits=64,
+            arguments=(
+                arm64_const.UC_ARM64_REG_X0, arm64_const.UC_ARM64_REG_X1,
+                arm64_const.UC_ARM64_REG_X2,
+            ),
+            stack=arm64_const.UC_ARM64_REG_SP,
+            link=arm64_const.UC_ARM64_REG_LR,
+            result=arm64_const.UC_ARM64_REG_X0,
+            program_counter=arm64_const.UC_ARM64_REG_PC,
+        )  # fmt: skip
+    if kind == "riscv64":
+        return _Machine(
+            arch=unicorn.UC_ARCH_RISCV,
+            mode=unicorn.UC_MODE_RISCV64,
+            cpu=None,
+            triple="riscv64-freestanding-none",
+            pointer_bits=64,
+            arguments=(
+                riscv_const.UC_RISCV_REG_A0, riscv_const.UC_RISCV_REG_A1,
+                riscv_const.UC_RISCV_REG_A2,
+            ),
+            stack=riscv_const.UC_RISCV_REG_SP,
+            link=riscv_const.UC_RISCV_REG_RA,
+            result=riscv_const.UC_RISCV_REG_A0,
+            program_counter=riscv_const.UC_RISCV_REG_PC,
+        )  # fmt: skip
+    raise MissingToolError(f"the unicorn runner cannot emulate '{kind}'")
+
+
+class _Emulator:
+    """An emulated processor with an image in its memory."""
+
+    def __init__(self, machine: _Machine, image: bytes) -> None:
+        import unicorn
+
+        self.machine = machine
+        self.unicorn = unicorn.Uc(machine.arch, machine.mode)
+        if machine.cpu is not None:
+            self.unicorn.ctl_set_cpu_model(machine.cpu)
+        elf = ELFFile(io.BytesIO(image))
+        table = elf.get_section_by_name(".symtab")
+        self.symbols: dict[str, int] = {}
+        self.functions: list[tuple[int, str]] = []
+        for symbol in table.iter_symbols():
+            if symbol.name and symbol["st_shndx"] != "SHN_UNDEF":
+                self.symbols[symbol.name] = symbol["st_value"]
+                if symbol["st_info"]["type"] == "STT_FUNC":
+                    self.functions.append((symbol["st_value"] & ~1, symbol.name))
+        self.functions.sort()
+        self._mapped: set[int] = set()
+        self.code = (1 << 62, 0)
+        for segment in elf.iter_segments():
+            if segment["p_type"] == "PT_LOAD" and segment["p_memsz"]:
+                self._load(segment)
+        self._map(_RETURN, _PAGE)
+        self._map(_STACK_TOP - _STACK_BYTES, _STACK_BYTES)
+        self._enable_floats()
+        self._next = _BUFFERS
+
+    def _load(self, segment: Any) -> None:
+        start, size = segment["p_vaddr"], segment["p_memsz"]
+        self._map(start, size)
+        self.unicorn.mem_write(start, segment.data())
+        if segment["p_flags"] & 1:
+            self.code = (min(self.code[0], start), max(self.code[1], start + size))
+
+    def _map(self, start: int, size: int) -> None:
+        for page in range(start // _PAGE, -(-(start + size) // _PAGE)):
+            if page not in self._mapped:
+                self._mapped.add(page)
+                self.unicorn.mem_map(page * _PAGE, _PAGE)
+
+    def _enable_floats(self) -> None:
+        from unicorn import arm64_const, riscv_const
+
+        kind = self.machine.triple.split("-")[0]
+        if kind == "thumb":
+            self._map(0xE000_E000, _PAGE)
+            self.unicorn.mem_write(0xE000_ED88, (0xF << 20).to_bytes(4, "little"))  # CPACR
+        elif kind == "aarch64":
+            self.unicorn.reg_write(arm64_const.UC_ARM64_REG_CPACR_EL1, 3 << 20)  # FPEN
+        else:
+            status = self.unicorn.reg_read(riscv_const.UC_RISCV_REG_MSTATUS)
+            self.unicorn.reg_write(riscv_const.UC_RISCV_REG_MSTATUS, status | 0x6000)  # FS
+
+    def buffer(self, data: bytes, align: int) -> int:
+        """Place ``data`` in memory of its own, as near to the end of a page as ``align`` allows."""
+        size = -(-max(len(data), 1) // align) * align
+        pages = -(-size // _PAGE) * _PAGE
+        self.unicorn.mem_map(self._next, pages)
+        start = self._next + pages - size
+        self.unicorn.mem_write(start, data)
+        self._next += pages + _PAGE  # the page behind it stays unmapped
+        return start
+
+    def read(self, address: int, size: int) -> bytes:
+        return bytes(self.unicorn.mem_read(address, size))
+
+    def call(self, function: int, arguments: tuple[int, ...]) -> int:
+        """Call a function of the image and return its result."""
+        import unicorn
+
+        machine, uc = self.machine, self.unicorn
+        for register, value in zip(machine.arguments, arguments, strict=False):
+            uc.reg_write(register, value)
+        uc.reg_write(machine.stack, _STACK_TOP - 64)
+        uc.reg_write(machine.link, _RETURN | machine.thumb)
+        try:
+            uc.emu_start(function | machine.thumb, _RETURN)
+        except unicorn.UcError as error:
+            at = uc.reg_read(machine.program_counter)
+            raise BrokenPackageError(
+                f"the library failed on the emulated processor at {at:#x} "
+                f"(in {self.function_at(at)}): {error}"
+            ) from error
+        return int(uc.reg_read(machine.result))
+
+    def function_at(self, address: int) -> str:
+        index = bisect.bisect_right(self.functions, (address, "\uffff")) - 1
+        return self.functions[index][1] if index >= 0 else "unknown code"
+
+
+def _run(emulator: _Emulator, model: Descriptor, arrays: dict[str, Array]) -> dict[str, Array]:
+    pointer = "<u8" if emulator.machine.pointer_bits == 64 else "<u4"
+    ins = [
+        emulator.buffer(arrays[s.name].tobytes(), np.dtype(s.dtype).itemsize) for s in model.inputs
+    ]
+    outs = [
+        emulator.buffer(bytes([GARBAGE]) * s.nbytes, np.dtype(s.dtype).itemsize)
+        for s in model.outputs
+    ]
+    arena = emulator.buffer(bytes([GARBAGE]) * model.arena_bytes, max(model.arena_align, 1))
+    in_table = emulator.buffer(np.array(ins, pointer).tobytes(), 8)
+    out_table = emulator.buffer(np.array(outs, pointer).tobytes(), 8)
+    status = emulator.call(model.run & ~1, (in_table, out_table, arena)) & 0xFFFFFFFF
+    if status != 0:
+        raise BrokenPackageError(f"the model refused to run: {RUN_ERRORS.get(status, status)}")
+    return {
+        s.name: np.frombuffer(emulator.read(start, s.nbytes), s.dtype).reshape(s.shape)
+        for s, start in zip(model.outputs, outs, strict=True)
+    }
+
+
+class _BlockCounter(ctypes.Structure):
+    """``block_counter`` of ``kernels/harness/block_counter.c``."""
+
+    _fields_ = (
+        ("base", ctypes.c_uint64),
+        ("end", ctypes.c_uint64),
+        ("counts", ctypes.c_void_p),
+        ("sizes", ctypes.c_void_p),
+    )
+
+
+class _Counter:
+    """Counts instructions from its creation until ``finish``."""
+
+    def __init__(self, emulator: _Emulator) -> None:
+        import unicorn
+        from unicorn.unicorn_py3.unicorn import uclib
+
+        self._emulator = emulator
+        base, end = emulator.code
+        self._base = base
+        self._counts = np.zeros((end - base) // 2 + 1, np.uint64)
+        self._sizes = np.zeros((end - base) // 2 + 1, np.uint32)
+        self._state = _BlockCounter(base, end, self._counts.ctypes.data, self._sizes.ctypes.data)
+        self._library = _counter_library()
+        self._hook = ctypes.c_size_t()
+        uclib.uc_hook_add(
+            emulator.unicorn._uch,
+            ctypes.byref(self._hook),
+            unicorn.UC_HOOK_BLOCK,
+            ctypes.cast(self._library.mlopsc_count_block, ctypes.c_void_p),
+            ctypes.byref(self._state),
+            ctypes.c_uint64(base),
+            ctypes.c_uint64(end - 1),
+        )
+
+    def finish(self) -> dict[str, int]:
+        """Stop counting and return executed instructions by symbol, largest first."""
+        from unicorn.unicorn_py3.unicorn import uclib
+
+        uclib.uc_hook_del(self._emulator.unicorn._uch, self._hook)
+        totals: dict[str, int] = {}
+        for slot in np.flatnonzero(self._counts):
+            address = self._base + 2 * int(slot)
+            length = _instructions(
+                self._emulator.read(address, int(self._sizes[slot])), self._emulator.machine
+            )
+            name = self._emulator.function_at(address)
+            totals[name] = totals.get(name, 0) + length * int(self._counts[slot])
+        return dict(sorted(totals.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _instructions(code: bytes, machine: _Machine) -> int:
+    """Return the number of instructions in ``code``."""
+    if machine.triple.startswith("aarch64"):
+        return len(code) // 4
+    count = at = 0
+    while at < len(code):
+        half = int.from_bytes(code[at : at + 2], "little")
+        wide = half >> 11 in (0b11101, 0b11110, 0b11111) if machine.thumb else half & 3 == 3
+        at += 4 if wide else 2
+        count += 1
+    return count
+
+
+@cache
+def _counter_library() -> Any:
+    """Compile the counter for this machine, once per process."""
+    host = load_target("host")
+    folder = Path(tempfile.mkdtemp(prefix="mlopsc-counter-"))
+    try:
+        shutil.copyfile(kernels_dir() / "harness" / "block_counter.c", folder / "block_counter.c")
+        made = compile_object(host, "block_counter.c", folder=folder)
+        link_shared(host, [made], "counter.so", exports=[], folder=folder)
+        return ctypes.CDLL(str(folder / "counter.so"))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

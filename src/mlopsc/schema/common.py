@@ -1,0 +1,88 @@
+"""What all artefacts share: strictness, canonical JSON, tensors and digests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from mlopsc.dtypes import DTYPES, DTypeName
+
+Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+
+
+class Frozen(BaseModel):
+    """A value object: immutable, unknown fields refused, serialised canonically."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def to_json(self) -> str:
+        """Return canonical JSON: sorted keys, two-space indent, final newline."""
+        return (
+            json.dumps(self.model_dump(mode="json"), indent=2, sort_keys=True, ensure_ascii=False)
+            + "\n"
+        )
+
+    @classmethod
+    def from_file(cls, path: Path) -> Self:
+        """Read one from a JSON file.
+
+        Raises:
+            OSError: The file cannot be read.
+            pydantic.ValidationError: The content does not fit the schema.
+        """
+        return cls.model_validate_json(path.read_bytes())
+
+
+class TensorSpec(Frozen):
+    """Name, element type and static shape of an input or output."""
+
+    name: str
+    dtype: DTypeName
+    shape: tuple[Annotated[int, Field(ge=0)], ...]
+
+    @property
+    def elements(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes when stored densely."""
+        return self.elements * DTYPES[self.dtype].itemsize
+
+    def __str__(self) -> str:
+        """Render as ``name: dtype[d0, d1]``."""
+        return f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]"
+
+
+class FileEntry(Frozen):
+    """One file of an artefact and what it must contain.
+
+    Attributes:
+        path: Relative, with forward slashes.
+        digest: Of the content.
+        size: Bytes.
+        media_type: IANA style.
+    """
+
+    path: str
+    digest: Digest
+    size: Annotated[int, Field(ge=0)]
+    media_type: str
+
+
+def digest_bytes(data: bytes) -> str:
+    """Return ``sha256:hex`` of ``data``."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def c_identifier(name: str) -> str:
+    """Return ``name`` as a C identifier: other characters become underscores."""
+    text = re.sub(r"\W", "_", name, flags=re.ASCII).strip("_") or "model"
+    return f"m{text}" if text[0].isdigit() else text

@@ -1,0 +1,85 @@
+"""``model.json`` of a package: everything a program needs to know to use the library."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from mlopsc.schema.bundle import VectorsRecord
+from mlopsc.schema.common import Digest, FileEntry, Frozen, TensorSpec
+from mlopsc.schema.target import Generator, Schedule, Target
+
+ABI_VERSION = 1
+
+
+class Memory(Frozen):
+    """What the library takes, in bytes.
+
+    Attributes:
+        code: Instructions of all members of the static library.
+        read_only: Constants, weights included.
+        weights: Of those, the weights.
+        writable: Static data; always 0, or the library would not be re-entrant.
+        arena: Scratch that the caller provides.
+        arena_align: Its alignment.
+        arena_lower_bound: Smallest possible arena for this order of calls.
+        io: Inputs and outputs together.
+    """
+
+    code: int
+    read_only: int
+    weights: int
+    writable: int
+    arena: int
+    arena_align: int
+    arena_lower_bound: int
+    io: int
+
+
+class Tool(Frozen):
+    """A tool that took part in making the package."""
+
+    name: str
+    version: str
+
+
+class KernelUse(Frozen):
+    """One kernel, how it was scheduled and how often it is called."""
+
+    symbol: str
+    schedule: str
+    calls: int
+
+
+class Package(Frozen):
+    """``model.json``, schema version 1.
+
+    Attributes:
+        name: Name of the model and prefix of its C symbols.
+        version: The user's version of the model.
+        bundle: Digest of the bundle's manifest.
+        target: The full definition of the target, as used.
+        abi_version: Of the C ABI and the descriptor.
+        static_library: Path inside the package.
+        shared_library: Path inside the package, or none.
+        undefined_symbols: What the library expects at link time; the gate has checked each.
+        files: Every file of the package with its digest.
+    """
+
+    schema_version: Literal[1] = 1
+    name: str
+    version: str
+    bundle: Digest
+    target: Target
+    generator: Generator
+    schedule: Schedule
+    abi_version: Literal[1] = ABI_VERSION
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    memory: Memory
+    kernels: tuple[KernelUse, ...]
+    static_library: str
+    shared_library: str | None
+    undefined_symbols: tuple[str, ...]
+    vectors: VectorsRecord
+    tools: tuple[Tool, ...]
+    files: tuple[FileEntry, ...]

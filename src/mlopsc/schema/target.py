@@ -1,0 +1,135 @@
+"""A target: facts about a machine, and how to compile for it and run on it. Data, never code."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt
+
+from mlopsc.dtypes import DTypeName
+from mlopsc.schema.common import Frozen
+
+Generator = Literal["llvm", "c"]
+Schedule = Literal["tiled", "none"]
+RunnerName = Literal["native", "unicorn", "wasmtime", "qemu"]
+
+
+class Compile(Frozen):
+    """How code is generated.
+
+    Attributes:
+        generator: The kernel generator that serves this target best.
+        triple: LLVM triple with four components (with three, LLVM silently builds soft-float ARM).
+        cpu: LLVM processor name.
+        features: LLVM features, each with its ``+`` or ``-``.
+        abi: LLVM ABI name where the architecture has several (``lp64d``), else empty.
+        float_abi: On 32-bit ARM, how floats are passed; checked in every object.
+    """
+
+    generator: Generator
+    triple: Annotated[str, Field(pattern=r"^[^-]+-[^-]+-[^-]+-[^-]+$")]
+    cpu: str
+    features: tuple[str, ...] = ()
+    abi: str = ""
+    float_abi: Literal["", "hard", "soft"] = ""
+
+
+class Hardware(Frozen):
+    """What schedules and planning read. No rule names a chip.
+
+    Attributes:
+        pointer_bits: Width of an address.
+        vector_bits: Width of a vector register; 0 where there are none.
+        registers: Floating-point or vector registers a kernel can use.
+        fma: Whether multiply-add is one instruction.
+        cores: Processor cores.
+        l1_bytes: Data cache per core; 0 where there is none.
+        l2_bytes: Second-level cache per core; 0 where there is none.
+        cpu_flags: Names that must stand in the flags of the running processor to execute here.
+    """
+
+    pointer_bits: Literal[32, 64]
+    vector_bits: Annotated[int, Field(ge=0, multiple_of=32)]
+    registers: PositiveInt
+    fma: bool
+    cores: PositiveInt = 1
+    l1_bytes: Annotated[int, Field(ge=0)] = 0
+    l2_bytes: Annotated[int, Field(ge=0)] = 0
+    cpu_flags: tuple[str, ...] = ()
+
+
+class Limits(Frozen):
+    """What a board has. A build that needs more fails.
+
+    Attributes:
+        flash_bytes: For code and weights.
+        ram_bytes: For the arena, inputs and outputs.
+    """
+
+    flash_bytes: PositiveInt | None = None
+    ram_bytes: PositiveInt | None = None
+
+
+class Toolchain(Frozen):
+    """How C is compiled and linked (``zig cc``).
+
+    Attributes:
+        target: Zig target triple.
+        cpu: Zig processor and features.
+        flags: Further compiler flags.
+        system: What the library may count on; chooses the example's build files.
+        shared: Form of the loadable library, or none.
+    """
+
+    target: str
+    cpu: str
+    flags: tuple[str, ...] = ()
+    system: Literal["linux", "macos", "bare", "wasm"]
+    shared: Literal["so", "dylib", "wasm", "none"]
+
+
+class Emulator(Frozen):
+    """Options of one runner: the emulated processor and, for whole boards, the machine."""
+
+    cpu: str = ""
+    machine: str = ""
+    program: str = ""
+
+
+class Run(Frozen):
+    """Who can execute packages of this target, the preferred one first."""
+
+    runners: Annotated[tuple[RunnerName, ...], Field(min_length=1)]
+    unicorn: Emulator = Emulator()
+    qemu: Emulator = Emulator()
+
+
+class Tolerance(Frozen):
+    """How far an output may be from the reference.
+
+    Attributes:
+        relative_to_max: Largest difference over the largest reference value of that output.
+            Zero asks for equality bit for bit.
+    """
+
+    relative_to_max: Annotated[float, Field(ge=0, le=0.1)] = 0.0
+
+
+class Target(Frozen):
+    """One target file, with ``extends`` resolved. Schema version 1."""
+
+    schema_version: Literal[1] = 1
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
+    family: Literal["cpu", "edge", "wasm", "gpu", "fpga"]
+    description: str
+    compile: Compile
+    hardware: Hardware
+    limits: Limits = Limits()
+    toolchain: Toolchain
+    run: Run
+    conformance: dict[DTypeName, Tolerance]
+
+    def tolerance(self, dtype: str) -> float:
+        """Return the tolerance of ``dtype``; a type not listed must be equal bit for bit."""
+        found = {str(k): v for k, v in self.conformance.items()}.get(dtype, Tolerance())
+        return found.relative_to_max
