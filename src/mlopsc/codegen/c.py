@@ -1,13 +1,15 @@
 """Kernels as portable C11 that a person can review.
 
-TVM's C generator prints float literals with seven digits, includes its own headers and promises
-nothing about aliasing; this module mends all three, so that the C computes the same bits as the
-objects and depends on nothing.
+Three things in TVM's C generator are mended before it prints, because they are wrong or depend on
+its runtime: ``max`` and ``min`` remember the value of a load across a store that changes it; float
+literals have seven digits; and pointers promise nothing about aliasing. All three become calls of
+small inline functions or qualifiers, so that the C computes what the LLVM kernels compute.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +18,23 @@ import tvm
 from tvm import tirx
 from tvm_ffi.structural import structural_map
 
-_PROLOGUE = """\
-/* Kernels of a compiled model: generated, self-contained C11.
- * Compile with -fno-strict-aliasing: exact float constants are written as their bits. */
-#include <stdbool.h>
-#include <stdint.h>
+from mlopsc.dtypes import DTYPES
 
-"""
-_DROPPED = ("#include", "#define TVM_", "#ifdef __cplusplus", 'extern "C"', "#endif", "void* __tvm",
-            "// tvm target", "TVM_DLL float mlopsc_")  # fmt: skip
+_DROPPED = (
+    "#include", "#define TVM_", "#ifdef __cplusplus", 'extern "C"', "#endif", "void* __tvm",
+    "// tvm target",
+)  # fmt: skip
 _SIGNATURE = re.compile(r"^(?:TVM_DLL )?(void|int32_t) (\w+)\(([^)]*)\)", re.MULTILINE)
-_EXTERN = re.compile(r"^TVM_DLL (.*);$", re.MULTILINE)
+_EXTERN = re.compile(r"^TVM_DLL (\w[^;]*);$", re.MULTILINE)
 
 
 def write_c(kernels: Any, target: Any, folder: Path) -> Path:
     """Write ``kernels.c`` (``target`` is a ``tvm.target.Target`` of kind c)."""
+    helpers: dict[str, str] = {}
+    mend = _mender(helpers)
     module = tvm.IRModule(
         {
-            var: function.with_body(structural_map(function.body, (tirx.FloatImm, _exact)))
+            var: function.with_body(structural_map(function.body, mend))
             for var, function in kernels.functions.items()
         }
     )
@@ -41,43 +42,91 @@ def write_c(kernels: Any, target: Any, folder: Path) -> Path:
     module = tvm.transform.Sequential(
         [transform.FP8StorageLegalize(), transform.BF16StorageLegalize(), transform.LowerIntrin()]
     )(module)
+    # LowerIntrin may bring new ones, of its own.
+    module = tvm.IRModule(
+        {
+            var: function.with_body(structural_map(function.body, mend))
+            for var, function in module.functions.items()
+        }
+    )
     source = str(tvm.get_global_func("target.build.c")(module, target).inspect_source())
     path = folder / "kernels.c"
-    path.write_text(_clean(source), encoding="utf-8")
+    path.write_text(_clean(source, helpers), encoding="utf-8")
     return path
 
 
-def _exact(literal: Any) -> Any:
-    """Replace a float32 literal that seven digits do not determine by its bits."""
-    if str(literal.ty) != "float32" or not np.isfinite(literal.value):
-        return literal
-    value = np.float32(literal.value)
-    if np.float32(f"{value:e}") == value:
-        return literal
-    return tirx.reinterpret("float32", tirx.const(int(value.view("<u4")), "uint32"))
+def _mender(helpers: dict[str, str]) -> tuple[tuple[Any, Callable[[Any], Any]], ...]:
+    """Return callbacks that replace what is printed wrongly; fills ``helpers`` with their C."""
 
+    def select(sign: str, word: str) -> Callable[[Any], Any]:
+        def replace(node: Any) -> Any:
+            dtype = str(node.ty)
+            if dtype not in DTYPES:
+                return node
+            name, c = f"k_{word}_{dtype}", DTYPES[dtype].c
+            helpers[name] = (
+                f"static inline {c} {name}({c} a, {c} b) {{ return a {sign} b ? a : b; }}"
+            )
+            return tirx.call_pure_extern(dtype, name, node.a, node.b)
 
-def _clean(source: str) -> str:
-    externs = sorted(
-        set(re.findall(r"\b(mlopsc_\w+f)\(", source))
+        return replace
+
+    def exact(literal: Any) -> Any:
+        dtype = str(literal.ty)
+        if dtype not in ("float32", "float64"):
+            return literal
+        value = np.dtype(dtype).type(literal.value)
+        if np.isfinite(value) and np.dtype(dtype).type(f"{value:e}") == value:
+            return literal
+        bits = "uint32" if dtype == "float32" else "uint64"
+        name, c, u = f"k_bits_{dtype}", DTYPES[dtype].c, DTYPES[bits].c
+        helpers[name] = (
+            f"static inline {c} {name}({u} bits) {{\n"
+            f"  union {{ {u} u; {c} f; }} v;\n  v.u = bits;\n  return v.f;\n}}"
+        )
+        pattern = int(value.view("<u4" if bits == "uint32" else "<u8"))
+        return tirx.call_pure_extern(dtype, name, tirx.const(pattern, bits))
+
+    return (
+        (tirx.Max, select(">", "max")),
+        (tirx.Min, select("<", "min")),
+        (tirx.FloatImm, exact),
     )
-    lines = [line for line in source.splitlines() if not line.startswith(_DROPPED)]
+
+
+def _clean(source: str, helpers: dict[str, str]) -> str:
+    """Replace the generator's prologue by ours and qualify pointers."""
+    called = set(re.findall(r"\b([A-Za-z_]\w*)\(", source))
+    externs = {
+        found[1]
+        for found in _EXTERN.finditer(source)
+        if not any(f" {name}(" in found[1] for name in helpers) and "*" not in found[1]
+    }
+    prototypes = sorted(f"extern {text};" for text in externs if _name(text) in called)
+    lines = [
+        line
+        for line in source.splitlines()
+        if not line.startswith(_DROPPED) and not _EXTERN.fullmatch(line)
+    ]
     body = _SIGNATURE.sub(_restrict, "\n".join(lines).strip())
-    declared = set()
-    kept = []
-    for line in body.splitlines():
-        found = _EXTERN.match(line)
-        if found:
-            if found[1] in declared:
-                continue
-            declared.add(found[1])
-            line = f"extern {found[1]};"
-        kept.append(line)
-    prototypes = "".join(
-        f"extern float {name}(float{', float' if name == 'mlopsc_powf' else ''});\n"
-        for name in externs
+    return "\n".join(
+        [
+            "/* Kernels of a compiled model: generated, self-contained C11. */",
+            "#include <stdbool.h>",
+            "#include <stdint.h>",
+            "",
+            *prototypes,
+            "",
+            *(helpers[name] for name in sorted(helpers) if name in called),
+            "",
+            body,
+            "",
+        ]
     )
-    return _PROLOGUE + prototypes + "\n".join(kept) + "\n"
+
+
+def _name(prototype: str) -> str:
+    return prototype.split("(")[0].split()[-1]
 
 
 def _restrict(match: re.Match[str]) -> str:

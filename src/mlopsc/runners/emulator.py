@@ -98,7 +98,7 @@ def _link(package: LoadedPackage, machine: _Machine, folder: Path) -> bytes:
     library = Path(package.info.static_library).name
     shutil.copyfile(package.path / package.info.static_library, folder / library)
     name = package.info.name
-    flags = ["-static", "-nostdlib", f"-Wl,-e,{name}_model", f"-Wl,-u,{name}_model"]
+    flags = ["-static", f"-Wl,-e,{name}_model", f"-Wl,-u,{name}_model"]
     link_image(
         package.info.target, [library], "image.elf", folder=folder, flags=flags, triple=machine.triple
     )
