@@ -24,6 +24,8 @@ C_FLAGS = (
     "-fdata-sections",
     "-fno-stack-protector",
     "-fno-sanitize=all",
+    "-fno-unwind-tables",
+    "-fno-asynchronous-unwind-tables",
     "-fvisibility=hidden",
     "-fno-ident",
     "-Wno-c23-extensions",

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 MAX_FACTOR = 16
-MAX_STATEMENTS = 144  # unrolled multiply-adds in the innermost body: keeps code small
+MAX_STATEMENTS = 256  # unrolled multiply-adds in the innermost body: keeps code small
 
 
 @dataclass(frozen=True)

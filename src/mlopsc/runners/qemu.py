@@ -100,7 +100,7 @@ def _link(package: LoadedPackage, inputs: list[dict[str, Array]], folder: Path) 
     )
     sources = [name for name in names if name.endswith(".c")]
     if bare:
-        flags = ["-DEXAMPLE_BARE", "-I.", "-nostdlib", "-Wl,-T,cortex_m.ld"]
+        flags = ["-DEXAMPLE_BARE", "-I.", "-Wl,-e,Reset_Handler", "-Wl,-T,cortex_m.ld"]
         triple = target.toolchain.target
     else:
         flags = ["-I.", "-static"]
