@@ -24,12 +24,13 @@ class CoreOp:
 
 
 _PLAIN = (
-    "Abs", "Add", "And", "AveragePool", "BatchNormalization", "Cast", "Ceil", "Concat", "Conv", "Cos",
-    "Div", "Elu", "Equal", "Erf", "Exp", "Flatten", "Floor", "Gather", "Gemm", "GlobalAveragePool",
-    "GlobalMaxPool", "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu",
-    "Less", "LessOrEqual", "Log", "LogSoftmax", "MatMul", "Max", "MaxPool", "Min", "Mul", "Neg",
-    "Not", "Or", "PRelu", "Pow", "Reciprocal", "Relu", "Sigmoid", "Sin", "Softmax", "Softplus",
-    "Sqrt", "Sub", "Sum", "Tanh", "Transpose", "Where", "Xor",
+    "Abs", "Add", "And", "AveragePool", "BatchNormalization", "Cast", "Ceil", "Concat",
+    "Conv", "Cos", "Div", "Elu", "Equal", "Erf", "Exp", "Flatten", "Floor", "Gather", "Gemm",
+    "GlobalAveragePool", "GlobalMaxPool", "Greater", "GreaterOrEqual", "HardSigmoid",
+    "HardSwish", "Identity", "IsNaN", "LeakyRelu", "Less", "LessOrEqual", "Log", "LogSoftmax",
+    "MatMul", "MaxPool", "Mul", "Neg", "Not", "Or", "PRelu", "Pow", "Reciprocal", "Relu",
+    "Sigmoid", "Sin", "Softmax", "Softplus", "Sqrt", "Sub", "Tanh", "Transpose", "Where",
+    "Xor",
 )  # fmt: skip
 
 CORE_OPS: Final[dict[str, CoreOp]] = {

@@ -91,7 +91,9 @@ def build(
 
         def compile_one(target: Target) -> CompiledModel:
             progress(target.name, "compiling")
-            return _compile(path, target, generator or target.compile.generator, schedule, Path(name))
+            return _compile(
+                path, target, generator or target.compile.generator, schedule, Path(name)
+            )
 
         with ThreadPoolExecutor(max_workers=max(1, min(len(loaded), os.cpu_count() or 1))) as pool:
             compiled = list(pool.map(compile_one, loaded))

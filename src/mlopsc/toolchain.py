@@ -41,7 +41,12 @@ def machine_flags(target: Target) -> list[str]:
 
 
 def compile_object(
-    target: Target, source: str, *, folder: Path, include: Sequence[str] = (), flags: Sequence[str] = ()
+    target: Target,
+    source: str,
+    *,
+    folder: Path,
+    include: Sequence[str] = (),
+    flags: Sequence[str] = (),
 ) -> str:
     """Compile ``folder/source`` and return the name of the object beside it.
 

@@ -152,7 +152,9 @@ def run_worker(
         try:
             _, stderr = process.communicate(job.encode(), timeout=timeout)
         except subprocess.TimeoutExpired as error:
-            raise crash(f"{function} did not finish within {timeout:g} s and was stopped") from error
+            raise crash(
+                f"{function} did not finish within {timeout:g} s and was stopped"
+            ) from error
         finally:
             if process.poll() is None:
                 process.kill()

@@ -99,7 +99,9 @@ def read_bundle(path: Path) -> Bundle:
 
 
 def _assemble(path: Path, manifest: Manifest, members: dict[str, bytes]) -> Bundle:
-    vectors = {k.removeprefix("vectors/"): v for k, v in members.items() if k.startswith("vectors/")}
+    vectors = {
+        k.removeprefix("vectors/"): v for k, v in members.items() if k.startswith("vectors/")
+    }
     try:
         return Bundle(
             manifest,

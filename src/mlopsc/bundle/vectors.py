@@ -55,16 +55,18 @@ def decode_vectors(
         vectors.append(
             Vector(
                 {s.name: _decode(files, f"{folder}/input_{i}.pb", s) for i, s in enumerate(inputs)},
-                {s.name: _decode(files, f"{folder}/output_{i}.pb", s) for i, s in enumerate(outputs)},
+                {
+                    s.name: _decode(files, f"{folder}/output_{i}.pb", s)
+                    for i, s in enumerate(outputs)
+                },
             )
         )
     return vectors
 
 
 def _encode(array: Array, name: str) -> bytes:
-    return numpy_helper.from_array(np.ascontiguousarray(array), name).SerializeToString(
-        deterministic=True
-    )
+    tensor = numpy_helper.from_array(np.asarray(array, order="C"), name)
+    return bytes(tensor.SerializeToString(deterministic=True))
 
 
 def _decode(files: Mapping[str, bytes], path: str, spec: TensorSpec) -> Array:

@@ -13,9 +13,7 @@ from mlopsc.errors import MismatchError, MlopscError
 
 @click.command("conform")
 @click.argument("packages", type=EXISTING, nargs=-1, required=True)
-@click.option(
-    "--bundle", type=EXISTING, help="Let the reference run this bundle's graph now, too."
-)
+@click.option("--bundle", type=EXISTING, help="Let the reference run this bundle's graph now, too.")
 @runner_option
 @json_option
 def command(

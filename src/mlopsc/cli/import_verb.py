@@ -28,12 +28,12 @@ def command(source: Path, output: Path, force: bool, as_json: bool, **options: A
     from mlopsc import pipeline
 
     with progress(f"importing {source}", quiet=as_json):
-        bundle = pipeline.import_model(
-            source, output, collect_import_options(options), force=force
-        )
+        bundle = pipeline.import_model(source, output, collect_import_options(options), force=force)
     manifest = bundle.manifest
     if as_json:
-        echo_json({"bundle": str(output), "digest": bundle.digest, **manifest.model_dump(mode="json")})
+        echo_json(
+            {"bundle": str(output), "digest": bundle.digest, **manifest.model_dump(mode="json")}
+        )
         return
     click.echo(f"{output}: {manifest.name} {manifest.version}, {size(output.stat().st_size)}")
     click.echo(f"  digest   {bundle.digest}")

@@ -1,7 +1,7 @@
 """Stage *codegen*: the kernels of a ``LoweredModule`` → LLVM IR or portable C.
 
-Takes the bare functions; writes ``kernels.ll`` or ``kernels.c``. What always holds: the result needs
-nothing but ``mem*`` functions, compiler support routines and ``kernels/runtime``.
+Takes the bare functions; writes ``kernels.ll`` or ``kernels.c``. What always holds: the result
+needs nothing but ``mem*`` functions, compiler support routines and ``kernels/runtime``.
 """
 
 from __future__ import annotations

@@ -87,7 +87,14 @@ def _mender(helpers: dict[str, str]) -> tuple[tuple[Any, Callable[[Any], Any]], 
         pattern = int(value.view("<u4" if bits == "uint32" else "<u8"))
         return tirx.call_pure_extern(dtype, name, tirx.const(pattern, bits))
 
+    def absolute(call: Any) -> Any:
+        if getattr(call.op, "name", "") != "tirx.fabs":
+            return call
+        dtype = str(call.ty)
+        return tirx.call_pure_extern(dtype, "fabsf" if dtype == "float32" else "fabs", *call.args)
+
     return (
+        (tvm.ir.Call, absolute),
         (tirx.Max, select(">", "max")),
         (tirx.Min, select("<", "min")),
         (tirx.FloatImm, exact),

@@ -11,7 +11,7 @@ from mlopsc.schema.common import TensorSpec
 from mlopsc.schema.conformance import OutputError
 
 Array = np.ndarray[Any, Any]
-_BITS = {4: np.int32, 8: np.int64}
+_BITS = {4: "int32", 8: "int64"}
 
 
 def compare(
@@ -86,7 +86,7 @@ def _judge(a: Array, b: Array, tolerance: float, worst: dict[str, Any]) -> tuple
 def _ulps(a: Array, b: Array) -> int:
     """Return the largest distance in units in the last place: ordered integers of the bits."""
     kind = _BITS[a.dtype.itemsize]
-    lowest = np.iinfo(kind).min
+    lowest = int(np.iinfo(np.dtype(kind)).min)
 
     def ordered(v: Array) -> Array:
         bits = np.ascontiguousarray(v).view(kind)

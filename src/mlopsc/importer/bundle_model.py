@@ -58,7 +58,9 @@ def import_bundle(source: Path, options: ImportOptions) -> Bundle:
     records, graphs = _normalise_all(loaded, options.bind)
     signatures = [_signature(g) for g in graphs]
     for (before, (_, outputs)), (after, (inputs, _)) in zip(
-        zip(graphs, signatures, strict=True), zip(graphs[1:], signatures[1:], strict=True), strict=False
+        zip(graphs, signatures, strict=True),
+        zip(graphs[1:], signatures[1:], strict=True),
+        strict=False,
     ):
         _check_joint(before.name, outputs, after.name, inputs)
     inputs, outputs = signatures[0][0], signatures[-1][1]
@@ -117,7 +119,7 @@ def _normalise_all(
 
 
 def _align_opsets(loaded: dict[StageName, LoadedModel]) -> None:
-    """Convert all stages to the newest ``ai.onnx`` version among them, so that they can be joined."""
+    """Convert all stages to the newest opset among them, so that they can be joined."""
     versions = {name: _opset(model.proto) for name, model in loaded.items()}
     newest = max(versions.values())
     for name, version in versions.items():

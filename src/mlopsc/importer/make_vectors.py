@@ -80,9 +80,7 @@ def load_vectors(
     count = counts.pop()
     if labels is not None and labels.shape != (count,):
         raise InputError(f"'{LABEL}' in '{path}' has shape {labels.shape}, expected ({count},)")
-    samples = [
-        {s.name: fit(arrays[s.name][number], s) for s in specs} for number in range(count)
-    ]
+    samples = [{s.name: fit(arrays[s.name][number], s) for s in specs} for number in range(count)]
     return samples, tuple(int(v) for v in labels) if labels is not None else ()
 
 
@@ -98,4 +96,4 @@ def fit(array: Array, spec: TensorSpec) -> Array:
             f"input '{spec.name}' is {array.dtype.name}{list(array.shape)}, expected "
             f"{spec.dtype}{list(spec.shape)}"
         )
-    return np.ascontiguousarray(array.reshape(spec.shape))
+    return np.asarray(array.reshape(spec.shape), order="C")

@@ -52,7 +52,9 @@ def load_onnx(path: Path) -> LoadedModel:
         onnx.checker.check_model(model)
     except (onnx.checker.ValidationError, RuntimeError, ValueError) as error:
         text = " ".join(str(error).split())
-        raise SourceError(f"'{path}' is not a valid ONNX model: {text[:400]}", hint=_HINT) from error
+        raise SourceError(
+            f"'{path}' is not a valid ONNX model: {text[:400]}", hint=_HINT
+        ) from error
     producer = f"{model.producer_name} {model.producer_version}".strip()
     return LoadedModel(
         model, Source(framework="onnx", producer=producer, digest=digest_bytes(data))

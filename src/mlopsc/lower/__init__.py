@@ -5,7 +5,7 @@ Takes the normalised graphs of all stages (preprocessing is compiled in) and a `
 between them, the weights, and the kernels as bare TIR functions that take only pointers. This is
 the only stage that schedules and plans. It must run in a worker process: TVM can crash.
 
-In the order data flows: ``relax_graph`` (ONNX → Relax → TIR), ``intrinsics`` (own mathematics),
+In the order data flows: ``relax_graph`` (ONNX → Relax → TIR), ``intrinsics`` (what ONNX means),
 ``schedule`` (loops), ``flatten`` (Relax ``main`` → list of calls), ``bare`` (no runtime left),
 ``plan`` (where everything lives).
 """
@@ -19,7 +19,7 @@ from typing import Any
 from mlopsc.errors import CompilerError
 from mlopsc.lower.bare import bare_functions
 from mlopsc.lower.flatten import FlatProgram, Tensor, flatten
-from mlopsc.lower.intrinsics import use_own_math
+from mlopsc.lower.intrinsics import let_nan_through, use_own_math
 from mlopsc.lower.plan import Block, plan_storage
 from mlopsc.lower.relax_graph import compile_graph
 from mlopsc.lower.schedule import schedule_kernels
@@ -104,7 +104,7 @@ def lower(
         weights_digest=digest_bytes(weights),
         runtime_symbols=functions.runtime_symbols,
     )
-    return LoweredModule(program, weights, functions.module, tvm_t)
+    return LoweredModule(program, weights, let_nan_through(functions.module), tvm_t)
 
 
 def _symbols(name: str, flat: FlatProgram) -> dict[str, str]:

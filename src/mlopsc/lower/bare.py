@@ -64,9 +64,7 @@ def bare_functions(
     externs: set[str] = set()
     for var, function in lowered.functions.items():
         symbol = symbols[var.name_hint]
-        functions[var], parameters[symbol], scratch[symbol] = _bare(
-            function, symbol, stack_bytes
-        )
+        functions[var], parameters[symbol], scratch[symbol] = _bare(function, symbol, stack_bytes)
         externs |= _externs(functions[var].body, symbol)
     return BareFunctions(tvm.IRModule(functions), parameters, scratch, tuple(sorted(externs)))
 

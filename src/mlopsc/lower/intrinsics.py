@@ -1,15 +1,20 @@
-"""Replaces mathematical intrinsics by functions of ``kernels/runtime``.
+"""Gives kernels the arithmetic that ONNX defines, where TVM's differs or needs a library.
 
-The functions are portable C without tables, so a library needs no libm for them and computes the
-same bits on every target. What maps to one instruction (square root, rounding) stays an intrinsic.
+Mathematical functions become calls of ``kernels/runtime``: portable C without tables, so a library
+needs no libm for them and computes the same bits on every target. What maps to one instruction
+(square root, rounding) stays an intrinsic. Reductions by maximum or minimum start at an infinity,
+not at the largest finite number, and a limit (``Relu``, ``Clip``) lets NaN through.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any, Final
 
+import numpy as np
 import tvm
-from tvm import tirx
+from tvm import s_tir, tirx
 from tvm_ffi.structural import structural_map
 
 OWN_MATH: Final[dict[str, str]] = {
@@ -24,7 +29,7 @@ OWN_MATH: Final[dict[str, str]] = {
 
 
 def use_own_math(module: Any) -> Any:
-    """Return ``module`` with float32 intrinsics of every TIR function replaced."""
+    """Return the Relax module with float32 intrinsics and reduction starts replaced."""
 
     def replace(call: Any) -> Any:
         if not isinstance(call.op, tvm.ir.Op) or str(call.ty) != "float32":
@@ -34,9 +39,63 @@ def use_own_math(module: Any) -> Any:
         own = OWN_MATH.get(call.op.name)
         return call if own is None else tirx.call_pure_extern("float32", own, *call.args)
 
-    functions = {}
-    for var, function in module.functions.items():
-        if isinstance(function, tirx.PrimFunc):
-            function = function.with_body(structural_map(function.body, (tvm.ir.Call, replace)))
-        functions[var] = function
+    def start(block: Any) -> Any:
+        if block.init is None:
+            return block
+        return s_tir.SBlock(
+            block.iter_vars,
+            block.reads,
+            block.writes,
+            block.name_hint,
+            block.body,
+            structural_map(block.init, (tirx.FloatImm, _infinite)),
+            block.alloc_buffers,
+            block.match_buffers,
+            block.annotations,
+        )
+
+    return _map_functions(module, (tvm.ir.Call, replace), (s_tir.SBlock, start))
+
+
+def let_nan_through(module: Any) -> Any:
+    """Return bare kernels whose ``max(x, limit)`` and ``min(x, limit)`` give NaN for NaN.
+
+    Both generators compute ``max(a, b)`` as ``a > b ? a : b``, one instruction on most machines,
+    which gives ``b`` if either is NaN; so the constant goes first. Done last, because simplifying
+    puts constants second.
+    """
+
+    def order(make: Callable[[Any, Any], Any]) -> Callable[[Any], Any]:
+        def swap(node: Any) -> Any:
+            return make(node.b, node.a) if _is_limit(node.b) else node
+
+        return swap
+
+    return _map_functions(module, (tirx.Max, order(tirx.Max)), (tirx.Min, order(tirx.Min)))
+
+
+def _is_limit(value: Any) -> bool:
+    """Whether ``value`` is a constant: a literal, or a load from a tensor of one element."""
+    if isinstance(value, tirx.Broadcast):
+        value = value.value
+    if isinstance(value, tvm.ir.TensorLoad):
+        return math.prod(int(d) for d in value.source.ty.shape) == 1
+    return isinstance(value, tirx.FloatImm)
+
+
+def _infinite(literal: Any) -> Any:
+    """Return an infinity for the largest finite number of a type."""
+    dtype = str(literal.ty)
+    if dtype not in ("float32", "float64") or abs(literal.value) != np.finfo(dtype).max:
+        return literal
+    return tirx.FloatImm(dtype, float(np.copysign(np.inf, literal.value)))
+
+
+def _map_functions(module: Any, *callbacks: Any) -> Any:
+    functions = {
+        var: function.with_body(structural_map(function.body, callbacks))
+        if isinstance(function, tirx.PrimFunc)
+        else function
+        for var, function in module.functions.items()
+    }
     return tvm.IRModule(functions, attrs=module.attrs)

@@ -34,7 +34,9 @@ def compile_graph(
         module = from_onnx(model, opset=_opset(model))
     except Exception as error:  # TVM raises many kinds; all mean the same to the user
         text = " ".join(str(error).split())
-        raise CompilerError(f"the model cannot be translated for the compiler: {text[:400]}") from error
+        raise CompilerError(
+            f"the model cannot be translated for the compiler: {text[:400]}"
+        ) from error
     transform = relax.transform
     with target, tvm.transform.PassContext(opt_level=3):
         module = tvm.transform.Sequential(

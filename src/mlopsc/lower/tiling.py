@@ -49,7 +49,11 @@ class Tile:
     def __str__(self) -> str:
         """Render as ``tile 1x4x2, 8 lanes on axis 2``."""
         text = "tile " + "x".join(map(str, self.factors))
-        return text if self.vector_axis is None else f"{text}, {self.lanes} lanes on axis {self.vector_axis}"
+        return (
+            text
+            if self.vector_axis is None
+            else f"{text}, {self.lanes} lanes on axis {self.vector_axis}"
+        )
 
 
 def choose_tile(axes: Sequence[Axis], *, registers: int, lanes: int) -> Tile:

@@ -1,8 +1,8 @@
 """Stage *package*: a lowered program and its kernels → a folder a C programmer can use.
 
-Takes what the compile worker left (``Program``, kernels, weights), the bundle and the target; fills
-a folder with headers, libraries, vectors, a descriptor and a working example. What always holds: the
-libraries need nothing that ``gate`` does not allow, and ``model.json`` lists every file.
+Takes what the compile worker left (``Program``, kernels, weights), the bundle and the target;
+fills a folder with headers, libraries, vectors, a descriptor and a working example. What always
+holds: the libraries need nothing that ``gate`` does not allow, and ``model.json`` lists every file.
 """
 
 from __future__ import annotations

@@ -12,6 +12,11 @@ from mlopsc.schema.common import TensorSpec, c_identifier
 from mlopsc.schema.program import Kernel, Location, Program
 
 
+# Compilers take a file whose first bytes look like a byte order mark for text in another encoding,
+# so the embedded file starts with this many zeros.
+EMBED_OFFSET = 64
+
+
 def header(program: Program, *, version: str, target: str) -> str:
     """Return ``<name>.h``."""
     guard = f"{program.name.upper()}_H"
@@ -120,7 +125,9 @@ def driver(program: Program, *, version: str, target: str, bundle: str) -> str:
         f"MLOPSC_EXPORT int32_t {name}_run({_signature(program)}) {{",
         *_checks(program, ins, outs),
     ]
-    lines += [f"  {_call(program, step.kernel, step.arguments, ins, outs)}" for step in program.steps]
+    lines += [
+        f"  {_call(program, step.kernel, step.arguments, ins, outs)}" for step in program.steps
+    ]
     lines += [
         f"  copy({_place(c.destination, program, ins, outs)}, "
         f"{_place(c.source, program, ins, outs)}, {c.nbytes});"
@@ -143,12 +150,12 @@ def weights_source(program: Program, *, embed: str | None, data: bytes = b"") ->
     opening = (
         f"/* Weights of {program.name}: generated. */\n"
         "#if defined(__GNUC__)\n"
-        f"__attribute__((aligned({max(program.arena_align, 16)}), visibility(\"hidden\")))\n"
+        f'__attribute__((aligned({max(program.arena_align, 16)}), visibility("hidden")))\n'
         "#endif\n"
         f"const unsigned char {program.name}_weights[{program.weights_bytes}] = {{\n"
     )
     if embed is not None:
-        return f"{opening}#embed \"{embed}\"\n}};\n"
+        return f'{opening}#embed "{embed}" clang::offset({EMBED_OFFSET})\n}};\n'
     text = data.hex()
     rows = (
         ",".join(f"0x{text[i : i + 2]}" for i in range(start, min(start + 32, len(text)), 2))
@@ -181,9 +188,7 @@ def _checks(program: Program, ins: Sequence[str], outs: Sequence[str]) -> list[s
     return lines
 
 
-def _place(
-    location: Location, program: Program, ins: Sequence[str], outs: Sequence[str]
-) -> str:
+def _place(location: Location, program: Program, ins: Sequence[str], outs: Sequence[str]) -> str:
     if location.place == "input":
         return f"(void *)(uintptr_t){ins[location.index]}"
     if location.place == "output":

@@ -81,7 +81,7 @@ def _vector_header(program: Program, bundle: Bundle) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _array(kind: str, name: str, dtype: str, array: np.ndarray) -> str:  # type: ignore[type-arg]
+def _array(kind: str, name: str, dtype: str, array: np.ndarray) -> str:
     values = [_literal(v) for v in array.ravel().tolist()] or ["0"]
     rows = [", ".join(values[i : i + 12]) for i in range(0, len(values), 12)]
     body = ",\n  ".join(rows)
@@ -92,7 +92,13 @@ def _literal(value: float | int | bool) -> str:
     if isinstance(value, bool):
         return str(int(value))
     if isinstance(value, int):
-        return f"{value}" if abs(value) < 1 << 31 else f"{value}ll" if value < 1 << 63 else f"{value}ull"
+        return (
+            f"{value}"
+            if abs(value) < 1 << 31
+            else f"{value}ll"
+            if value < 1 << 63
+            else f"{value}ull"
+        )
     if value != value:
         return "(0.0f / 0.0f)"
     if value in (float("inf"), float("-inf")):

@@ -1,8 +1,8 @@
 """The gate: reads the objects of a library and refuses what must not ship.
 
-A library may expect ``mem*``, compiler support routines and a short list of libm, nothing else; must
-hold no writable data and no trace of the compiler's runtime; and on 32-bit ARM must pass floats as
-its target says (linkers mix the two ABIs without a word).
+A library may expect ``mem*``, compiler support routines and a short list of libm, nothing else;
+must hold no writable data and no trace of the compiler's runtime; and on 32-bit ARM must pass
+floats as its target says (linkers mix the two ABIs without a word).
 """
 
 from __future__ import annotations
@@ -19,15 +19,13 @@ from mlopsc.errors import GateError
 from mlopsc.schema.target import Target
 
 _MEMORY = {"memcpy", "memset", "memmove", "memcmp"}
-_LIBM = {
-    name + suffix
-    for name in (
-        "acos acosh asin asinh atan atan2 atanh cbrt ceil copysign cos cosh erf exp exp2 expm1 fabs "
-        "floor fma fmax fmin fmod log log10 log1p log2 nearbyint pow rint round roundeven sin sinh "
-        "sqrt tan tanh trunc"
-    ).split()
-    for suffix in ("", "f")
-}
+_LIBM_ROOTS = (
+    "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "ceil", "copysign", "cos",
+    "cosh", "erf", "exp", "exp2", "expm1", "fabs", "floor", "fma", "fmax", "fmin", "fmod", "log",
+    "log10", "log1p", "log2", "nearbyint", "pow", "rint", "round", "roundeven", "sin", "sinh",
+    "sqrt", "tan", "tanh", "trunc",
+)  # fmt: skip
+_LIBM = {name + suffix for name in _LIBM_ROOTS for suffix in ("", "f")}
 _COMPILER_RT = re.compile(
     r"__(aeabi_\w+|arm_\w+|(add|sub|mul|div|mod|udiv|umod|neg|ash|lsh|clz|ctz|fix|fixuns|float|"
     r"floatun|extend|trunc|eq|ne|lt|le|gt|ge|unord|cmp|ucmp|popcount|udivmod|divmod|pow)[a-z0-9_]*)$"
@@ -135,7 +133,8 @@ def read_object(data: bytes) -> ObjectFacts:
 
 
 def _read_elf(elf: ELFFile) -> ObjectFacts:
-    undefined, defined = set(), set()
+    undefined: set[str] = set()
+    defined: set[str] = set()
     table = elf.get_section_by_name(".symtab") or elf.get_section_by_name(".dynsym")
     for symbol in table.iter_symbols() if table is not None else ():
         if not symbol.name or symbol["st_info"]["bind"] == "STB_LOCAL":
@@ -148,7 +147,9 @@ def _read_elf(elf: ELFFile) -> ObjectFacts:
             continue
         if flags & 4:
             code += size
-        elif flags & 1 and not section.name.startswith((".data.rel.ro", ".dynamic", ".got", ".relro")):
+        elif flags & 1 and not section.name.startswith(
+            (".data.rel.ro", ".dynamic", ".got", ".relro")
+        ):
             writable += size
         else:
             read_only += size
@@ -173,7 +174,7 @@ def _vfp_args(elf: ELFFile) -> bool | None:
 
 
 def _read_wasm(data: bytes) -> ObjectFacts:
-    """Read a WebAssembly object or module (core specification 5.5; tool conventions, Linking.md)."""
+    """Read a WebAssembly object (core specification 5.5; tool conventions, Linking.md)."""
     imports: list[tuple[str, str]] = []
     names: set[str] = set()
     code = read_only = 0

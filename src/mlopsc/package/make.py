@@ -10,7 +10,7 @@ from pathlib import Path
 from mlopsc._version import __version__
 from mlopsc.bundle import Bundle, encode_vectors
 from mlopsc.errors import GateError
-from mlopsc.package.driver import driver, header, weights_source
+from mlopsc.package.driver import EMBED_OFFSET, driver, header, weights_source
 from mlopsc.package.example import example_files
 from mlopsc.package.gate import ObjectFacts, check_objects, wasm_imports
 from mlopsc.package.limits import check_limits
@@ -112,7 +112,7 @@ def _write_sources(work: Path, compiled: CompiledModel, bundle: Bundle, target: 
     }
     if program.weights_bytes:
         texts["weights.c"] = weights_source(program, embed="weights.bin")
-        (work / "weights.bin").write_bytes(compiled.weights)
+        (work / "weights.bin").write_bytes(bytes(EMBED_OFFSET) + compiled.weights)
     for file, text in texts.items():
         (work / file).write_text(text, encoding="utf-8")
 
@@ -231,8 +231,8 @@ def _entry(path: Path, root: Path) -> FileEntry:
 def _licences(bundle: Bundle) -> str:
     return (
         "# Licences\n\n"
-        "- The runtime functions and headers of this package (`mlopsc.h`, `mlopsc_math.*`) and the\n"
-        "  example are Apache-2.0, as mlopsc.\n"
+        "- The runtime functions and headers of this package (`mlopsc.h`, `mlopsc_math.*`) and\n"
+        "  the example are Apache-2.0, as mlopsc.\n"
         f"- The model '{bundle.manifest.name}' and its weights keep the licence of their source\n"
         f"  ({bundle.manifest.stages[-1].source.digest}).\n"
     )

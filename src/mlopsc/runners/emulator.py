@@ -67,9 +67,7 @@ def describe(target: Target) -> str:
     return f"unicorn {version} {target.run.unicorn.cpu or target.toolchain.target.split('-')[0]}"
 
 
-def execute(
-    package: LoadedPackage, inputs: list[dict[str, Array]], *, count: bool
-) -> Execution:
+def execute(package: LoadedPackage, inputs: list[dict[str, Array]], *, count: bool) -> Execution:
     """See ``base.Runner``."""
     machine = _machine(package.info.target)
     with tempfile.TemporaryDirectory(prefix="mlopsc-unicorn-") as name:
@@ -100,7 +98,12 @@ def _link(package: LoadedPackage, machine: _Machine, folder: Path) -> bytes:
     name = package.info.name
     flags = ["-static", f"-Wl,-e,{name}_model", f"-Wl,-u,{name}_model"]
     link_image(
-        package.info.target, [library], "image.elf", folder=folder, flags=flags, triple=machine.triple
+        package.info.target,
+        [library],
+        "image.elf",
+        folder=folder,
+        flags=flags,
+        triple=machine.triple,
     )
     return (folder / "image.elf").read_bytes()
 

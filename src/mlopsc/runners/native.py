@@ -18,9 +18,7 @@ def describe(target: Target) -> str:
     return f"native {platform.machine()}"
 
 
-def execute(
-    package: LoadedPackage, inputs: list[dict[str, Array]], *, count: bool
-) -> Execution:
+def execute(package: LoadedPackage, inputs: list[dict[str, Array]], *, count: bool) -> Execution:
     """See ``base.Runner``; native runs count nothing."""
     del count
     model = Model(package)

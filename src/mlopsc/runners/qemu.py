@@ -33,9 +33,7 @@ def describe(target: Target) -> str:
     return f"{program.name} {first.split()[-1].strip('()')}" + (f" {machine}" if machine else "")
 
 
-def execute(
-    package: LoadedPackage, inputs: list[dict[str, Array]], *, count: bool
-) -> Execution:
+def execute(package: LoadedPackage, inputs: list[dict[str, Array]], *, count: bool) -> Execution:
     """See ``base.Runner``; nothing is counted."""
     del count
     target, info = package.info.target, package.info
@@ -55,7 +53,7 @@ def execute(
         if result.returncode != 0 or not outputs.is_file():
             text = " ".join((result.stderr + result.stdout).decode(errors="replace").split())
             raise BrokenPackageError(
-                f"the library failed in {program.name} with status {result.returncode}: {text[:300]}"
+                f"the library failed in {program.name}, status {result.returncode}: {text[:300]}"
             )
         data = outputs.read_bytes()
     size = _padded_sum(info.outputs)

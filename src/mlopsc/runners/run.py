@@ -55,7 +55,7 @@ def choose_runner(target: Target, name: str | None = None) -> RunnerName:
             raise MissingToolError(
                 f"target '{target.name}' has no runner '{name}'; it has: {', '.join(known)}"
             )
-        chosen = cast(RunnerName, name)
+        chosen = next(r for r in known if r == name)
         RUNNERS[chosen].describe(target)
         return chosen
     problems: list[MissingToolError] = []
@@ -127,9 +127,7 @@ def execute(*, package: str, runner: RunnerName, folder: str, count: bool) -> di
     }
 
 
-def _save(
-    path: Path, sets: Sequence[Mapping[str, Array]], specs: tuple[TensorSpec, ...]
-) -> None:
+def _save(path: Path, sets: Sequence[Mapping[str, Array]], specs: tuple[TensorSpec, ...]) -> None:
     arrays = {f"{i}_{k}": s[spec.name] for i, s in enumerate(sets) for k, spec in enumerate(specs)}
     np.savez(path, count=np.int64(len(sets)), **arrays)  # type: ignore[arg-type]
 

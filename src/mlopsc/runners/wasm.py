@@ -24,13 +24,12 @@ def describe(target: Target) -> str:
         return f"wasmtime {importlib.metadata.version('wasmtime')}"
     except importlib.metadata.PackageNotFoundError as error:
         raise MissingToolError(
-            "the Python package 'wasmtime' is not installed", hint="install it: pip install wasmtime"
+            "the Python package 'wasmtime' is not installed",
+            hint="install it: pip install wasmtime",
         ) from error
 
 
-def execute(
-    package: LoadedPackage, inputs: list[dict[str, Array]], *, count: bool
-) -> Execution:
+def execute(package: LoadedPackage, inputs: list[dict[str, Array]], *, count: bool) -> Execution:
     """See ``base.Runner``; nothing is counted."""
     del count
     import wasmtime

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from mlopsc.schema.bundle import VectorsRecord
 from mlopsc.schema.common import Digest, FileEntry, Frozen, TensorSpec
 from mlopsc.schema.target import Generator, Schedule, Target
 
-ABI_VERSION = 1
+ABI_VERSION: Final = 1
 
 
 class Memory(Frozen):

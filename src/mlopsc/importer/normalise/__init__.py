@@ -16,6 +16,7 @@ from onnx_ir.passes import common
 from mlopsc.errors import SourceError
 from mlopsc.importer.normalise.bind import BindDimensions
 from mlopsc.importer.normalise.check import check_normal_form, find_oddities
+from mlopsc.importer.normalise.expand import ExpandComposites
 from mlopsc.importer.normalise.fold import FoldConstants
 
 MAX_IR_VERSION = 10  # what every reference runtime we accept can load
@@ -70,7 +71,8 @@ def normalise(proto: onnx.ModelProto, bind: Mapping[str, int]) -> Normalised:
         _apply(model, step, changed)
     for _ in range(_MAX_ROUNDS):
         _apply(model, common.ShapeInferencePass(check_type=True, strict_mode=False), [])
-        if not _apply(model, FoldConstants(), changed):
+        folded = _apply(model, FoldConstants(), changed)
+        if not _apply(model, ExpandComposites(), changed) and not folded:
             break
     for step in (
         common.IdentityEliminationPass(),

@@ -16,7 +16,7 @@ from mlopsc.errors import OpenShapeError
 BATCH = 1
 
 
-class BindDimensions(ir.passes.InPlacePass):  # type: ignore[misc] - onnx-ir is untyped here
+class BindDimensions(ir.passes.InPlacePass):
     """See the module's docstring."""
 
     def __init__(self, bind: Mapping[str, int]) -> None:

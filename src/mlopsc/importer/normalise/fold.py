@@ -18,7 +18,7 @@ _RANDOM = {
 MAX_FOLDED_BYTES = 1 << 28  # of one tensor: beyond this a constant is no gain
 
 
-class FoldConstants(ir.passes.InPlacePass):  # type: ignore[misc] - onnx-ir is untyped here
+class FoldConstants(ir.passes.InPlacePass):
     """See the module's docstring."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
@@ -51,7 +51,8 @@ class FoldConstants(ir.passes.InPlacePass):  # type: ignore[misc] - onnx-ir is u
 
 def _can_fold(node: ir.Node, constant: set[int]) -> bool:
     if node.op_type in _RANDOM or any(
-        a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values()
+        a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+        for a in node.attributes.values()
     ):
         return False
     if any(o.is_graph_output() for o in node.outputs):
@@ -95,7 +96,10 @@ def _compute(
         for value in node.inputs:
             if value is not None and value.const_value is not None and id(value) not in clones:
                 clone = ir.Value(
-                    name=value.name, const_value=value.const_value, shape=value.shape, type=value.type
+                    name=value.name,
+                    const_value=value.const_value,
+                    shape=value.shape,
+                    type=value.type,
                 )
                 clones[id(value)] = clone
                 initializers.append(clone)
@@ -126,7 +130,7 @@ def _compute(
     return [np.asarray(results[str(v.name)]) for v in frontier]
 
 
-def _replace(graph: ir.Graph, value: ir.Value, array: np.ndarray) -> None:  # type: ignore[type-arg]
+def _replace(graph: ir.Graph, value: ir.Value, array: np.ndarray) -> None:
     constant = ir.Value(
         name=f"{value.name}_folded",
         const_value=ir.tensor(array, name=f"{value.name}_folded"),
