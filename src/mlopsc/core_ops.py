@@ -49,3 +49,6 @@ CORE_OPS: Final[dict[str, CoreOp]] = {
     "Tile": CoreOp(constant_inputs=(1,)),
     "Unsqueeze": CoreOp(constant_inputs=(1,)),
 }
+
+# Accepted at import and rewritten in terms of the above (importer/normalise/expand.py).
+EXPANDED_OPS: Final[tuple[str, ...]] = ("Max", "Min", "Sum")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mlopsc.bundle import Bundle, read_bundle, write_bundle
-from mlopsc.conform import conform_package
+from mlopsc.conformance import conform_package
 from mlopsc.errors import InputError, OutputError
 from mlopsc.importer import ImportOptions, import_bundle
 from mlopsc.loader import check_inputs

@@ -67,10 +67,18 @@ def b(key: str, *shape: int) -> Array:
 
 
 def _unary() -> list[Case]:
-    plain = "Abs Ceil Elu Exp Floor HardSigmoid HardSwish Identity LeakyRelu Neg Relu Sigmoid Sin Cos Softplus Tanh Erf"
+    plain = (
+        "Abs Ceil Elu Exp Floor HardSigmoid HardSwish Identity LeakyRelu Neg Relu Sigmoid Sin Cos "
+        "Softplus Tanh Erf"
+    )
     cases = [Case(op, "f32", (f(op, 2, 3, 5),)) for op in plain.split()]
-    cases += [Case(op, "wide", (f(op + "w", 64, low=-40, high=40),)) for op in ("Exp", "Sigmoid", "Tanh", "Erf", "Softplus", "Elu", "Sin", "Cos")]
-    cases += [Case(op, "f32", (f(op, 2, 3, 5, low=0.01, high=9),)) for op in ("Log", "Sqrt", "Reciprocal")]
+    cases += [
+        Case(op, "wide", (f(op + "w", 64, low=-40, high=40),))
+        for op in ("Exp", "Sigmoid", "Tanh", "Erf", "Softplus", "Elu", "Sin", "Cos")
+    ]
+    cases += [
+        Case(op, "f32", (f(op, 2, 3, 5, low=0.01, high=9),)) for op in ("Log", "Sqrt", "Reciprocal")
+    ]
     cases += [Case(op, "scalar", (f(op + "s"),)) for op in ("Relu", "Exp", "Neg")]
     cases += [Case(op, "i32", (i(op, 3, 4),)) for op in ("Abs", "Neg", "Identity")]
     cases += [Case(op, "i64", (i(op, 3, 4, dtype="int64"),)) for op in ("Abs", "Neg")]
@@ -90,7 +98,9 @@ def _binary() -> list[Case]:
         cases.append(Case(op, "same", (f(op, 2, 3, 4), f(op + "b", 2, 3, 4, low=0.5))))
         if op != "Sum":
             cases.append(Case(op, "i32", (i(op, 3, 4), i(op + "b", 3, 4, low=1))))
-            cases.append(Case(op, "i64", (i(op, 3, 4, dtype="int64"), i(op + "b", 4, dtype="int64", low=1))))
+            cases.append(
+                Case(op, "i64", (i(op, 3, 4, dtype="int64"), i(op + "b", 4, dtype="int64", low=1)))
+            )
         cases.append(Case(op, "broadcast", (f(op + "c", 2, 1, 4), f(op + "d", 3, 1, low=0.5))))
         cases.append(Case(op, "scalar", (f(op + "e", 2, 3), Const(np.float32(1.5)))))
     for op in ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"):
@@ -106,7 +116,11 @@ def _binary() -> list[Case]:
         Case("Pow", "cube", (f("powc", 4, 5), Const(np.float32(3)))),
         Case("PRelu", "channel", (f("pr", 1, 3, 4, 4), Const(f("prs", 3, 1, 1)))),
         Case("Where", "f32", (b("wh", 3, 4), f("wha", 3, 4), f("whb", 4))),
-        Case("Where", "i64", (b("wh", 3, 4), i("wha", 3, 4, dtype="int64"), i("whb", 1, dtype="int64"))),
+        Case(
+            "Where",
+            "i64",
+            (b("wh", 3, 4), i("wha", 3, 4, dtype="int64"), i("whb", 1, dtype="int64")),
+        ),
     ]
     return cases
 
@@ -119,7 +133,13 @@ def _conv() -> list[Case]:
     cases = [
         conv("3x3", f("c1", 1, 3, 8, 9), f("w1", 5, 3, 3, 3), pads=[1, 1, 1, 1]),
         conv("valid_nobias", f("c2", 1, 4, 8, 8), f("w2", 8, 4, 3, 3), bias=False),
-        conv("stride2_same", f("c3", 1, 3, 9, 9), f("w3", 4, 3, 3, 3), strides=[2, 2], auto_pad="SAME_UPPER"),
+        conv(
+            "stride2_same",
+            f("c3", 1, 3, 9, 9),
+            f("w3", 4, 3, 3, 3),
+            strides=[2, 2],
+            auto_pad="SAME_UPPER",
+        ),
         conv("same_lower", f("c4", 1, 3, 8, 8), f("w4", 4, 3, 4, 4), auto_pad="SAME_LOWER"),
         conv("1x1", f("c5", 1, 8, 5, 5), f("w5", 16, 8, 1, 1)),
         conv("1x1_stride2", f("c5", 1, 8, 6, 6), f("w5", 16, 8, 1, 1), strides=[2, 2]),
@@ -134,17 +154,54 @@ def _conv() -> list[Case]:
     ]
     for op, extra in (("MaxPool", {}), ("AveragePool", {})):
         cases += [
-            Case(op, "2x2", (f(op, 1, 3, 8, 8),), attributes={"kernel_shape": [2, 2], "strides": [2, 2], **extra}),
-            Case(op, "3x3pad", (f(op + "p", 1, 3, 7, 7),), attributes={"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}),
-            Case(op, "same", (f(op + "s", 1, 2, 7, 7),), attributes={"kernel_shape": [3, 3], "auto_pad": "SAME_UPPER"}),
-            Case(op, "ceil", (f(op + "c", 1, 2, 7, 7),), attributes={"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1}),
-            Case(op, "1d", (f(op + "d", 1, 2, 9),), attributes={"kernel_shape": [3], "strides": [2]}),
+            Case(
+                op,
+                "2x2",
+                (f(op, 1, 3, 8, 8),),
+                attributes={"kernel_shape": [2, 2], "strides": [2, 2], **extra},
+            ),
+            Case(
+                op,
+                "3x3pad",
+                (f(op + "p", 1, 3, 7, 7),),
+                attributes={"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]},
+            ),
+            Case(
+                op,
+                "same",
+                (f(op + "s", 1, 2, 7, 7),),
+                attributes={"kernel_shape": [3, 3], "auto_pad": "SAME_UPPER"},
+            ),
+            Case(
+                op,
+                "ceil",
+                (f(op + "c", 1, 2, 7, 7),),
+                attributes={"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1},
+            ),
+            Case(
+                op, "1d", (f(op + "d", 1, 2, 9),), attributes={"kernel_shape": [3], "strides": [2]}
+            ),
         ]
     cases += [
-        Case("AveragePool", "include", (f("ai", 1, 2, 6, 6),), attributes={"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "count_include_pad": 1}),
+        Case(
+            "AveragePool",
+            "include",
+            (f("ai", 1, 2, 6, 6),),
+            attributes={"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "count_include_pad": 1},
+        ),
         Case("GlobalAveragePool", "2d", (f("gap", 1, 5, 4, 6),)),
         Case("GlobalMaxPool", "2d", (f("gmp", 1, 5, 4, 6),)),
-        Case("BatchNormalization", "2d", (f("bn", 1, 3, 4, 4), Const(f("bns", 3)), Const(f("bnb", 3)), Const(f("bnm", 3)), Const(f("bnv", 3, low=0.1)))),
+        Case(
+            "BatchNormalization",
+            "2d",
+            (
+                f("bn", 1, 3, 4, 4),
+                Const(f("bns", 3)),
+                Const(f("bnb", 3)),
+                Const(f("bnm", 3)),
+                Const(f("bnv", 3, low=0.1)),
+            ),
+        ),
     ]
     return cases
 
@@ -158,8 +215,18 @@ def _matmul() -> list[Case]:
         Case("MatMul", "broadcast", (f("mc", 2, 3, 4, 5), f("mcw", 5, 6))),
         Case("MatMul", "1d", (f("m1", 5), f("m1w", 5, 6))),
         Case("Gemm", "plain", (f("g", 3, 8), Const(f("gw", 8, 5)), Const(f("gb", 5)))),
-        Case("Gemm", "trans", (f("gt", 1, 8), Const(f("gtw", 5, 8)), Const(f("gtb", 5))), attributes={"transB": 1}),
-        Case("Gemm", "scaled", (f("gs", 8, 3), Const(f("gsw", 8, 5)), Const(f("gsb", 1, 5))), attributes={"transA": 1, "alpha": 0.5, "beta": 2.0}),
+        Case(
+            "Gemm",
+            "trans",
+            (f("gt", 1, 8), Const(f("gtw", 5, 8)), Const(f("gtb", 5))),
+            attributes={"transB": 1},
+        ),
+        Case(
+            "Gemm",
+            "scaled",
+            (f("gs", 8, 3), Const(f("gsw", 8, 5)), Const(f("gsb", 1, 5))),
+            attributes={"transA": 1, "alpha": 0.5, "beta": 2.0},
+        ),
         Case("Gemm", "nobias", (f("gn", 3, 8), Const(f("gnw", 8, 5)))),
     ]
 
@@ -178,27 +245,61 @@ def _shape() -> list[Case]:
         Case("Squeeze", "all", (f("sqa", 1, 3, 1, 4),)),
         Case("Unsqueeze", "axes", (x, ints(0, -1))),
         Case("Concat", "axis1", (x, f("cc", 2, 5, 4)), attributes={"axis": 1}),
-        Case("Concat", "negative", (x, f("cd", 2, 3, 2), f("ce", 2, 3, 1)), attributes={"axis": -1}),
+        Case(
+            "Concat", "negative", (x, f("cd", 2, 3, 2), f("ce", 2, 3, 1)), attributes={"axis": -1}
+        ),
         Case("Slice", "basic", (x, ints(0, 1), ints(2, 3), ints(1, 2))),
         Case("Slice", "step", (f("sl", 9, 4), ints(1), ints(8), ints(0), ints(3))),
         Case("Slice", "negative", (f("sn", 9, 4), ints(-1), ints(-10), ints(0), ints(-2))),
         Case("Slice", "noaxes", (x, ints(1, 0, 1), ints(2, 2, 99))),
-        Case("Split", "equal", (f("sp", 6, 4),), outputs=2, attributes={"axis": 0, "num_outputs": 2}),
+        Case(
+            "Split", "equal", (f("sp", 6, 4),), outputs=2, attributes={"axis": 0, "num_outputs": 2}
+        ),
         Case("Split", "sizes", (f("sq2", 7, 4), ints(2, 5)), outputs=2, attributes={"axis": 0}),
         Case("Expand", "new", (f("ex", 3, 1), ints(2, 3, 4))),
         Case("Tile", "twice", (x, ints(1, 2, 2))),
-        Case("Pad", "constant", (f("pd", 3, 4), ints(1, 0, 0, 2), Const(np.float32(1.5))), attributes={"mode": "constant"}),
+        Case(
+            "Pad",
+            "constant",
+            (f("pd", 3, 4), ints(1, 0, 0, 2), Const(np.float32(1.5))),
+            attributes={"mode": "constant"},
+        ),
         Case("Pad", "zero", (f("pz", 3, 4), ints(0, 1, 1, 0))),
         Case("Pad", "reflect", (f("pr2", 5, 6), ints(1, 2, 2, 1)), attributes={"mode": "reflect"}),
         Case("Pad", "edge", (f("pe", 5, 6), ints(1, 2, 2, 1)), attributes={"mode": "edge"}),
         Case("Gather", "rows", (f("ga", 7, 4), i("gai", 5, dtype="int64", low=0, high=7))),
-        Case("Gather", "axis1", (f("gb2", 3, 7), i("gbi", 2, 2, dtype="int64", low=0, high=7)), attributes={"axis": 1}),
+        Case(
+            "Gather",
+            "axis1",
+            (f("gb2", 3, 7), i("gbi", 2, 2, dtype="int64", low=0, high=7)),
+            attributes={"axis": 1},
+        ),
         Case("Gather", "negative", (f("gc", 7, 4), i("gci", 5, dtype="int64", low=-7, high=0))),
         Case("Gather", "scalar", (f("gd", 7, 4), Const(np.int64(3)))),
-        Case("Cast", "f32_i32", (f("ca", 4, 5, low=-90, high=90),), attributes={"to": TensorProto.INT32}),
-        Case("Cast", "u8_f32", (i("cb", 4, 5, dtype="uint8", low=0, high=256),), attributes={"to": TensorProto.FLOAT}),
-        Case("Cast", "i64_f32", (i("cd3", 4, 5, dtype="int64"),), attributes={"to": TensorProto.FLOAT}),
-        Case("Cast", "f32_bool", (i("ce3", 4, 5, low=-1, high=2).astype(np.float32),), attributes={"to": TensorProto.BOOL}),
+        Case(
+            "Cast",
+            "f32_i32",
+            (f("ca", 4, 5, low=-90, high=90),),
+            attributes={"to": TensorProto.INT32},
+        ),
+        Case(
+            "Cast",
+            "u8_f32",
+            (i("cb", 4, 5, dtype="uint8", low=0, high=256),),
+            attributes={"to": TensorProto.FLOAT},
+        ),
+        Case(
+            "Cast",
+            "i64_f32",
+            (i("cd3", 4, 5, dtype="int64"),),
+            attributes={"to": TensorProto.FLOAT},
+        ),
+        Case(
+            "Cast",
+            "f32_bool",
+            (i("ce3", 4, 5, low=-1, high=2).astype(np.float32),),
+            attributes={"to": TensorProto.BOOL},
+        ),
         Case("Cast", "bool_f32", (b("cf", 4, 5),), attributes={"to": TensorProto.FLOAT}),
         Case("Cast", "f32_f64", (f("cg", 4, 5),), attributes={"to": TensorProto.DOUBLE}),
         Case("Clip", "both", (f("cl", 4, 5), Const(np.float32(-1)), Const(np.float32(2)))),
@@ -228,14 +329,50 @@ def _reductions() -> list[Case]:
     return cases
 
 
-def special(values: str = "inf nan") -> list[Case]:
+def special() -> list[Case]:
     """Elementwise operators on signed zeros, subnormals, infinities and NaN."""
-    numbers = [0.0, -0.0, 1.0, -1.0, 1e-40, -1e-40, 3.4e38, -3.4e38, np.inf, -np.inf, np.nan, 88.9, -104.5, 0.5, -2.5, 2.5]
+    numbers = [
+        0.0,
+        -0.0,
+        1.0,
+        -1.0,
+        1e-40,
+        -1e-40,
+        3.4e38,
+        -3.4e38,
+        np.inf,
+        -np.inf,
+        np.nan,
+        88.9,
+        -104.5,
+        0.5,
+        -2.5,
+        2.5,
+    ]
     x = np.array(numbers, np.float32)
     y = np.repeat(x, len(x)), np.tile(x, len(x))
-    ops = "Abs Ceil Exp Floor Identity LeakyRelu Neg Relu Sigmoid Tanh Erf Log Sqrt Reciprocal HardSigmoid HardSwish Softplus Elu Sin Cos"
+    ops = (
+        "Abs Ceil Exp Floor Identity LeakyRelu Neg Relu Sigmoid Tanh Erf Log Sqrt Reciprocal "
+        "HardSigmoid HardSwish Softplus Elu Sin Cos"
+    )
     cases = [Case(op, "special", (x,)) for op in ops.split()]
-    cases += [Case(op, "special", y) for op in ("Add", "Sub", "Mul", "Div", "Max", "Min", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Pow")]
+    cases += [
+        Case(op, "special", y)
+        for op in (
+            "Add",
+            "Sub",
+            "Mul",
+            "Div",
+            "Max",
+            "Min",
+            "Equal",
+            "Greater",
+            "GreaterOrEqual",
+            "Less",
+            "LessOrEqual",
+            "Pow",
+        )
+    ]
     cases += [Case("Clip", "special", (x, Const(np.float32(-1)), Const(np.float32(2))))]
     return cases
 

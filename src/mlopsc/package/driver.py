@@ -11,7 +11,6 @@ from mlopsc.dtypes import DTYPES
 from mlopsc.schema.common import TensorSpec, c_identifier
 from mlopsc.schema.program import Kernel, Location, Program
 
-
 # Compilers take a file whose first bytes look like a byte order mark for text in another encoding,
 # so the embedded file starts with this many zeros.
 EMBED_OFFSET = 64

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mlopsc.bundle import Bundle, Vector
-from mlopsc.conform.compare import compare
+from mlopsc.conformance.compare import compare
 from mlopsc.errors import BrokenPackageError
 from mlopsc.package_reader import LoadedPackage
 from mlopsc.reference import Reference, reference_version

@@ -1,0 +1,57 @@
+"""Every core operator, compiled and run on several targets with both generators, equals the
+reference, also on NaN, infinities, signed zeros and subnormals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+import mlopsc
+from mlopsc.core_ops import CORE_OPS, EXPANDED_OPS
+from mlopsc.importer.normalise.expand import _EXPANSIONS
+from mlopsc.schema.target import Generator
+
+from . import op_cases
+
+# Two groups: ordinary values, and values at the edges of float32.
+GROUPS = {"ordinary": op_cases.cases, "special": op_cases.special}
+WHERE: list[tuple[str, Generator]] = [
+    ("host", "llvm"),
+    ("host", "c"),
+    ("cortex-m7", "c"),
+    ("cortex-m7", "llvm"),
+    ("cortex-m4f", "llvm"),
+    ("aarch64-generic", "llvm"),
+    ("riscv64-gc", "llvm"),
+    ("wasm32-simd", "c"),
+]
+
+
+def test_every_core_operator_has_a_case() -> None:
+    tested = {case.op for case in op_cases.cases()} | {"IsNaN"}  # Max and Min expand to IsNaN
+    assert set(CORE_OPS) | set(EXPANDED_OPS) == tested
+
+
+def test_the_table_of_expanded_operators_is_the_pass() -> None:
+    assert set(EXPANDED_OPS) == set(_EXPANSIONS)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize(("target", "generator"), WHERE)
+def test_core_operators_equal_the_reference(
+    tmp_path: Path, group: str, target: str, generator: Generator
+) -> None:
+    model, arrays = op_cases.joined_model(GROUPS[group]())
+    onnx.save(model, tmp_path / "cases.onnx")
+    np.savez(tmp_path / "vectors.npz", **{name: array[None] for name, array in arrays.items()})
+    mlopsc.import_model(
+        tmp_path / "cases.onnx", tmp_path / "cases.mlb", vectors=tmp_path / "vectors.npz"
+    )
+    mlopsc.build(tmp_path / "cases.mlb", target, tmp_path / "out", generator=generator)
+    report = mlopsc.conform(tmp_path / "out" / target, bundle=tmp_path / "cases.mlb")
+    wrong = [output.name for output in report.outputs if output.first_differing is not None]
+    assert wrong == []
+    assert len(report.outputs) == sum(case.outputs for case in GROUPS[group]())

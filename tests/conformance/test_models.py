@@ -1,0 +1,142 @@
+"""Whole models conform on every target: the bundled example, and real trained models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import mlopsc
+from mlopsc.errors import MissingToolError
+from mlopsc.package_reader import read_package
+from mlopsc.schema.target import Generator
+from mlopsc.targets import target_names
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = ROOT.parent / "shared" / "models" / "mlperf-tiny"
+MODELS = ("digits", "resnet8_fp32", "kws_fp32", "ad01_fp32", "vww_fp32")
+TOLERANCE = 1e-5
+
+
+def import_named(name: str, folder: Path) -> Path:
+    """Import the model called ``name`` into ``folder``, or skip where it is absent."""
+    bundle = folder / f"{name}.mlb"
+    if name == "digits":
+        example = ROOT / "examples" / "digits"
+        mlopsc.import_model(
+            example / "digits.onnx",
+            bundle,
+            preprocess=example / "preprocess.onnx",
+            vectors=example / "vectors.npz",
+        )
+        return bundle
+    source = TINY / f"{name}.onnx"
+    if not source.is_file():
+        pytest.skip(f"the extra model {name}.onnx is not beside this checkout")
+    mlopsc.import_model(source, bundle)
+    return bundle
+
+
+def check_all_targets(name: str, folder: Path, generator: Generator | None) -> None:
+    bundle = import_named(name, folder)
+    packages = mlopsc.build(bundle, target_names(), folder / "packages", generator=generator)
+    missing = []
+    for target in packages:
+        place = folder / "packages" / target
+        try:
+            report = mlopsc.conform(place, bundle=bundle)
+        except MissingToolError as error:  # for example no AVX2 here: said, never passed
+            missing.append(f"{target}: {error}")
+            continue
+        assert report.verdict == "pass", report
+        assert all(output.relative_to_max <= TOLERANCE for output in report.outputs)
+        libraries = [packages[target].static_library, packages[target].shared_library]
+        for library in filter(None, libraries):
+            assert b"tvm" not in (place / library).read_bytes().lower()
+        assert read_package(place).info.memory.writable == 0
+    if missing:
+        pytest.skip("; ".join(missing))
+
+
+@pytest.mark.shared_models
+@pytest.mark.parametrize("name", MODELS)
+def test_model_conforms_on_every_target(name: str, tmp_path: Path) -> None:
+    check_all_targets(name, tmp_path, None)
+
+
+@pytest.mark.slow
+@pytest.mark.shared_models
+@pytest.mark.parametrize("generator", ["llvm", "c"])
+@pytest.mark.parametrize("name", MODELS)
+def test_model_conforms_with_either_generator(
+    name: str, generator: Generator, tmp_path: Path
+) -> None:
+    check_all_targets(name, tmp_path, generator)
+
+
+def test_labels_of_the_example_are_all_found(tmp_path: Path) -> None:
+    bundle = import_named("digits", tmp_path)
+    mlopsc.build(bundle, "cortex-m7", tmp_path)
+    labels = mlopsc.conform(tmp_path / "cortex-m7").labels
+    assert labels is not None
+    assert (labels.vectors, labels.correct, labels.reference_correct) == (10, 10, 10)
+
+
+@pytest.mark.parametrize(
+    ("target", "program"),
+    [
+        pytest.param("aarch64-generic", "", marks=pytest.mark.tool("qemu-aarch64")),
+        pytest.param("riscv64-gc", "", marks=pytest.mark.tool("qemu-riscv64")),
+        pytest.param("cortex-m4f", "mps2-an386", marks=pytest.mark.tool("qemu-system-arm")),
+        pytest.param("cortex-m7", "mps2-an500", marks=pytest.mark.tool("qemu-system-arm")),
+    ],
+)
+def test_example_conforms_in_qemu(target: str, program: str, tmp_path: Path) -> None:
+    bundle = import_named("digits", tmp_path)
+    mlopsc.build(bundle, target, tmp_path)
+    report = mlopsc.conform(tmp_path / target, runner="qemu")
+    assert report.verdict == "pass"
+    assert report.runner.startswith("qemu") and program in report.runner
+
+
+@pytest.mark.shared_models
+@pytest.mark.parametrize("name", ["digits", "resnet8_fp32", "kws_fp32"])
+def test_schedule_cuts_instructions_on_cortex_m7_to_a_quarter(name: str, tmp_path: Path) -> None:
+    bundle = import_named(name, tmp_path)
+    counts = {}
+    for schedule in ("tiled", "none"):
+        mlopsc.build(bundle, "cortex-m7", tmp_path / schedule, schedule=schedule)
+        report = mlopsc.conform(tmp_path / schedule / "cortex-m7")
+        assert report.verdict == "pass"
+        counts[schedule] = report.instructions or 0
+    assert 0 < counts["tiled"] <= counts["none"] / 4, counts
+
+
+def test_counted_instructions_equal_those_of_a_hook_per_instruction(tmp_path: Path) -> None:
+    """The native block counter agrees with Unicorn's own, slow, instruction hook."""
+    import unicorn
+
+    from mlopsc.abi import read_descriptor
+    from mlopsc.runners import emulator
+
+    bundle = import_named("digits", tmp_path)
+    mlopsc.build(bundle, "cortex-m7", tmp_path)
+    package = read_package(tmp_path / "cortex-m7")
+    inputs = package.vectors()[0].inputs
+    fast = emulator.execute(package, [inputs], count=True).instructions
+
+    machine = emulator._machine(package.info.target)
+    processor = emulator._Emulator(machine, emulator._link(package, machine, tmp_path))
+    address = processor.call(processor.symbols[f"{package.info.name}_model"], ())
+    model = read_descriptor(processor.read, address, pointer_bits=32)
+    slow = 0
+
+    def count(*_: object) -> None:
+        nonlocal slow
+        slow += 1
+
+    processor.unicorn.hook_add(
+        unicorn.UC_HOOK_CODE, count, begin=processor.code[0], end=processor.code[1] - 1
+    )
+    emulator._run(processor, model, inputs)
+    assert fast == slow
