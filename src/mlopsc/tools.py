@@ -21,6 +21,7 @@ from typing import Any
 from mlopsc.errors import CompilerError, MissingToolError, MlopscError
 
 WORKER_TIMEOUT_S = 3600.0
+_live_workers: set[subprocess.Popen[bytes]] = set()
 
 
 def find_program(name: str, *, install: str) -> Path:
@@ -148,7 +149,10 @@ def run_worker(
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
+            # What a killed worker leaves behind goes when this folder goes.
+            env={**os.environ, "TMPDIR": folder},
         )
+        _live_workers.add(process)
         try:
             _, stderr = process.communicate(job.encode(), timeout=timeout)
         except subprocess.TimeoutExpired as error:
@@ -159,12 +163,19 @@ def run_worker(
             if process.poll() is None:
                 process.kill()
                 process.wait()
+            _live_workers.discard(process)
         if not reply_path.is_file():
             raise crash(_describe_death(function, process.returncode, stderr))
         reply = json.loads(reply_path.read_text())
     if "error" in reply:
         raise _rebuild_error(reply["error"], crash)
     return reply["result"]
+
+
+def stop_workers() -> None:
+    """Kill all workers, so that threads waiting for them return; called on an interrupt."""
+    for process in list(_live_workers):
+        process.kill()
 
 
 def _describe_death(function: str, status: int, stderr: bytes) -> str:

@@ -7,6 +7,7 @@ the caller. Results go to standard output; with ``--json`` they are one JSON doc
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
 from types import FrameType
@@ -18,6 +19,7 @@ from mlopsc._version import __version__
 from mlopsc.errors import MlopscError
 
 INTERRUPTED = 130
+_interrupted = False
 
 _VERBS = {
     "import": ("import_verb", "Import an ONNX model into a bundle."),
@@ -64,7 +66,8 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as error:
@@ -72,18 +75,35 @@ def main() -> NoReturn:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("mlopsc: interrupted; nothing was written", err=True)
-        sys.exit(INTERRUPTED)
     except MlopscError as error:
         click.echo(f"mlopsc: error: {error.message}", err=True)
         if error.hint:
             click.echo(f"  next: {error.hint}", err=True)
         sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        _leave_interrupted()
+    except Exception as error:  # a bug of ours, or a library cut short by an interrupt
+        if _interrupted:
+            _leave_interrupted()
+        if os.environ.get("MLOPSC_TRACEBACK"):
+            raise
+        click.echo(f"mlopsc: internal error: {type(error).__name__}: {error}", err=True)
+        click.echo("  next: report it, with what MLOPSC_TRACEBACK=1 prints", err=True)
+        sys.exit(1)
     sys.exit(0)
 
 
+def _leave_interrupted() -> NoReturn:
+    click.echo("mlopsc: interrupted; nothing was written", err=True)
+    sys.exit(INTERRUPTED)
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Treat a request to terminate like Ctrl-C, so that clean-up runs."""
+    """Stop our workers, then unwind so that clean-up runs; the same for Ctrl-C and SIGTERM."""
     del number, frame
+    from mlopsc.tools import stop_workers
+
+    global _interrupted
+    _interrupted = True
+    stop_workers()
     raise KeyboardInterrupt

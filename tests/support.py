@@ -1,0 +1,110 @@
+"""What tests share that is not a fixture: the command line, trees of files, damaged packages."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from mlopsc.errors import MlopscError
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SHARED_MODELS = REPOSITORY.parent / "shared" / "models"
+HANG_S = 180  # how long a command may take before a test calls it stuck
+
+
+def run_cli(
+    *arguments: str | Path,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    before: Callable[[], None] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run ``mlopsc`` as a user does, in a process of its own.
+
+    Args:
+        arguments: Of the command.
+        cwd: Where it runs.
+        env: Variables to set besides the inherited ones.
+        before: Called in the new process before the command starts.
+    """
+    return subprocess.run(
+        [sys.executable, "-m", "mlopsc", *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=HANG_S,
+        check=False,
+        preexec_fn=before,  # noqa: PLW1509 - the tests start no threads before it
+    )
+
+
+def check_refused(
+    result: subprocess.CompletedProcess[str], kind: type[MlopscError], *mentions: str | Path
+) -> None:
+    """Check that a command failed as ``kind`` and said what, and what to do, once and clearly."""
+    assert "Traceback" not in result.stderr, result.stderr
+    assert result.returncode == kind.exit_code, (result.returncode, result.stderr)
+    lines = result.stderr.splitlines()
+    errors = [line for line in lines if line.startswith("mlopsc: error: ")]
+    assert len(errors) == 1, result.stderr
+    message = errors[0].removeprefix("mlopsc: error: ")
+    assert result.stderr.count(message) == 1, f"said twice: {result.stderr}"
+    for mention in mentions:
+        assert str(mention) in result.stderr, (mention, result.stderr)
+    advice = any(line.startswith("  next: ") and len(line) > 12 for line in lines)
+    assert advice or "expected" in message, f"does not say what to do: {result.stderr}"
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """Return every path below ``folder`` with what it is: folder, link or digest."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_symlink():
+            found[name] = f"link to {path.readlink()}"
+        elif path.is_dir():
+            found[name] = "folder"
+        else:
+            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+@contextmanager
+def unchanged(folder: Path) -> Iterator[None]:
+    """Check that the block leaves every file below ``folder`` as it was, and no new one."""
+    before = tree(folder)
+    yield
+    assert tree(folder) == before
+
+
+def copy_package(package: Path, folder: Path) -> Path:
+    """Return a copy of ``package`` in ``folder`` that a test may damage."""
+    copy = folder / package.name
+    shutil.copytree(package, copy)
+    (copy / "conformance.json").unlink(missing_ok=True)
+    return copy
+
+
+def redigest(package: Path) -> None:
+    """Make ``model.json`` agree with the files as they are, so that only running can tell."""
+    path = package / "model.json"
+    info = json.loads(path.read_text(encoding="utf-8"))
+    for entry in info["files"]:
+        data = (package / entry["path"]).read_bytes()
+        entry["digest"] = "sha256:" + hashlib.sha256(data).hexdigest()
+        entry["size"] = len(data)
+    path.write_text(json.dumps(info), encoding="utf-8")
+
+
+def shipped_library(package: Path) -> Path:
+    """Return the library that conformance runs: the loadable one if there is one."""
+    info = json.loads((package / "model.json").read_text(encoding="utf-8"))
+    name: str = info["shared_library"] or info["static_library"]
+    return package / name
