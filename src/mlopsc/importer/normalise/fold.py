@@ -44,7 +44,7 @@ class FoldConstants(ir.passes.InPlacePass):
             for value, array in zip(frontier, _compute(model, foldable, frontier), strict=True):
                 _replace(graph, value, array)
         graph.remove(
-            [n for n in foldable if not any(o.is_graph_output() for o in n.outputs)], safe=False
+            [n for n in foldable if not any(o.is_graph_output() for o in n.outputs)], safe=True
         )
         return ir.passes.PassResult(model, True)
 
@@ -81,7 +81,7 @@ def _fold_shapes(graph: ir.Graph) -> bool:
         start = node.attributes["start"].as_int() if "start" in node.attributes else 0
         end = node.attributes["end"].as_int() if "end" in node.attributes else None
         _replace(graph, node.outputs[0], sizes[start:end])
-        graph.remove(node, safe=False)
+        graph.remove(node, safe=True)
         modified = True
     return modified
 
