@@ -60,7 +60,7 @@ def error_table() -> str:
     """Return the exit codes."""
     rows = [
         ["0", "", "Success."],
-        ["1", "", "A defect in mlopsc itself; a Python traceback is printed."],
+        ["1", "", "A defect in mlopsc; `MLOPSC_TRACEBACK=1` prints where."],
         ["2", "", "The command line is wrong; the usage is printed."],
         *(
             [str(kind.exit_code), f"`{kind.__name__}`", inspect.cleandoc(kind.__doc__ or "")]

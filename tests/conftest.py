@@ -5,25 +5,12 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import mlopsc
 import pytest
 from support import REPOSITORY, SHARED_MODELS
 
+import mlopsc
+
 PACKAGE_TARGETS = ("host", "cortex-m7", "wasm32-simd")
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--slow", action="store_true", help="run the tests marked slow, too")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out slow tests unless asked for: by ``--slow``, or by a ``-m`` that names them."""
-    if config.getoption("--slow") or "slow" in (config.getoption("markexpr") or ""):
-        return
-    slow = [item for item in items if item.get_closest_marker("slow")]
-    if slow:
-        config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if not item.get_closest_marker("slow")]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

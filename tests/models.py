@@ -16,9 +16,8 @@ Shape = Sequence[int | str | None]
 
 
 def value(name: str, shape: Shape | None, dtype: str = "float32") -> onnx.ValueInfoProto:
-    """Return an input or output; a string in ``shape`` is a symbolic dimension, None an open one."""
-    code = onnx.TensorProto.FLOAT16 if dtype == "float16" else _code(dtype)
-    return helper.make_tensor_value_info(name, code, shape)
+    """Return an input or output; a string in ``shape`` is a symbolic dimension."""
+    return helper.make_tensor_value_info(name, _code(dtype), shape)
 
 
 def _code(dtype: str) -> int:
@@ -65,9 +64,7 @@ def model(
 
 def one_op(op: str = "Relu", shape: Shape = (1, 4), **attributes: Any) -> onnx.ModelProto:
     """Return ``y = op(x)`` on float32."""
-    return model(
-        [node(op, ["x"], ["y"], **attributes)], [value("x", shape)], [value("y", shape)]
-    )
+    return model([node(op, ["x"], ["y"], **attributes)], [value("x", shape)], [value("y", shape)])
 
 
 def add(first: str = "a", second: str = "b", result: str = "y") -> onnx.ModelProto:

@@ -41,7 +41,7 @@ def run_cli(
         text=True,
         timeout=HANG_S,
         check=False,
-        preexec_fn=before,  # noqa: PLW1509 - the tests start no threads before it
+        preexec_fn=before,
     )
 
 

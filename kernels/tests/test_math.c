@@ -1,4 +1,4 @@
-/* Compares kernels/runtime/mlopsc_math.c with the platform's double-precision libm. */
+/* Compares the functions of mlopsc_math.h with the platform's double-precision libm. */
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>

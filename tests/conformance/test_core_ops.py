@@ -7,14 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import op_cases
 import pytest
 
 import mlopsc
 from mlopsc.core_ops import CORE_OPS, EXPANDED_OPS
 from mlopsc.importer.normalise.expand import _EXPANSIONS
 from mlopsc.schema.target import Generator
-
-from . import op_cases
 
 # Two groups: ordinary values, and values at the edges of float32.
 GROUPS = {"ordinary": op_cases.cases, "special": op_cases.special}

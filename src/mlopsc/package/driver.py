@@ -5,6 +5,7 @@ Reads a ``Program``; gives C99 text. The driver is a straight list of calls; it 
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 from mlopsc.dtypes import DTYPES
@@ -106,6 +107,9 @@ def driver(program: Program, *, version: str, target: str, bundle: str) -> str:
         "#define MLOPSC_WEAK",
         "#endif",
         "",
+        "/* An address as the pointer a kernel takes. Kernels write only to their outputs. */",
+        "#define AT(type, address) ((type *)(uintptr_t)(address))",
+        "",
     ]
     if program.weights_bytes:
         lines.append(f"extern const unsigned char {name}_weights[];")
@@ -188,13 +192,14 @@ def _checks(program: Program, ins: Sequence[str], outs: Sequence[str]) -> list[s
 
 
 def _place(location: Location, program: Program, ins: Sequence[str], outs: Sequence[str]) -> str:
+    """Return a C expression for the address of ``location``."""
     if location.place == "input":
-        return f"(void *)(uintptr_t){ins[location.index]}"
+        return ins[location.index]
     if location.place == "output":
         return outs[location.index]
     if location.place == "weights":
-        return f"(void *)(uintptr_t)({program.name}_weights + {location.offset})"
-    return f"(void *)(scratch + {location.offset})"
+        return f"{program.name}_weights + {location.offset}"
+    return f"scratch + {location.offset}"
 
 
 def _call(
@@ -206,10 +211,13 @@ def _call(
 ) -> str:
     types = program.kernels[symbol].parameters
     values = [
-        f"({DTYPES[dtype].c} *){_place(location, program, ins, outs)}"
+        f"AT({DTYPES[dtype].c}, {_place(location, program, ins, outs)})"
         for location, dtype in zip(arguments, types, strict=True)
     ]
-    return f"{symbol}({', '.join(values)});"
+    lines = textwrap.wrap(
+        f"{symbol}({', '.join(values)});", 98, subsequent_indent="      ", break_long_words=False
+    )
+    return "\n".join(lines)
 
 
 def _generic(program: Program) -> list[str]:
@@ -221,7 +229,7 @@ def _generic(program: Program) -> list[str]:
     ]
     return [
         "static int32_t run(const void *const *inputs, void *const *outputs, void *arena) {",
-        f"  if ((!inputs && {len(program.inputs)}) || !outputs) return MLOPSC_ERROR_NULL;",
+        f"  if ({'!inputs || ' if program.inputs else ''}!outputs) return MLOPSC_ERROR_NULL;",
         f"  return {program.name}_run({', '.join(arguments)});",
         "}",
     ]

@@ -10,11 +10,11 @@ from pathlib import Path
 from mlopsc._version import __version__
 from mlopsc.bundle import Bundle, encode_vectors
 from mlopsc.errors import GateError
+from mlopsc.kernels import public_header, runtime_files
 from mlopsc.package.driver import EMBED_OFFSET, driver, header, weights_source
 from mlopsc.package.example import example_files
 from mlopsc.package.gate import ObjectFacts, check_objects, wasm_imports
 from mlopsc.package.limits import check_limits
-from mlopsc.resources import kernels_dir
 from mlopsc.schema.common import FileEntry, digest_bytes
 from mlopsc.schema.package import KernelUse, Memory, Package, Tool
 from mlopsc.schema.program import Program
@@ -98,13 +98,8 @@ def make_package(
 
 def _write_sources(work: Path, compiled: CompiledModel, bundle: Bundle, target: Target) -> None:
     program, version = compiled.program, bundle.manifest.version
-    runtime = kernels_dir()
-    for path in (
-        runtime / "include" / "mlopsc.h",
-        runtime / "runtime" / "mlopsc_math.h",
-        runtime / "runtime" / "mlopsc_math.c",
-        compiled.kernels,
-    ):
+    headers, sources = runtime_files(program.runtime_symbols)
+    for path in (public_header(), *headers, *sources, compiled.kernels):
         shutil.copyfile(path, work / path.name)
     texts = {
         f"{program.name}.h": header(program, version=version, target=target.name),
@@ -124,12 +119,10 @@ def _compile(work: Path, program: Program, target: Target, kernels: str) -> list
     ]
     if program.weights_bytes:
         objects.append(compile_object(target, "weights.c", folder=work))
-    if any(symbol.startswith("mlopsc_") for symbol in program.runtime_symbols):
+    for path in runtime_files(program.runtime_symbols)[1]:
         # Without contraction: the same bits on machines with and without fused multiply-add.
         flags = ["-ffp-contract=off"]
-        objects.append(
-            compile_object(target, "mlopsc_math.c", folder=work, include=["."], flags=flags)
-        )
+        objects.append(compile_object(target, path.name, folder=work, include=["."], flags=flags))
     return objects
 
 
@@ -159,7 +152,10 @@ def _link(
 def _deliver_source(work: Path, output: Path, compiled: CompiledModel) -> None:
     source = output / "src"
     source.mkdir()
-    for file in ("model.c", compiled.kernels.name, "mlopsc_math.c", "mlopsc_math.h"):
+    headers, sources = runtime_files(compiled.program.runtime_symbols)
+    for path in (*headers, *sources):
+        shutil.copyfile(path, source / path.name)
+    for file in ("model.c", compiled.kernels.name):
         shutil.copyfile(work / file, source / file)
     if compiled.program.weights_bytes:
         text = weights_source(compiled.program, embed=None, data=compiled.weights)
@@ -231,7 +227,7 @@ def _entry(path: Path, root: Path) -> FileEntry:
 def _licences(bundle: Bundle) -> str:
     return (
         "# Licences\n\n"
-        "- The runtime functions and headers of this package (`mlopsc.h`, `mlopsc_math.*`) and\n"
+        "- The runtime functions and headers of this package (`mlopsc.h`, `mlopsc_*.c`) and\n"
         "  the example are Apache-2.0, as mlopsc.\n"
         f"- The model '{bundle.manifest.name}' and its weights keep the licence of their source\n"
         f"  ({bundle.manifest.stages[-1].source.digest}).\n"
