@@ -93,7 +93,7 @@ def core_op_lists() -> str:
             "With inputs that must be constants, where they are given:\n",
             table(["Operator", "Constant inputs"], [[f"`{op}`", constants(op)] for op in ruled]),
             "Of every node only the first output may be used, except of "
-            + names(several).strip()
+            + " and ".join(f"`{op}`" for op in several)
             + ".\n",
             "Accepted at import and rewritten in terms of the above:\n",
             names(sorted(EXPANDED_OPS)),

@@ -19,6 +19,7 @@ float mlopsc_erff(float x);
 float mlopsc_powf(float x, float y);
 float mlopsc_sinf(float x);
 float mlopsc_cosf(float x);
+float mlopsc_rintf(float x); /* ties to even; exact */
 
 #ifdef __cplusplus
 }

@@ -82,8 +82,8 @@ static void test_pow(void) {
 }
 
 static void test_zeros(void) {
-  float (*const odd[])(float) = {mlopsc_tanhf, mlopsc_erff, mlopsc_sinf};
-  for (int i = 0; i < 3; ++i)
+  float (*const odd[])(float) = {mlopsc_tanhf, mlopsc_erff, mlopsc_sinf, mlopsc_rintf};
+  for (int i = 0; i < 4; ++i)
     if (to_bits(odd[i](-0.0f)) != 0x80000000u) {
       printf("odd function %d loses the sign of zero\n", i);
       ++failures;
@@ -97,6 +97,7 @@ int main(void) {
   SWEEP("erf", mlopsc_erff, erf, 2.0);
   SWEEP("sin", mlopsc_sinf, sin, 2.0);
   SWEEP("cos", mlopsc_cosf, cos, 2.0);
+  SWEEP("rint", mlopsc_rintf, rint, 0.0);
   test_pow();
   test_zeros();
   if (failures) printf("%d failed\n", failures);

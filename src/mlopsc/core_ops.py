@@ -24,13 +24,16 @@ class CoreOp:
 
 
 _PLAIN = (
-    "Abs", "Add", "And", "AveragePool", "BatchNormalization", "Cast", "Ceil", "Concat",
-    "Conv", "Cos", "Div", "Elu", "Equal", "Erf", "Exp", "Flatten", "Floor", "Gather", "Gemm",
-    "GlobalAveragePool", "GlobalMaxPool", "Greater", "GreaterOrEqual", "HardSigmoid",
-    "HardSwish", "Identity", "IsNaN", "LeakyRelu", "Less", "LessOrEqual", "Log", "LogSoftmax",
-    "MatMul", "MaxPool", "Mul", "Neg", "Not", "Or", "PRelu", "Pow", "Reciprocal", "Relu",
-    "Sigmoid", "Sin", "Softmax", "Softplus", "Sqrt", "Sub", "Tanh", "Transpose", "Where",
-    "Xor",
+    "Abs", "Add", "And", "ArgMax", "ArgMin", "AveragePool", "BatchNormalization", "BitShift",
+    "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Cast", "Ceil", "Concat", "Conv",
+    "ConvTranspose", "Cos", "DepthToSpace", "Div", "Einsum", "Elu", "Equal", "Erf", "Exp",
+    "Flatten", "Floor", "Gather", "GatherElements", "GatherND", "Gemm", "GlobalAveragePool",
+    "GlobalMaxPool", "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish", "Hardmax",
+    "Identity", "InstanceNormalization", "IsInf", "IsNaN", "LRN", "LeakyRelu", "Less",
+    "LessOrEqual", "Log", "LogSoftmax", "MatMul", "MaxPool", "Mod", "Mul", "Neg", "Not", "Or",
+    "PRelu", "Pow", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin",
+    "Softmax", "Softplus", "SpaceToDepth", "Sqrt", "Sub", "Tanh", "Transpose", "Trilu",
+    "Where", "Xor",
 )  # fmt: skip
 
 CORE_OPS: Final[dict[str, CoreOp]] = {
@@ -38,6 +41,8 @@ CORE_OPS: Final[dict[str, CoreOp]] = {
     "Clip": CoreOp(constant_inputs=(1, 2)),
     "Expand": CoreOp(constant_inputs=(1,)),
     "Pad": CoreOp(constant_inputs=(1, 2, 3)),
+    "Resize": CoreOp(constant_inputs=(1, 2, 3)),
+    "ReduceProd": CoreOp(constant_inputs=(1,)),
     "ReduceMax": CoreOp(constant_inputs=(1,)),
     "ReduceMean": CoreOp(constant_inputs=(1,)),
     "ReduceMin": CoreOp(constant_inputs=(1,)),
@@ -51,4 +56,4 @@ CORE_OPS: Final[dict[str, CoreOp]] = {
 }
 
 # Accepted at import and rewritten in terms of the above (importer/normalise/expand.py).
-EXPANDED_OPS: Final[tuple[str, ...]] = ("Max", "Min", "Sum")
+EXPANDED_OPS: Final[tuple[str, ...]] = ("Dropout", "Max", "Mean", "Min", "Sum")

@@ -24,6 +24,7 @@ RUNTIME: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "mlopsc_powf": ("mlopsc_powf.c", ()),
     "mlopsc_sinf": ("mlopsc_sincosf.c", ()),
     "mlopsc_cosf": ("mlopsc_sincosf.c", ()),
+    "mlopsc_rintf": ("mlopsc_rintf.c", ()),
 }
 
 

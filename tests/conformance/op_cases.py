@@ -15,7 +15,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 Array = np.ndarray[Any, Any]
-OPSET = 18
+OPSET = 20
 
 
 @dataclass(frozen=True)
@@ -329,6 +329,152 @@ def _reductions() -> list[Case]:
     return cases
 
 
+def _more() -> list[Case]:
+    x = f("more", 2, 3, 5)
+    image = f("image", 1, 2, 4, 5)
+    cases = [
+        Case("ArgMax", "last", (x,), attributes={"axis": -1}),
+        Case("ArgMax", "keep0", (x,), attributes={"axis": 1, "keepdims": 0}),
+        Case("ArgMin", "last", (x,), attributes={"axis": -1}),
+        Case("ArgMax", "ties", (i("ties", 4, 6, low=0, high=3),), attributes={"axis": 1}),
+        Case("Trilu", "upper", (f("trilu", 4, 5),)),
+        Case("Trilu", "lower", (f("trilu", 4, 5), Const(np.int64(1))), attributes={"upper": 0}),
+        Case(
+            "ConvTranspose",
+            "2x",
+            (image, Const(f("ctw", 2, 3, 3, 3))),
+            attributes={"strides": [2, 2]},
+        ),
+        Case(
+            "ConvTranspose",
+            "pads",
+            (image, Const(f("ctx", 2, 3, 3, 3)), Const(f("ctb", 3))),
+            attributes={"strides": [2, 2], "pads": [1, 1, 1, 1], "output_padding": [1, 1]},
+        ),
+        Case(
+            "GatherElements",
+            "axis1",
+            (f("ge", 3, 4), i("gei", 3, 2, dtype="int64", low=0, high=4)),
+            attributes={"axis": 1},
+        ),
+        Case(
+            "GatherElements",
+            "negative",
+            (f("gf", 3, 4), i("gfi", 2, 4, dtype="int64", low=-3, high=0)),
+        ),
+        Case("GatherND", "pairs", (f("gnd", 3, 4, 2), Const(np.array([[0, 1], [2, 3]], np.int64)))),
+        Case("Mod", "f32", (f("mod", 3, 4), f("modb", 3, 4, low=0.5)), attributes={"fmod": 1}),
+        Case("Mod", "i32", (i("mod", 3, 4), i("modb", 4, low=1, high=5))),
+        Case("Mod", "i32_negative", (i("mode", 3, 4), i("modf", 4, low=-5, high=-1))),
+        Case("Round", "half", (np.array([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 0.4, 0.6], np.float32),)),
+        Case("ReduceProd", "last", (x, ints(-1))),
+        Case("ReduceL1", "last", (x, ints(-1))),
+        Case("ReduceL2", "last", (x, ints(1))),
+        Case("ReduceSumSquare", "last", (x, ints(-1))),
+        Case("ReduceLogSum", "last", (f("rls", 2, 3, 5, low=0.1), ints(-1))),
+        Case("ReduceLogSumExp", "last", (x, ints(-1))),
+        Case("Dropout", "inference", (x,)),
+        Case("InstanceNormalization", "2d", (image, Const(f("ins", 2)), Const(f("inb", 2)))),
+        Case("LayerNormalization", "last", (x, Const(f("lns", 5)), Const(f("lnb", 5)))),
+        Case(
+            "LayerNormalization",
+            "axis1",
+            (x, Const(f("lnt", 3, 5)), Const(f("lnc", 3, 5))),
+            attributes={"axis": 1, "epsilon": 1e-3},
+        ),
+        Case("LRN", "5", (f("lrn", 1, 7, 3, 3),), attributes={"size": 5}),
+        Case("Sign", "f32", (f("sign", 3, 4),)),
+        Case("Sign", "i32", (i("sign", 3, 4),)),
+        Case("DepthToSpace", "dcr", (f("dts", 1, 8, 2, 3),), attributes={"blocksize": 2}),
+        Case(
+            "DepthToSpace",
+            "crd",
+            (f("dtt", 1, 8, 2, 3),),
+            attributes={"blocksize": 2, "mode": "CRD"},
+        ),
+        Case("SpaceToDepth", "2", (f("std", 1, 2, 4, 6),), attributes={"blocksize": 2}),
+        Case(
+            "Einsum", "matmul", (f("ea", 3, 4), f("eb", 4, 5)), attributes={"equation": "ij,jk->ik"}
+        ),
+        Case(
+            "Einsum",
+            "batched",
+            (f("ec", 2, 3, 4), f("ed", 2, 4, 5)),
+            attributes={"equation": "bij,bjk->bik"},
+        ),
+        Case(
+            "Resize",
+            "nearest",
+            (image, None, None, ints(1, 2, 8, 10)),
+            attributes={
+                "mode": "nearest",
+                "coordinate_transformation_mode": "asymmetric",
+                "nearest_mode": "floor",
+            },
+        ),
+        Case(
+            "Resize",
+            "linear",
+            (image, None, None, ints(1, 2, 8, 10)),
+            attributes={"mode": "linear", "coordinate_transformation_mode": "half_pixel"},
+        ),
+        Case(
+            "Resize",
+            "corners",
+            (image, None, None, ints(1, 2, 7, 9)),
+            attributes={"mode": "linear", "coordinate_transformation_mode": "align_corners"},
+        ),
+        Case(
+            "Resize",
+            "scales",
+            (image, None, Const(np.array([1, 1, 2, 2], np.float32))),
+            attributes={
+                "mode": "nearest",
+                "coordinate_transformation_mode": "half_pixel",
+                "nearest_mode": "round_prefer_floor",
+            },
+        ),
+        Case("Mean", "three", (f("me", 3, 4), f("mf", 3, 4), f("mg", 4))),
+        Case("Selu", "f32", (f("selu", 3, 4),)),
+        Case("Celu", "f32", (f("celu", 3, 4),), attributes={"alpha": 0.5}),
+        Case("Gelu", "exact", (f("gelu", 3, 4),)),
+        Case("Gelu", "tanh", (f("gelt", 3, 4),), attributes={"approximate": "tanh"}),
+        Case("Mish", "f32", (f("mish", 3, 4),)),
+        Case("Softsign", "f32", (f("ssig", 3, 4),)),
+        Case("ThresholdedRelu", "f32", (f("trel", 3, 4),), attributes={"alpha": 0.5}),
+        Case("Shrink", "f32", (f("shr", 3, 4),), attributes={"lambd": 1.0, "bias": 0.5}),
+        Case("Hardmax", "last", (x,)),
+        Case("IsInf", "f32", (np.array([1, np.inf, -np.inf, np.nan], np.float32),)),
+        Case("IsNaN", "f32", (np.array([1, np.inf, -np.inf, np.nan], np.float32),)),
+    ]
+    for op in ("BitwiseAnd", "BitwiseOr", "BitwiseXor"):
+        cases.append(Case(op, "i32", (i(op, 3, 4), i(op + "b", 4))))
+        cases.append(
+            Case(
+                op,
+                "u8",
+                (
+                    i(op, 3, 4, dtype="uint8", low=0, high=256),
+                    i(op + "b", 4, dtype="uint8", low=0, high=256),
+                ),
+            )
+        )
+    cases.append(Case("BitwiseNot", "i32", (i("bnot", 3, 4),)))
+    for way in ("LEFT", "RIGHT"):
+        cases.append(
+            Case(
+                "BitShift",
+                way.lower(),
+                (
+                    i("bs", 3, 4, dtype="uint32", low=0, high=99),
+                    i("bsb", 4, dtype="uint32", low=0, high=5),
+                ),
+                attributes={"direction": way},
+            )
+        )
+    return cases
+
+
 def special() -> list[Case]:
     """Elementwise operators on signed zeros, subnormals, infinities and NaN."""
     numbers = [
@@ -378,7 +524,7 @@ def special() -> list[Case]:
 
 
 def cases() -> list[Case]:
-    return [*_unary(), *_binary(), *_conv(), *_matmul(), *_shape(), *_reductions()]
+    return [*_unary(), *_binary(), *_conv(), *_matmul(), *_shape(), *_reductions(), *_more()]
 
 
 def joined_model(some: Sequence[Case]) -> tuple[onnx.ModelProto, dict[str, Array]]:

@@ -30,8 +30,8 @@ WHERE: list[tuple[str, Generator]] = [
 
 
 def test_every_core_operator_has_a_case() -> None:
-    tested = {case.op for case in op_cases.cases()} | {"IsNaN"}  # Max and Min expand to IsNaN
-    assert set(CORE_OPS) | set(EXPANDED_OPS) == tested
+    tested = {case.op for case in op_cases.cases()}
+    assert set(CORE_OPS) | set(EXPANDED_OPS) <= tested
 
 
 def test_the_table_of_expanded_operators_is_the_pass() -> None:

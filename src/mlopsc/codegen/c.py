@@ -24,6 +24,9 @@ _DROPPED = (
     "#include", "#define TVM_", "#ifdef __cplusplus", 'extern "C"', "#endif", "void* __tvm",
     "// tvm target",
 )  # fmt: skip
+# Functions of libm that kernels may call and that the generator does not declare.
+_LIBM = ("float fabsf(float)", "double fabs(double)", "float fmodf(float, float)",
+         "double fmod(double, double)")  # fmt: skip
 _SIGNATURE = re.compile(r"^(?:TVM_DLL )?(void|int32_t) (\w+)\(([^)]*)\)", re.MULTILINE)
 _EXTERN = re.compile(r"^TVM_DLL (\w[^;]*);$", re.MULTILINE)
 
@@ -109,6 +112,8 @@ def _clean(source: str, helpers: dict[str, str]) -> str:
         for found in _EXTERN.finditer(source)
         if not any(f" {name}(" in found[1] for name in helpers) and "*" not in found[1]
     }
+    known = {_name(text) for text in externs}
+    externs |= {text for text in _LIBM if _name(text) not in known}
     prototypes = sorted(f"extern {text};" for text in externs if _name(text) in called)
     lines = [
         line

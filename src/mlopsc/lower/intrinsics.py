@@ -25,6 +25,7 @@ OWN_MATH: Final[dict[str, str]] = {
     "tirx.pow": "mlopsc_powf",
     "tirx.sin": "mlopsc_sinf",
     "tirx.cos": "mlopsc_cosf",
+    "tirx.nearbyint": "mlopsc_rintf",
 }
 
 

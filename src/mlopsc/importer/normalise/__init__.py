@@ -18,6 +18,7 @@ from mlopsc.importer.normalise.bind import BindDimensions
 from mlopsc.importer.normalise.check import check_normal_form, find_oddities
 from mlopsc.importer.normalise.expand import ExpandComposites
 from mlopsc.importer.normalise.fold import FoldConstants
+from mlopsc.importer.normalise.functions import expand_functions
 
 MAX_IR_VERSION = 10  # what every reference runtime we accept can load
 _MAX_ROUNDS = 8
@@ -69,6 +70,13 @@ def normalise(proto: onnx.ModelProto, bind: Mapping[str, int]) -> Normalised:
         binder,
     ):
         _apply(model, step, changed)
+    _apply(model, common.ShapeInferencePass(check_type=True, strict_mode=False), [])
+    before = len(model.graph)
+    model = ir.from_proto(expand_functions(ir.to_proto(model)))
+    if len(model.graph) != before:
+        changed.append("ExpandFunctions")
+        lift = common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)
+        _apply(model, lift, changed)
     for _ in range(_MAX_ROUNDS):
         _apply(model, common.ShapeInferencePass(check_type=True, strict_mode=False), [])
         folded = _apply(model, FoldConstants(), changed)

@@ -1,7 +1,8 @@
 """Pass *ExpandComposites*: writes composite operators in terms of core ones.
 
-Requires: inferred types. Ensures: no ``Sum``, ``Max`` or ``Min`` is left. Their definitions are
-ONNX's: ``Sum`` adds from the left; ``Max`` and ``Min`` of anything with NaN are NaN.
+Requires: inferred types. Ensures: no ``Sum``, ``Mean``, ``Max``, ``Min`` or ``Dropout`` is left.
+Their definitions are ONNX's: sums add from the left; ``Max`` and ``Min`` of anything with NaN are
+NaN; ``Dropout`` outside training passes its input on.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
+import numpy as np
 import onnx_ir as ir
 
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
-Expansion = Callable[[ir.tape.Tape, ir.Value, ir.Value], ir.Value]
+Expansion = Callable[[ir.tape.Tape, list[ir.Value]], ir.Value]
 
 
 class ExpandComposites(ir.passes.InPlacePass):
@@ -23,18 +25,19 @@ class ExpandComposites(ir.passes.InPlacePass):
         modified = False
         for node in list(model.graph):
             expansion = _EXPANSIONS.get(node.op_type) if node.domain == "" else None
-            if expansion is None:
+            if expansion is None or any(o.uses() for o in node.outputs[1:]):
                 continue
             tape = ir.tape.Tape()
             inputs = [value for value in node.inputs if value is not None]
-            step = functools.partial(expansion, tape)
-            result = functools.reduce(step, inputs) if len(inputs) > 1 else inputs[0]
-            if result is inputs[0]:
-                result = tape.op("Identity", inputs)
+            result = expansion(tape, inputs)
+            if result in inputs:
+                result = tape.op("Identity", [result])
             output = node.outputs[0]
             result.name, result.type, result.shape = output.name, output.type, output.shape
             for number, made in enumerate(tape.nodes):
                 made.name = f"{node.name}_{number}" if node.name else None
+            for constant in tape.initializers:
+                model.graph.register_initializer(constant)
             ir.convenience.replace_nodes_and_values(
                 model.graph, node, [node], list(tape.nodes), [output], [result]
             )
@@ -42,26 +45,44 @@ class ExpandComposites(ir.passes.InPlacePass):
         return ir.passes.PassResult(model, modified)
 
 
-def _add(tape: ir.tape.Tape, a: ir.Value, b: ir.Value) -> ir.Value:
-    return tape.op("Add", [a, b])
+def _sum(tape: ir.tape.Tape, inputs: list[ir.Value]) -> ir.Value:
+    return functools.reduce(lambda a, b: tape.op("Add", [a, b]), inputs)
+
+
+def _mean(tape: ir.tape.Tape, inputs: list[ir.Value]) -> ir.Value:
+    dtype = inputs[0].dtype or ir.DataType.FLOAT
+    count = tape.initializer(
+        ir.tensor(np.array(len(inputs), dtype.numpy()), name=f"{inputs[0].name}_count")
+    )
+    return tape.op("Div", [_sum(tape, inputs), count])
+
+
+def _first(tape: ir.tape.Tape, inputs: list[ir.Value]) -> ir.Value:
+    del tape
+    return inputs[0]
 
 
 def _choose(op_type: str) -> Expansion:
-    """Return ``a if a > b or a is NaN else b`` (with ``<`` for Min)."""
+    """Return ``a if a > b or a is NaN else b`` (with ``<`` for Min), over all inputs."""
 
-    def expand(tape: ir.tape.Tape, a: ir.Value, b: ir.Value) -> ir.Value:
-        condition = tape.op(op_type, [a, b])
-        if a.dtype in _FLOATS or a.dtype is None:
-            condition = tape.op("Or", [condition, tape.op("IsNaN", [a])])
-        chosen = tape.op("Where", [condition, a, b])
-        chosen.dtype = a.dtype
-        return chosen
+    def expand(tape: ir.tape.Tape, inputs: list[ir.Value]) -> ir.Value:
+        dtype = inputs[0].dtype
+
+        def choose(a: ir.Value, b: ir.Value) -> ir.Value:
+            condition = tape.op(op_type, [a, b])
+            if dtype in _FLOATS:
+                condition = tape.op("Or", [condition, tape.op("IsNaN", [a])])
+            return tape.op("Where", [condition, a, b])
+
+        return functools.reduce(choose, inputs)
 
     return expand
 
 
 _EXPANSIONS: dict[str, Expansion] = {
-    "Sum": _add,
+    "Dropout": _first,
     "Max": _choose("Greater"),
+    "Mean": _mean,
     "Min": _choose("Less"),
+    "Sum": _sum,
 }

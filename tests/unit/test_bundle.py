@@ -1,0 +1,289 @@
+"""Bundles: the same bytes each time, aligned, and refused when anything in them is not whole."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import models
+import numpy as np
+import pytest
+
+from mlopsc.bundle import Bundle, read_bundle, write_bundle
+from mlopsc.bundle.archive import ALIGN
+from mlopsc.errors import BrokenBundleError
+from mlopsc.importer import ImportOptions, import_bundle
+
+EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    source = models.save(models.several(), tmp_path_factory.mktemp("model") / "several.onnx")
+    return import_bundle(source, ImportOptions(version="7"))
+
+
+@pytest.fixture(scope="module")
+def written(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("bundle") / "several.mlb"
+    write_bundle(bundle, path)
+    return path.read_bytes()
+
+
+def members(path: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def spans(path: Path, data: bytes) -> dict[str, tuple[int, int]]:
+    """Return where the content of every member begins and ends in the file."""
+    found = {}
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            header = data[info.header_offset :]
+            lengths = int.from_bytes(header[26:28], "little") + int.from_bytes(
+                header[28:30], "little"
+            )
+            start = info.header_offset + 30 + lengths
+            found[info.filename] = (start, start + info.file_size)
+    return found
+
+
+def rewrite(path: Path, data: bytes, change: Callable[[dict[str, bytes]], object]) -> Path:
+    """Write a zip with the members of ``data`` after ``change`` has been at them."""
+    path.write_bytes(data)
+    content = members(path)
+    change(content)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, member in content.items():
+            archive.writestr(name, member)
+    return path
+
+
+def equal(a: Bundle, b: Bundle) -> bool:
+    same = a.manifest == b.manifest and a.stages == b.stages and len(a.vectors) == len(b.vectors)
+    return same and all(
+        np.array_equal(one[name], other[name], equal_nan=one[name].dtype.kind == "f")
+        and one[name].dtype == other[name].dtype
+        for v, w in zip(a.vectors, b.vectors, strict=True)
+        for one, other in ((v.inputs, w.inputs), (v.outputs, w.outputs))
+        for name in one
+    )
+
+
+def test_round_trip(bundle: Bundle, written: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.mlb"
+    path.write_bytes(written)
+    again = read_bundle(path)
+    assert equal(again, bundle)
+    assert again.digest == bundle.digest
+    assert (again.manifest.name, again.manifest.version) == ("several", "7")
+    assert len(again.manifest.files) == len(members(path)) - 1
+
+
+def test_same_bundle_gives_the_same_bytes(bundle: Bundle, written: bytes, tmp_path: Path) -> None:
+    write_bundle(bundle, tmp_path / "a.mlb")
+    assert (tmp_path / "a.mlb").read_bytes() == written
+    write_bundle(read_bundle(tmp_path / "a.mlb"), tmp_path / "b.mlb")
+    assert (tmp_path / "b.mlb").read_bytes() == written
+
+
+def test_members_are_stored_aligned_and_without_time(written: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.mlb"
+    path.write_bytes(written)
+    content, places = members(path), spans(path, written)
+    assert ALIGN == 64
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            start, end = places[info.filename]
+            assert info.compress_type == zipfile.ZIP_STORED
+            assert info.date_time == EPOCH
+            assert start % ALIGN == 0, info.filename
+            assert written[start:end] == content[info.filename]
+
+
+def test_manifest_comes_first_and_lists_the_rest_in_order(written: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.mlb"
+    path.write_bytes(written)
+    names = list(members(path))
+    assert names[0] == "manifest.json"
+    assert names[1:] == sorted(names[1:])
+
+
+def test_standard_tools_find_no_fault(written: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.mlb").write_bytes(written)
+    with zipfile.ZipFile(tmp_path / "a.mlb") as archive:
+        assert archive.testzip() is None
+
+
+def test_truncated_at_any_length(written: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.mlb"
+    step = max(1, len(written) // 300)
+    for length in [*range(0, len(written), step), *range(len(written) - 30, len(written))]:
+        path.write_bytes(written[:length])
+        with pytest.raises(BrokenBundleError) as caught:
+            read_bundle(path)
+        assert str(path) in caught.value.message
+        assert "mlopsc import" in caught.value.hint
+
+
+def test_flipped_byte_inside_any_member(written: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.mlb"
+    path.write_bytes(written)
+    for name, (start, end) in spans(path, written).items():
+        for position in {start, end - 1, *range(start, end, max(1, (end - start) // 9))}:
+            for mask in (0x01, 0x80):
+                damaged = bytearray(written)
+                damaged[position] ^= mask
+                path.write_bytes(damaged)
+                with pytest.raises(BrokenBundleError):
+                    read_bundle(path)
+                    pytest.fail(f"flip at {position} in {name} was not noticed")
+
+
+@pytest.mark.parametrize("mask", [0x01, 0x08, 0x20, 0xFF])
+def test_flipped_byte_between_members_is_noticed_or_harmless(
+    mask: int, bundle: Bundle, written: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.mlb"
+    path.write_bytes(written)
+    inside = [range(*span) for span in spans(path, written).values()]
+    noticed = 0
+    for position in range(len(written)):
+        if any(position in span for span in inside):
+            continue
+        damaged = bytearray(written)
+        damaged[position] ^= mask
+        path.write_bytes(damaged)
+        try:
+            assert equal(read_bundle(path), bundle), position
+        except BrokenBundleError:
+            noticed += 1
+    assert noticed > 500
+
+
+@pytest.mark.parametrize("data", [b"", b"hello", b"PK\3\4", b"PK\5\6" + bytes(18), bytes(4096)])
+def test_file_that_is_no_bundle(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.mlb").write_bytes(data)
+    with pytest.raises(BrokenBundleError, match=r"a\.mlb"):
+        read_bundle(tmp_path / "a.mlb")
+
+
+def test_missing_file_and_folder(tmp_path: Path) -> None:
+    for path in (tmp_path / "missing.mlb", tmp_path):
+        with pytest.raises(BrokenBundleError, match=path.name):
+            read_bundle(path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["evil.bin", "vectors/extra.pb", "model.onnx.bak", "../escape", "lineage.json.exe",
+     "sbom.cdx.jsonx", "signature", "Signature/x", "lineage.json/x"],
+)  # fmt: skip
+def test_foreign_member_is_refused_by_name(name: str, written: bytes, tmp_path: Path) -> None:
+    path = rewrite(tmp_path / "a.mlb", written, lambda m: m.update({name: b"x"}))
+    with pytest.raises(BrokenBundleError) as caught:
+        read_bundle(path)
+    assert name in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "name", ["lineage.json", "sbom.cdx.json", "signature/", "signature/cosign.bundle"]
+)
+def test_reserved_member_is_passed_over(
+    name: str, bundle: Bundle, written: bytes, tmp_path: Path
+) -> None:
+    path = rewrite(tmp_path / "a.mlb", written, lambda m: m.update({name: b"anything"}))
+    assert equal(read_bundle(path), bundle)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("name", ["manifest.json", "model.onnx", "lineage.json"])
+def test_member_that_is_there_twice_is_refused(name: str, written: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.mlb"
+    path.write_bytes(written)
+    content = members(path)
+    with zipfile.ZipFile(path, "a") as archive:
+        for _ in range(2 if name not in content else 1):
+            archive.writestr(name, content.get(name, b"x"))
+    with pytest.raises(BrokenBundleError):
+        read_bundle(path)
+
+
+def test_missing_member_is_named(written: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.mlb"
+    path.write_bytes(written)
+    for name in members(path):
+        rewrite(path, written, lambda m, name=name: m.pop(name))  # type: ignore[misc]
+        with pytest.raises(BrokenBundleError) as caught:
+            read_bundle(path)
+        assert name in caught.value.message
+
+
+def test_changed_member_with_a_valid_checksum_is_named(written: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.mlb"
+    path.write_bytes(written)
+    for name in set(members(path)) - {"manifest.json"}:
+        rewrite(path, written, lambda m, name=name: m.update({name: m[name] + b"\0"}))  # type: ignore[misc]
+        with pytest.raises(BrokenBundleError) as caught:
+            read_bundle(path)
+        assert name in caught.value.message
+
+
+def test_compressed_members_are_read(bundle: Bundle, written: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.mlb"
+    path.write_bytes(written)
+    content = members(path)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, member in content.items():
+            archive.writestr(name, member)
+    assert equal(read_bundle(path), bundle)
+
+
+def change_manifest(change: Callable[[dict[str, object]], object]) -> Callable[..., None]:
+    def apply(content: dict[str, bytes]) -> None:
+        manifest = json.loads(content["manifest.json"])
+        change(manifest)
+        content["manifest.json"] = json.dumps(manifest).encode()
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("change", "mention"),
+    [
+        (lambda m: m.update(schema_version=2), "schema_version"),
+        (lambda m: m.update(colour="red"), "colour"),
+        (lambda m: m.pop("inputs"), "inputs"),
+        (lambda m: m.update(name="not an identifier"), "name"),
+        (lambda m: m["inputs"][0].update(dtype="float8"), "dtype"),
+        (lambda m: m["inputs"][0].update(shape=[-1]), "shape"),
+        (lambda m: m["inputs"][0].update(shape=[9, 9]), "input_0.pb"),
+        (lambda m: m["outputs"][0].update(dtype="int32"), "output_0.pb"),
+        (lambda m: m["vectors"].update(count=0), "count"),
+        (lambda m: m["vectors"].update(count=99), "test_data_set_4"),
+        (lambda m: m["vectors"].update(count=10**18), "test_data_set_4"),
+        (lambda m: m["stages"].append({**m["stages"][0], "name": "postprocess"}), "postprocess"),
+        (lambda m: m["files"].pop(0), "model.onnx"),
+        (lambda m: m["files"].append({**m["files"][0], "path": "nowhere.bin"}), "nowhere.bin"),
+        (lambda m: m["files"][0].update(digest="md5:1"), "digest"),
+    ],
+)
+def test_manifest_that_does_not_fit_is_refused(
+    change: Callable[[dict[str, object]], object], mention: str, written: bytes, tmp_path: Path
+) -> None:
+    path = rewrite(tmp_path / "a.mlb", written, change_manifest(change))
+    with pytest.raises(BrokenBundleError) as caught:
+        read_bundle(path)
+    assert mention in caught.value.message
+
+
+def test_manifest_that_is_no_json(written: bytes, tmp_path: Path) -> None:
+    for text in (b"", b"{", b"[]", b"\xff\xfe", b"null"):
+        path = rewrite(
+            tmp_path / "a.mlb", written, lambda m, t=text: m.update({"manifest.json": t})
+        )  # type: ignore[misc]
+        with pytest.raises(BrokenBundleError, match=r"manifest\.json"):
+            read_bundle(path)
