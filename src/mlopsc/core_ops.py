@@ -30,10 +30,10 @@ _PLAIN = (
     "Flatten", "Floor", "Gather", "GatherElements", "GatherND", "Gemm", "GlobalAveragePool",
     "GlobalMaxPool", "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish", "Hardmax",
     "Identity", "InstanceNormalization", "IsInf", "IsNaN", "LRN", "LeakyRelu", "Less",
-    "LessOrEqual", "Log", "LogSoftmax", "MatMul", "MaxPool", "Mod", "Mul", "Neg", "Not", "Or",
-    "PRelu", "Pow", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin",
-    "Softmax", "Softplus", "SpaceToDepth", "Sqrt", "Sub", "Tanh", "Transpose", "Trilu",
-    "Where", "Xor",
+    "LessOrEqual", "Log", "LogSoftmax", "MatMul", "Max", "MaxPool", "Min", "Mod", "Mul",
+    "Neg", "Not", "Or", "PRelu", "Pow", "Reciprocal", "Relu", "Round", "Selu", "Shrink",
+    "Sigmoid", "Sign", "Sin", "Softmax", "Softplus", "SpaceToDepth", "Sqrt", "Sub", "Tanh",
+    "Transpose", "Trilu", "Where", "Xor",
 )  # fmt: skip
 
 CORE_OPS: Final[dict[str, CoreOp]] = {

@@ -38,9 +38,20 @@ class SourceError(MlopscError):
 
 
 class UnsupportedOpError(MlopscError):
-    """The model holds an operator, or a use of one, outside the core op set."""
+    """The model holds an operator, or a use of one, outside the core op set.
+
+    Attributes:
+        run_time_inputs: Tensors that would have to be constants.
+    """
 
     exit_code = 11
+
+    def __init__(
+        self, message: str, *, hint: str = "", run_time_inputs: tuple[str, ...] = ()
+    ) -> None:
+        """Store the message, the hint and what should be constant."""
+        super().__init__(message, hint=hint)
+        self.run_time_inputs = run_time_inputs
 
 
 class OpenShapeError(MlopscError):

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from mlopsc.bundle import Bundle, read_bundle, write_bundle
+from mlopsc.bundle import Bundle, is_bundle, read_bundle, write_bundle
 from mlopsc.conformance import conform_package
 from mlopsc.errors import InputError, OutputError
 from mlopsc.importer import ImportOptions, import_bundle
@@ -101,7 +101,7 @@ def build(
 
 
 def _open(source: Path, options: ImportOptions | None, work: Path) -> tuple[Bundle, Path]:
-    if source.suffix == BUNDLE_SUFFIX:
+    if is_bundle(source):
         if options is not None and options != ImportOptions():
             raise InputError(
                 f"'{source}' is a bundle: import options do not apply to it",

@@ -33,8 +33,6 @@ def load_target(name: str) -> Target:
     """
     path = _find(name)
     raw = _resolve(path, seen=())
-    if raw.pop("detect", False):
-        raw = _merge(raw, detect_host())
     try:
         target = Target.model_validate(raw)
     except ValidationError as error:
@@ -77,10 +75,13 @@ def _resolve(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise TargetDefinitionError(f"target file '{path.name}' cannot be read: {error}") from error
+    if raw.pop("detect", False):
+        raw = _merge(raw, detect_host())
     base = raw.pop("extends", None)
     if base is None:
         return raw
-    return _merge(_resolve(_find(str(base)), (*seen, path)), raw)
+    name = str(path.parent / base) if str(base).endswith(".toml") else str(base)
+    return _merge(_resolve(_find(name), (*seen, path)), raw)
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

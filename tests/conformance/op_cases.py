@@ -108,6 +108,10 @@ def _binary() -> list[Case]:
         cases.append(Case(op, "f32", (f(op, 4, 5), f(op + "b", 4, 5))))
     for op in ("And", "Or", "Xor"):
         cases.append(Case(op, "bool", (b(op, 4, 5), b(op + "b", 5))))
+    for op in ("Max", "Min"):
+        for dtype in ("int8", "uint8", "uint16"):
+            pair = (i(op, 3, 4, dtype=dtype, low=0), i(op + "b", 4, dtype=dtype, low=0))
+            cases.append(Case(op, dtype, pair))
     cases += [
         Case("Max", "three", (f("m3a", 3, 4), f("m3b", 3, 4), f("m3c", 4))),
         Case("Sum", "three", (f("s3a", 3, 4), f("s3b", 3, 4), f("s3c", 4))),

@@ -216,7 +216,7 @@ def test_missing_member_is_named(written: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a.mlb"
     path.write_bytes(written)
     for name in members(path):
-        rewrite(path, written, lambda m, name=name: m.pop(name))  # type: ignore[misc]
+        rewrite(path, written, lambda m, name=name: m.pop(name))
         with pytest.raises(BrokenBundleError) as caught:
             read_bundle(path)
         assert name in caught.value.message
@@ -226,7 +226,7 @@ def test_changed_member_with_a_valid_checksum_is_named(written: bytes, tmp_path:
     path = tmp_path / "a.mlb"
     path.write_bytes(written)
     for name in set(members(path)) - {"manifest.json"}:
-        rewrite(path, written, lambda m, name=name: m.update({name: m[name] + b"\0"}))  # type: ignore[misc]
+        rewrite(path, written, lambda m, name=name: m.update({name: m[name] + b"\0"}))
         with pytest.raises(BrokenBundleError) as caught:
             read_bundle(path)
         assert name in caught.value.message
@@ -284,6 +284,6 @@ def test_manifest_that_is_no_json(written: bytes, tmp_path: Path) -> None:
     for text in (b"", b"{", b"[]", b"\xff\xfe", b"null"):
         path = rewrite(
             tmp_path / "a.mlb", written, lambda m, t=text: m.update({"manifest.json": t})
-        )  # type: ignore[misc]
+        )
         with pytest.raises(BrokenBundleError, match=r"manifest\.json"):
             read_bundle(path)

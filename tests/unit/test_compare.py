@@ -18,7 +18,7 @@ NAN, INF = float("nan"), float("inf")
 def judge(got: Any, expected: Any, tolerance: float = 0.0, dtype: str = "float32") -> OutputError:
     """Compare one vector."""
     a, b = np.array(got, dtype), np.array(expected, dtype)
-    return compare(TensorSpec(name="y", dtype=dtype, shape=a.shape), [a], [b], tolerance)  # type: ignore[arg-type]
+    return compare(TensorSpec(name="y", dtype=dtype, shape=a.shape), [a], [b], tolerance)
 
 
 def test_equal_arrays_have_no_error() -> None:

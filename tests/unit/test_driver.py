@@ -47,7 +47,7 @@ ODD = [
 
 
 def spec(name: str, *shape: int, dtype: str = "float32") -> TensorSpec:
-    return TensorSpec(name=name, dtype=dtype, shape=shape)  # type: ignore[arg-type]
+    return TensorSpec(name=name, dtype=dtype, shape=shape)
 
 
 def make(

@@ -53,7 +53,7 @@ def test_message_and_hint_are_kept_apart(kind: type[MlopscError]) -> None:
 
 def test_hint_cannot_be_given_by_position() -> None:
     with pytest.raises(TypeError):
-        CompilerError("it failed", "mend it")  # type: ignore[misc]
+        CompilerError("it failed", "mend it")
 
 
 def test_error_of_a_worker_is_not_the_error_of_its_crash() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
-from models import model, node, one_op, random, value
+from models import model, node, one_op, random, save, value
 from onnx import helper, numpy_helper
 
 from mlopsc.errors import MlopscError, OpenShapeError, SourceError, UnsupportedOpError
+from mlopsc.importer import ImportOptions, import_bundle
 from mlopsc.importer.normalise import Normalised, normalise
 
 
@@ -152,7 +155,7 @@ def test_place_wins_over_name() -> None:
     made = model(
         [node("MatMul", ["a", "b"], ["y"])],
         [value("a", ["n", "k"]), value("b", ["k", "n"])],
-        [value("y", None if False else ["n", "m"])],
+        [value("y", ["n", "m"])],
     )
     done = normalise(made, {"n": 3, "k": 4, "b:1": 9})
     assert shape_of(done, "output") == [3, 9]
@@ -223,14 +226,11 @@ def test_shape_that_depends_on_values_is_refused() -> None:
     assert "'s'" in caught.value.message
 
 
-@pytest.mark.parametrize(
-    ("op", "attributes"),
-    [("Celu", {"alpha": 0.5}), ("Det", {}), ("RandomNormalLike", {}), ("Hardmax", {})],
-)
-def test_unsupported_operator_is_named_with_its_node(op: str, attributes: dict[str, float]) -> None:
-    made = one_op(op, [4, 4], **attributes)
+@pytest.mark.parametrize("op", ["Det", "RandomNormalLike", "RandomUniformLike"])
+def test_unsupported_operator_is_named_with_its_node(op: str) -> None:
+    made = one_op(op, [4, 4])
     if op == "Det":
-        made.graph.output[0].type.tensor_type.shape.Clear()
+        made.graph.output[0].CopyFrom(value("y", []))
     with pytest.raises(UnsupportedOpError) as caught:
         normalise(made, {})
     assert op in caught.value.message
@@ -245,7 +245,7 @@ def test_operator_of_another_domain_is_named_with_it() -> None:
         [value("y", [4])],
         domains=["com.example"],
     )
-    with pytest.raises(UnsupportedOpError, match="com.example::FusedGelu"):
+    with pytest.raises(UnsupportedOpError, match=r"com\.example::FusedGelu"):
         normalise(made, {})
 
 
@@ -256,7 +256,7 @@ def test_core_operator_name_in_another_domain_is_not_core() -> None:
         [value("y", [4])],
         domains=["com.example"],
     )
-    with pytest.raises(UnsupportedOpError, match="com.example::Relu"):
+    with pytest.raises(UnsupportedOpError, match=r"com\.example::Relu"):
         normalise(made, {})
 
 
@@ -347,11 +347,8 @@ def test_identity_and_duplicates_are_removed() -> None:
         {"w1": random(3), "w2": random(3)},
     )
     done = normalise(made, {})
-    assert sorted(operators(done)) == ["Add", "Mul"] or sorted(operators(done)) == [
-        "Add", "Mul", "Mul",
-    ]  # fmt: skip
-    assert len(weights(done)) == 1
     assert "Identity" not in operators(done)
+    assert len(weights(done)) == 1
 
 
 def test_equal_nodes_are_computed_once() -> None:
@@ -482,9 +479,17 @@ def test_usual_weights_are_no_finding() -> None:
     ],
     ids=["sizes", "declared size", "declared type", "axis", "declared rank"],
 )
-def test_graph_that_contradicts_itself_is_refused(made: onnx.ModelProto) -> None:
-    with pytest.raises(SourceError):
-        normalise(made, {})
+def test_graph_that_contradicts_itself_is_refused_or_put_right(
+    made: onnx.ModelProto, tmp_path: Path
+) -> None:
+    """Nothing reaches a bundle whose signature is not what the graph computes."""
+    try:
+        bundle = import_bundle(save(made, tmp_path / "made.onnx"), ImportOptions())
+    except SourceError:
+        return
+    (spec,) = bundle.manifest.outputs
+    computed = bundle.vectors[0].outputs["y"]
+    assert (spec.dtype, spec.shape) == (computed.dtype.name, computed.shape)
 
 
 def test_constant_operation_that_fails_is_an_error_of_the_source() -> None:

@@ -26,15 +26,14 @@ def command(
     from mlopsc import pipeline
 
     rows, results = [], []
-    failure: MlopscError | None = None
+    failures: list[MlopscError] = []
     for package in packages:
         try:
             with progress(f"running {package}", quiet=as_json):
                 report = pipeline.conform(package, bundle=bundle, runner=runner)
         except MlopscError as error:
-            failure = failure or error
-            click.echo(f"mlopsc: {package}: {error.message}", err=True)
-            rows.append([package.name, "not run", "", "", "", "", type(error).__name__])
+            failures.append(error)
+            rows.append([package.name, "-", "-", "-", "-", "-", "NOT RUN"])
             results.append({"folder": str(package), "error": error.message})
             continue
         results.append({"folder": str(package), **report.model_dump(mode="json")})
@@ -52,16 +51,20 @@ def command(
             )
             if output.first_differing is not None:
                 vector, index = output.first_differing
-                failure = failure or MismatchError(
-                    f"'{package}': output '{output.name}' differs from the reference by "
-                    f"{output.relative_to_max:.3g} of its largest value (tolerance "
-                    f"{output.tolerance:g}), first at vector {vector}, element {index}",
-                    hint=f"conformance.json in '{package}' has the details",
+                failures.append(
+                    MismatchError(
+                        f"'{package}': output '{output.name}' differs from the reference by "
+                        f"{output.relative_to_max:.3g} of its largest value (tolerance "
+                        f"{output.tolerance:g}), first at vector {vector}, element {index}",
+                        hint=f"conformance.json in '{package}' has the details",
+                    )
                 )
     if as_json:
         echo_json(results)
     else:
-        columns = ["target", "output", "abs", "of max", "ULP", "instructions", "verdict"]
+        columns = ["target", "output", "abs", "of max", "ULP", "instr.", "verdict"]
         echo_table("Conformance with the reference", columns, rows)
-    if failure is not None:
-        raise failure
+    for failed in failures[1:]:
+        click.echo(f"mlopsc: error: {failed.message}", err=True)
+    if failures:
+        raise failures[0]

@@ -21,7 +21,7 @@ def compare(
 
     An element fails if it differs by more than ``tolerance`` times the largest finite reference
     value of its vector; NaN must meet NaN and an infinity the same infinity. With a tolerance of 0
-    all bits must be equal, except those of NaN.
+    all values must be equal (the two zeros are, and any two NaN).
 
     Args:
         spec: The output.
@@ -62,7 +62,10 @@ def _judge(a: Array, b: Array, tolerance: float, worst: dict[str, Any]) -> tuple
         worst["absolute"] = max(worst["absolute"], float(largest))
         worst["ulp"] = max(worst["ulp"], largest)
         same = a == b
-        limit = tolerance * float(max(abs(int(v)) for v in b))
+        scale = float(max(abs(int(v)) for v in b))
+        if scale > 0:
+            worst["scaled"] = max(worst["scaled"], largest / scale)
+        limit = tolerance * scale
         return np.asarray([float(s) > limit for s in steps]), same
     both_nan = np.isnan(a) & np.isnan(b)
     same = (a == b) | both_nan

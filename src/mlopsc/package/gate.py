@@ -177,7 +177,7 @@ def _read_wasm(data: bytes) -> ObjectFacts:
     """Read a WebAssembly object (core specification 5.5; tool conventions, Linking.md)."""
     imports: list[tuple[str, str]] = []
     names: set[str] = set()
-    code = read_only = 0
+    code = read_only = writable = 0
     for kind, start, end in _wasm_sections(data):
         if kind == 2:
             imports = list(_wasm_imports(data, start))
@@ -185,12 +185,13 @@ def _read_wasm(data: bytes) -> ObjectFacts:
             name, at = _wasm_name(data, start)
             if name == "linking":
                 names |= set(_wasm_defined(data, at, end))
+                writable += sum(map(_is_writable_segment, _wasm_segments(data, at, end)))
         elif kind == 10:
             code = end - start
         elif kind == 11:
             read_only = end - start
     return ObjectFacts(
-        frozenset(name for _, name in imports), frozenset(names), code, read_only, 0, None
+        frozenset(name for _, name in imports), frozenset(names), code, read_only, writable, None
     )
 
 
@@ -258,6 +259,26 @@ def _wasm_defined(data: bytes, at: int, end: int) -> Iterator[str]:
         if kind == 8:  # WASM_SYMBOL_TABLE
             yield from _wasm_symbols(data, at)
         at += size
+
+
+def _wasm_segments(data: bytes, at: int, end: int) -> Iterator[str]:
+    """Yield the names of the data segments (tool conventions, WASM_SEGMENT_INFO)."""
+    _, at = _leb(data, at)  # version
+    while at < end:
+        kind = data[at]
+        size, at = _leb(data, at + 1)
+        if kind == 5:
+            count, place = _leb(data, at)
+            for _ in range(count):
+                name, place = _wasm_name(data, place)
+                _, place = _leb(data, place)
+                _, place = _leb(data, place)
+                yield name
+        at += size
+
+
+def _is_writable_segment(name: str) -> bool:
+    return name.startswith((".data", ".bss", ".tdata")) and not name.startswith(".data.rel.ro")
 
 
 def _wasm_symbols(data: bytes, at: int) -> Iterator[str]:

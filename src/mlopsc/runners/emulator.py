@@ -64,6 +64,7 @@ def describe(target: Target) -> str:
             "the Python package 'unicorn' (processor emulator) is not installed",
             hint="install it: pip install unicorn",
         ) from error
+    _machine(target)
     return f"unicorn {version} {target.run.unicorn.cpu or target.toolchain.target.split('-')[0]}"
 
 
@@ -121,6 +122,12 @@ def _machine(target: Target) -> _Machine:
             "cortex-m7": arm_const.UC_CPU_ARM_CORTEX_M7,
             "cortex-m33": arm_const.UC_CPU_ARM_CORTEX_M33,
         }
+        if target.run.unicorn.cpu not in models:
+            raise MissingToolError(
+                f"the unicorn runner cannot emulate processor '{target.run.unicorn.cpu}'; it can: "
+                f"{', '.join(models)}",
+                hint="choose one in [run.unicorn] of the target file, or another runner",
+            )
         return _Machine(
             arch=unicorn.UC_ARCH_ARM,
             mode=unicorn.UC_MODE_THUMB | unicorn.UC_MODE_MCLASS,

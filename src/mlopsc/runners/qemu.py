@@ -41,12 +41,12 @@ def execute(package: LoadedPackage, inputs: list[dict[str, Array]], *, count: bo
     with tempfile.TemporaryDirectory(prefix="mlopsc-qemu-") as name:
         folder = Path(name)
         _link(package, inputs, folder)
-        machine = target.run.qemu.machine
+        machine, cpu = target.run.qemu.machine, target.run.qemu.cpu
         arguments = (
             ["-M", machine, "-nographic", "-monitor", "none", "-serial", "none",
              "-semihosting-config", "enable=on,target=native", "-kernel", "image.elf"]
             if machine
-            else [str(folder / "image.elf")]
+            else [*(["-cpu", cpu] if cpu else []), str(folder / "image.elf")]
         )  # fmt: skip
         result = run_program(program, arguments, cwd=folder, timeout=_TIMEOUT_S)
         outputs = folder / "outputs.bin"

@@ -89,7 +89,13 @@ class Toolchain(Frozen):
 
 
 class Emulator(Frozen):
-    """Options of one runner: the emulated processor and, for whole boards, the machine."""
+    """Options of one runner.
+
+    Attributes:
+        cpu: The emulated processor, where the runner can choose.
+        machine: The emulated board (QEMU), or empty for Linux programs.
+        program: The emulator's command (QEMU).
+    """
 
     cpu: str = ""
     machine: str = ""

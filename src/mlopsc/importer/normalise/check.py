@@ -43,11 +43,28 @@ def _check_node(node: ir.Node) -> None:
                 f"{label}: input {index} ('{value.name}') is computed at run time; expected a "
                 "constant, because it decides shapes",
                 hint="make it a constant in the export",
+                run_time_inputs=_sources(value),
             )
     if len([o for o in node.outputs if o.name and (o.uses() or o.is_graph_output())]) > 1 and (
         rule.single_output
     ):
         raise UnsupportedOpError(f"{label}: only its first output can be compiled; {_DOCS}")
+
+
+def _sources(value: ir.Value) -> tuple[str, ...]:
+    """Return the graph inputs that ``value`` is computed from."""
+    found: dict[str, None] = {}
+    pending, seen = [value], set()
+    while pending:
+        current = pending.pop()
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        if current.is_graph_input():
+            found[str(current.name)] = None
+        producer = current.producer()
+        pending += [v for v in producer.inputs if v is not None] if producer is not None else []
+    return tuple(found)
 
 
 def _check_value(value: ir.Value) -> None:

@@ -1,6 +1,7 @@
 """Pass *ExpandComposites*: writes composite operators in terms of core ones.
 
-Requires: inferred types. Ensures: no ``Sum``, ``Mean``, ``Max``, ``Min`` or ``Dropout`` is left.
+Requires: inferred types. Ensures: no ``Sum``, ``Mean`` or ``Dropout`` is left, and ``Max`` and
+``Min`` only of small or unsigned integers, which have no NaN.
 Their definitions are ONNX's: sums add from the left; ``Max`` and ``Min`` of anything with NaN are
 NaN; ``Dropout`` outside training passes its input on.
 """
@@ -14,6 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
+_CHOOSABLE = (*_FLOATS, ir.DataType.INT32, ir.DataType.INT64)  # reference runtimes choose these
 Expansion = Callable[[ir.tape.Tape, list[ir.Value]], ir.Value]
 
 
@@ -26,6 +28,8 @@ class ExpandComposites(ir.passes.InPlacePass):
         for node in list(model.graph):
             expansion = _EXPANSIONS.get(node.op_type) if node.domain == "" else None
             if expansion is None or any(o.uses() for o in node.outputs[1:]):
+                continue
+            if node.op_type in ("Max", "Min") and node.inputs[0].dtype not in _CHOOSABLE:
                 continue
             tape = ir.tape.Tape()
             inputs = [value for value in node.inputs if value is not None]
