@@ -19,6 +19,7 @@ from mlopsc.importer.normalise.check import check_normal_form, find_oddities
 from mlopsc.importer.normalise.expand import ExpandComposites
 from mlopsc.importer.normalise.fold import FoldConstants
 from mlopsc.importer.normalise.functions import expand_functions
+from mlopsc.importer.normalise.identities import RemoveIdentities
 
 MAX_IR_VERSION = 10  # what every reference runtime we accept can load
 _MAX_ROUNDS = 8
@@ -83,7 +84,7 @@ def normalise(proto: onnx.ModelProto, bind: Mapping[str, int]) -> Normalised:
         if not _apply(model, ExpandComposites(), changed) and not folded:
             break
     for step in (
-        common.IdentityEliminationPass(),
+        RemoveIdentities(),
         common.CommonSubexpressionEliminationPass(),
         common.DeduplicateInitializersPass(),
         common.RemoveUnusedNodesPass(),
@@ -96,6 +97,7 @@ def normalise(proto: onnx.ModelProto, bind: Mapping[str, int]) -> Normalised:
         _apply(model, step, changed)
     model.ir_version = min(model.ir_version or MAX_IR_VERSION, MAX_IR_VERSION)
     check_normal_form(model)
+    _check_signature(proto, model)
     return Normalised(
         model=_serialise(model),
         opset=model.opset_imports.get("", 0),
@@ -105,6 +107,19 @@ def normalise(proto: onnx.ModelProto, bind: Mapping[str, int]) -> Normalised:
         passes=tuple(dict.fromkeys(changed)),
         findings=tuple(find_oddities(model)),
     )
+
+
+def _check_signature(proto: onnx.ModelProto, model: ir.Model) -> None:
+    """Make sure that no pass has renamed, reordered or lost an input or output."""
+    constants = {tensor.name for tensor in proto.graph.initializer}
+    before = [v.name for v in proto.graph.input if v.name not in constants]
+    before += [v.name for v in proto.graph.output]
+    after = [str(v.name) for v in (*model.graph.inputs, *model.graph.outputs)]
+    if before != after:
+        raise SourceError(
+            f"normalising changed the model's signature from {before} to {after}",
+            hint="give every input and output a name of its own",
+        )
 
 
 def _apply(model: ir.Model, step: ir.passes.PassBase, changed: list[str]) -> bool:

@@ -43,9 +43,7 @@ class FoldConstants(ir.passes.InPlacePass):
         if frontier:
             for value, array in zip(frontier, _compute(model, foldable, frontier), strict=True):
                 _replace(graph, value, array)
-        graph.remove(
-            [n for n in foldable if not any(o.is_graph_output() for o in n.outputs)], safe=True
-        )
+        graph.remove(foldable, safe=True)
         return ir.passes.PassResult(model, True)
 
 
@@ -55,8 +53,8 @@ def _can_fold(node: ir.Node, constant: set[int]) -> bool:
         for a in node.attributes.values()
     ):
         return False
-    if any(o.is_graph_output() for o in node.outputs):
-        return False  # an output must stay the output of a node
+    if node.op_type == "Identity" and node.outputs[0].is_graph_output():
+        return False  # what is left of a constant output
     if any(_bytes(o) > MAX_FOLDED_BYTES for o in node.outputs):
         return False
     return all(v is None or id(v) in constant for v in node.inputs)
@@ -75,7 +73,7 @@ def _fold_shapes(graph: ir.Graph) -> bool:
         value = node.inputs[0] if node.inputs else None
         if node.op_type != "Shape" or value is None or value.shape is None:
             continue
-        if not value.shape.is_static() or node.outputs[0].is_graph_output():
+        if not value.shape.is_static():
             continue
         sizes = np.array([int(d) for d in value.shape], dtype=np.int64)
         start = node.attributes["start"].as_int() if "start" in node.attributes else 0
@@ -138,4 +136,12 @@ def _replace(graph: ir.Graph, value: ir.Value, array: np.ndarray) -> None:
         type=ir.TensorType(ir.DataType.from_numpy(array.dtype)),
     )
     graph.register_initializer(constant)
+    for index, other in enumerate(graph.outputs):
+        if other is value:  # an output must stay the output of a node
+            node = ir.Node("", "Identity", [constant])
+            output = node.outputs[0]
+            output.type, output.shape = value.type, value.shape
+            output.name, value.name = value.name, f"{value.name}_unfolded"
+            graph.outputs[index] = output
+            graph.append(node)
     ir.convenience.replace_all_uses_with(value, constant)
