@@ -56,10 +56,18 @@ def check_refused(
     assert len(errors) == 1, result.stderr
     message = errors[0].removeprefix("mlopsc: error: ")
     assert result.stderr.count(message) == 1, f"said twice: {result.stderr}"
+    hints = [line.removeprefix("  next: ") for line in lines if line.startswith("  next: ")]
+    check_words(message, " ".join(hints), *mentions)
+
+
+def check_words(message: str, hint: str, *mentions: str | Path) -> None:
+    """Check that an error names the values, speaks of no internals and says what to do."""
+    words = f"{message} {hint}"
     for mention in mentions:
-        assert str(mention) in result.stderr, (mention, result.stderr)
-    advice = any(line.startswith("  next: ") and len(line) > 12 for line in lines)
-    assert advice or "expected" in message, f"does not say what to do: {result.stderr}"
+        assert str(mention) in words, (mention, words)
+    assert " in mlopsc." not in message, f"an unexpected exception: {message}"
+    assert "\n" not in message or message.startswith("zig "), f"several lines: {message}"
+    assert hint or "expected" in message, f"does not say what to do: {message}"
 
 
 def tree(folder: Path) -> dict[str, str]:

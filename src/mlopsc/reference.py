@@ -6,14 +6,19 @@ optimisations, so that one version on one kind of processor always computes the 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 
 from mlopsc.errors import SourceError
 from mlopsc.schema.graph import StageGraph
+
+# Before it is imported: its telemetry keeps an identifier of the user on disk.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import onnxruntime as ort  # noqa: E402 - see above
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 

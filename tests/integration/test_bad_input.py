@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -11,15 +12,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import models
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from models import model, node, value
 from support import (
     HANG_S,
     check_refused,
+    check_words,
     copy_package,
     redigest,
     run_cli,
@@ -30,6 +35,7 @@ from support import (
 
 import mlopsc
 from mlopsc import pipeline
+from mlopsc.cli import cli
 from mlopsc.errors import (
     BrokenBundleError,
     BrokenPackageError,
@@ -71,10 +77,18 @@ def refused(kind: type[MlopscError], cwd: Path, arguments: list[str], *mentions:
         check_refused(run_cli(*arguments, cwd=cwd), kind, *mentions)
 
 
+def refused_here(kind: type[MlopscError], cwd: Path, arguments: list[str], *mentions: str) -> None:
+    """Check the same of a command that is run in this process, which takes less time."""
+    with unchanged(cwd), contextlib.chdir(cwd):
+        result = CliRunner().invoke(cli, arguments)
+    assert isinstance(result.exception, MlopscError), (result.exception, result.output)
+    assert type(result.exception) is kind, result.exception
+    check_words(result.exception.message, result.exception.hint, *mentions)
+
+
 # Sources -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("verb", ["import", "build"])
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -85,29 +99,36 @@ def refused(kind: type[MlopscError], cwd: Path, arguments: list[str], *mentions:
         ("picture.onnx", b"\x89PNG\r\n\x1a\n" + bytes(range(256))),
     ],
 )
-def test_file_that_is_no_model(verb: str, name: str, content: bytes | None, folder: Path) -> None:
+def test_file_that_is_no_model(name: str, content: bytes | None, folder: Path) -> None:
     whole = (folder / "net.onnx").read_bytes()
     (folder / name).write_bytes(whole[: len(whole) // 2] if content is None else content)
-    where = ["-o", "out.mlb"] if verb == "import" else ["-t", "host", "-o", "new/out"]
-    refused(SourceError, folder, [verb, name, *where], f"'{name}'")
+    refused(SourceError, folder, ["import", name, "-o", "out.mlb"], f"'{name}'")
+    build = ["build", name, "-t", "host", "-o", "new/out"]
+    refused_here(SourceError, folder, build, f"'{name}'")
 
 
-@pytest.mark.parametrize("name", ["missing.onnx", "missing/net.onnx", ".", "net.onnx/x", "x" * 300])
+@pytest.mark.parametrize("name", ["missing.onnx", ".", "net.onnx/x"])
 def test_source_that_cannot_be_read(name: str, folder: Path) -> None:
     refused(SourceError, folder, ["import", name, "-o", "out.mlb"], f"'{name}'")
+
+
+@pytest.mark.parametrize("name", ["missing/net.onnx", "x" * 300])
+def test_build_from_a_source_that_cannot_be_read(name: str, folder: Path) -> None:
+    arguments = ["build", name, "-t", "host", "-o", "new/out"]
+    refused_here(SourceError, folder, arguments, f"'{name}'")
 
 
 @pytest.mark.parametrize("option", ["--preprocess", "--postprocess"])
 def test_stage_that_cannot_be_read_is_named(option: str, folder: Path) -> None:
     (folder / "stage.onnx").write_text("no")
     arguments = ["import", "net.onnx", option, "stage.onnx", "-o", "out.mlb"]
-    refused(SourceError, folder, arguments, "'stage.onnx'")
+    refused_here(SourceError, folder, arguments, "'stage.onnx'")
 
 
 def test_stages_that_do_not_fit_are_named(folder: Path) -> None:
     models.save(models.one_op("Relu", [1, 4]), folder / "stage.onnx")
     arguments = ["import", "net.onnx", "--preprocess", "stage.onnx", "-o", "out.mlb"]
-    refused(SourceError, folder, arguments, "image", "preprocess")
+    refused_here(SourceError, folder, arguments, "image", "preprocess")
 
 
 def test_external_data_outside_the_folder_is_not_read(folder: Path) -> None:
@@ -120,7 +141,7 @@ def test_external_data_outside_the_folder_is_not_read(folder: Path) -> None:
         weight = made.graph.initializer.add(name="w", data_type=1, dims=[4], data_location=1)
         weight.external_data.add(key="location", value=location)
         models.save(made, folder / "sub" / "m.onnx")
-        refused(SourceError, folder, ["import", "sub/m.onnx", "-o", "out.mlb"], location)
+        refused_here(SourceError, folder, ["import", "sub/m.onnx", "-o", "out.mlb"], location)
 
 
 def test_damaged_models_give_errors_of_ours_only(tmp_path: Path) -> None:
@@ -147,15 +168,13 @@ def test_damaged_models_give_errors_of_ours_only(tmp_path: Path) -> None:
 
 
 def test_unsupported_operator(folder: Path) -> None:
-    made = model(
-        [node("NonZero", ["x"], ["y"])], [value("x", [4])], [value("y", [1, None], "int64")]
-    )
-    models.save(made, folder / "odd.onnx")
-    for where in (
-        ["import", "odd.onnx", "-o", "o.mlb"],
-        ["build", "odd.onnx", "-t", "host", "-o", "o"],
-    ):
-        refused(UnsupportedOpError, folder, where, "NonZero", "make_y", "docs/core-ops.md")
+    result = value("y", [1, None], "int64")
+    made = model([node("NonZero", ["x"], ["y"])], [value("x", [4])], [result])
+    models.save(made, folder / "m.onnx")
+    mentions = ("NonZero", "make_y", "docs/core-ops.md")
+    build = ["build", "m.onnx", "-t", "host", "-o", "new/out"]
+    refused(UnsupportedOpError, folder, build, *mentions)
+    refused_here(UnsupportedOpError, folder, ["import", "m.onnx", "-o", "m.mlb"], *mentions)
 
 
 def test_open_dimension(folder: Path) -> None:
@@ -166,7 +185,7 @@ def test_open_dimension(folder: Path) -> None:
 
 def test_binding_that_fits_nothing(folder: Path) -> None:
     arguments = ["import", "net.onnx", "-o", "out.mlb", "--bind", "widht=4"]
-    refused(OpenShapeError, folder, arguments, "widht=4", "batch")
+    refused_here(OpenShapeError, folder, arguments, "widht=4", "batch")
 
 
 @pytest.mark.parametrize("size", ["0", "99999999999", "99999999999999999999"])
@@ -210,10 +229,10 @@ def test_nan_weights_are_allowed_and_reported(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("limits", "mention"),
     [
-        ("flash_bytes = 100", "100"),  # the weights alone are too large: refused before compiling
-        ("flash_bytes = 1800", "1800"),  # weights fit, code does not: refused after
-        ("ram_bytes = 100", "100"),
-        ("ram_bytes = 600", "600"),  # inputs and outputs fit, the arena does not
+        ("flash_bytes = 100", "flash"),  # the weights alone are too large: refused before compiling
+        ("flash_bytes = 1800", "flash"),  # weights fit, code does not: refused after
+        ("ram_bytes = 100", "RAM"),
+        ("ram_bytes = 600", "RAM"),  # inputs and outputs fit, the arena does not
     ],
 )
 def test_model_that_is_too_large(limits: str, mention: str, bundle: Path) -> None:
@@ -221,7 +240,7 @@ def test_model_that_is_too_large(limits: str, mention: str, bundle: Path) -> Non
     text = f'name = "small"\nextends = "cortex-m7"\n[limits]\n{limits}\n'
     (folder / "small.toml").write_text(text)
     arguments = ["build", "net.mlb", "-t", "small.toml", "-o", "new/out"]
-    refused(LimitError, folder, arguments, mention, "'small'", "net", limits.split("_")[0][:3])
+    refused(LimitError, folder, arguments, mention, "'small'", "'net'", limits.split()[-1])
 
 
 def test_one_target_that_is_too_small_leaves_no_package_of_the_others(bundle: Path) -> None:
@@ -269,7 +288,10 @@ def vectors_of(kind: str) -> dict[str, np.ndarray]:
 def test_vectors_that_do_not_fit(kind: str, folder: Path) -> None:
     np.savez(folder / "v.npz", **vectors_of(kind))
     arguments = ["import", "net.onnx", "--vectors", "v.npz", "-o", "out.mlb"]
-    refused(InputError, folder, arguments, "label" if "label" in kind else "image")
+    named = {"type": "'image'", "shape": "'image'"}.get(
+        kind, "label" if "label" in kind else "v.npz"
+    )
+    refused_here(InputError, folder, arguments, named)
 
 
 @pytest.mark.parametrize(
@@ -285,7 +307,7 @@ def test_vectors_that_cannot_be_read(content: bytes | str | None, folder: Path) 
     elif isinstance(content, bytes):
         path.write_bytes(content)
     arguments = ["import", "net.onnx", "--vectors", "v.npz", "-o", "out.mlb"]
-    refused(InputError, folder, arguments, "v.npz")
+    refused_here(InputError, folder, arguments, "v.npz")
 
 
 def npy_of_shape(shape: tuple[int, ...]) -> bytes:
@@ -306,7 +328,7 @@ def test_one_input_without_samples_is_refused(folder: Path) -> None:
     models.save(models.several(), folder / "several.onnx")
     np.savez(folder / "v.npz", left=np.zeros((3, 2, 3), np.float32), right=np.float32(1))
     arguments = ["import", "several.onnx", "--vectors", "v.npz", "-o", "out.mlb"]
-    refused(InputError, folder, arguments, "right")
+    refused_here(InputError, folder, arguments, "right")
 
 
 def test_byte_order_of_vectors_does_not_matter(folder: Path) -> None:
@@ -325,27 +347,26 @@ def test_byte_order_of_vectors_does_not_matter(folder: Path) -> None:
 
 def test_unknown_target(bundle: Path) -> None:
     arguments = ["build", "net.mlb", "-t", "host", "-t", "cortex-m8", "-o", "out"]
-    refused(
-        UnknownTargetError, bundle.parent, arguments, "'cortex-m8'", "cortex-m7", "mlopsc targets"
-    )
+    mentions = ("'cortex-m8'", "cortex-m7", "mlopsc targets")
+    refused(UnknownTargetError, bundle.parent, arguments, *mentions)
 
 
 def test_missing_target_file(bundle: Path) -> None:
     arguments = ["build", "net.mlb", "-t", "mine.toml", "-o", "out"]
-    refused(UnknownTargetError, bundle.parent, arguments, "'mine.toml'")
+    refused_here(UnknownTargetError, bundle.parent, arguments, "'mine.toml'")
 
 
 def test_wrong_target_file(bundle: Path) -> None:
     (bundle.parent / "mine.toml").write_text('name = "mine"\nextends = "cortex-m7"\nspeed = 9\n')
     arguments = ["build", "net.mlb", "-t", "mine.toml", "-o", "out"]
-    refused(
+    refused_here(
         TargetDefinitionError, bundle.parent, arguments, "mine.toml", "speed", "docs/targets.md"
     )
 
 
 def test_target_named_twice(bundle: Path) -> None:
     arguments = ["build", "net.mlb", "-t", "host", "-t", "host", "-o", "out"]
-    refused(InputError, bundle.parent, arguments, "host")
+    refused_here(InputError, bundle.parent, arguments, "host")
 
 
 def test_processor_that_the_emulator_does_not_know(bundle: Path) -> None:
@@ -360,11 +381,8 @@ def test_processor_that_the_emulator_does_not_know(bundle: Path) -> None:
 # Bundles -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "arguments", [["inspect", "b.mlb"], ["build", "b.mlb", "-t", "host", "-o", "new/out"]]
-)
 @pytest.mark.parametrize("kind", ["truncated", "text", "missing", "altered"])
-def test_broken_bundle(kind: str, arguments: list[str], bundle: Path) -> None:
+def test_broken_bundle(kind: str, bundle: Path) -> None:
     data = bundle.read_bytes()
     middle = len(data) // 2
     content = {
@@ -374,18 +392,21 @@ def test_broken_bundle(kind: str, arguments: list[str], bundle: Path) -> None:
     }
     if kind != "missing":
         (bundle.parent / "b.mlb").write_bytes(content[kind])
-    refused(BrokenBundleError, bundle.parent, arguments, "b.mlb", "mlopsc import")
+    mentions = ("b.mlb", "mlopsc import")
+    refused(BrokenBundleError, bundle.parent, ["inspect", "b.mlb"], *mentions)
+    build = ["build", "b.mlb", "-t", "host", "-o", "new/out"]
+    refused_here(BrokenBundleError, bundle.parent, build, *mentions)
 
 
 def test_import_options_for_a_bundle(bundle: Path) -> None:
     arguments = ["build", "net.mlb", "-t", "host", "-o", "out", "--name", "other"]
-    refused(InputError, bundle.parent, arguments, "net.mlb", "mlopsc import")
+    refused_here(InputError, bundle.parent, arguments, "net.mlb", "mlopsc import")
 
 
 def test_package_of_another_bundle(digits_packages: dict[str, Path], bundle: Path) -> None:
     package = copy_package(digits_packages["host"], bundle.parent)
     arguments = ["conform", str(package), "--bundle", "net.mlb"]
-    refused(BrokenPackageError, bundle.parent, arguments, "sha256:")
+    refused_here(BrokenPackageError, bundle.parent, arguments, "sha256:")
 
 
 # Outputs -----------------------------------------------------------------------------------------
@@ -422,28 +443,33 @@ def test_existing_output(command: list[str], folder: Path) -> None:
     refused(OutputError, folder, [*command, "out"], "out", "--force")
     result = run_cli(*command, "out", "--force", cwd=folder)
     assert result.returncode == 0, result.stderr
-    assert "mine" not in [p.read_bytes() for p in out.rglob("*") if p.is_file()]
+    if command[0] == "build":
+        assert (out / "cortex-m7" / "model.json").is_file()
+        assert not (out / "cortex-m7" / "mine.txt").exists()
+    else:
+        assert out.read_bytes() != b"mine"
 
 
 def test_output_below_a_file(command: list[str], folder: Path) -> None:
-    refused(OutputError, folder, [*command, "net.onnx/out"], "net.onnx/out")
+    refused_here(OutputError, folder, [*command, "net.onnx/out"], "net.onnx/out")
 
 
 def test_output_that_is_a_file_where_a_folder_is_needed(folder: Path, digits_bundle: Path) -> None:
     arguments = ["build", str(digits_bundle), "-t", "cortex-m7", "-o", "net.onnx"]
-    refused(OutputError, folder, arguments, "'net.onnx'")
+    refused_here(OutputError, folder, arguments, "'net.onnx'")
 
 
 def test_output_with_a_name_that_is_too_long(command: list[str], folder: Path) -> None:
-    refused(OutputError, folder, [*command, "x" * 300], "x" * 300)
+    refused_here(OutputError, folder, [*command, "x" * 300], "x" * 300)
 
 
 @pytest.mark.parametrize("force", [[], ["--force"]])
 def test_folder_is_never_replaced_by_a_file(force: list[str], folder: Path) -> None:
     (folder / "pictures").mkdir()
     (folder / "pictures" / "beach.jpg").write_text("sand")
-    refused(OutputError, folder, ["import", "net.onnx", "-o", "pictures", *force], "'pictures'")
-    refused(OutputError, folder, ["import", "net.onnx", "-o", ".", *force], "'.'")
+    for name in ("pictures", "."):
+        arguments = ["import", "net.onnx", "-o", name, *force]
+        refused_here(OutputError, folder, arguments, f"'{name}'")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -453,24 +479,18 @@ def test_output_without_permission(command: list[str], folder: Path) -> None:
 
 
 @pytest.mark.parametrize("verb", ["import", "run"])
-def test_full_disk(verb: str, folder: Path, digits_packages: dict[str, Path]) -> None:
+def test_full_disk(verb: str, folder: Path) -> None:
     """No file may grow beyond what the inputs need, so that writing the output fails."""
-    made = model(
-        [node("Relu", ["image"], ["y"])], [value("image", [1 << 16])], [value("y", [1 << 16])]
-    )
-    models.save(made, folder / "large.onnx")
+    models.save(models.one_op("Relu", [1 << 16]), folder / "large.onnx")
     arguments = ["import", "large.onnx", "-o", "out"]
     limit = 1 << 16
     if verb == "run":
         assert run_cli("build", "large.onnx", "-t", "host", "-o", ".", cwd=folder).returncode == 0
         np.save(folder / "x.npy", np.zeros(1 << 16, np.float32))
-        arguments, limit = ["run", "host", "-i", "image=x.npy", "-o", "out"], 1 << 10
+        arguments, limit = ["run", "host", "-i", "x=x.npy", "-o", "out"], 1 << 10
     before = tree(folder)
-    result = run_cli(
-        *arguments,
-        cwd=folder,
-        before=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit,) * 2),
-    )
+    small = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit, limit))
+    result = run_cli(*arguments, cwd=folder, before=small)
     assert tree(folder) == before
     check_refused(result, OutputError, "File too large")
 
@@ -498,22 +518,26 @@ class Moment(Exception):  # noqa: N818 - stands for any interruption
     """Raised by a test in the middle of a build."""
 
 
-@pytest.mark.parametrize("existing", [False, True], ids=["new folder", "existing folder"])
-@pytest.mark.parametrize("error", [KeyboardInterrupt, Moment])
 @pytest.mark.parametrize(
-    ("target", "what"),
+    ("target", "what", "error", "existing"),
     [
-        ("host", "compiling"),
-        ("cortex-m7", "compiling"),
-        ("host", "packaging"),
-        ("cortex-m7", "packaging"),
-        ("host", "done"),  # the first package is in place, the second is not
+        ("host", "compiling", KeyboardInterrupt, False),
+        ("cortex-m7", "compiling", Moment, True),
+        ("host", "packaging", KeyboardInterrupt, False),
+        ("cortex-m7", "packaging", Moment, True),
+        # The first package is in place, the second is not.
+        ("host", "done", KeyboardInterrupt, False),
+        ("host", "done", Moment, True),
     ],
 )
 def test_interrupted_build_leaves_nothing(
-    target: str, what: str, error: type[BaseException], existing: bool, bundle: Path,
+    target: str,
+    what: str,
+    error: type[BaseException],
+    existing: bool,
+    bundle: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     out = bundle.parent / "new" / "out"
     if existing:
         out.mkdir(parents=True)
@@ -556,15 +580,18 @@ def session_of(leader: int) -> Iterator[int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc to find processes in")
-@pytest.mark.parametrize("whole_group", [False, True], ids=["the process", "its group"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize(
+    ("number", "whole_group"),
+    [(signal.SIGINT, True), (signal.SIGTERM, False)],
+    ids=["SIGINT to the group", "SIGTERM to the process"],
+)
 @pytest.mark.parametrize("phase", ["compiling", "packaging"])
 def test_signal_leaves_no_output_no_process_and_no_temporary_files(
     phase: str, number: signal.Signals, whole_group: bool, digits_bundle: Path, tmp_path: Path
 ) -> None:
     temporary, out = tmp_path / "temporary", tmp_path / "out"
     temporary.mkdir()
-    targets = [f"--target={name}" for name in ("host", "cortex-m7", "riscv64-gc", "wasm32-simd")]
+    targets = [f"--target={name}" for name in ("host", "cortex-m7", "wasm32-simd")]
     process = subprocess.Popen(
         [sys.executable, "-m", "mlopsc", "build", str(digits_bundle), *targets, "-o", str(out)],
         env={**os.environ, "TMPDIR": str(temporary)},
@@ -574,17 +601,12 @@ def test_signal_leaves_no_output_no_process_and_no_temporary_files(
         start_new_session=True,
     )
     try:
-        started = (
-            (
-                lambda: (
-                    any(temporary.glob("mlopsc-worker-*/*"))
-                    or any(temporary.glob("mlopsc-build-*/*"))
-                )
-            )
+        begun = (
+            (lambda: list(temporary.glob("mlopsc-worker-*")))
             if phase == "compiling"
             else out.exists
         )
-        wait_until(started, process)
+        wait_until(begun, process)
         if whole_group:
             os.killpg(process.pid, number)
         else:
@@ -629,7 +651,7 @@ def test_missing_program_is_never_a_pass(
     (tmp_path / "empty").mkdir()
     result = run_cli("conform", package, "--runner", "qemu", env={"PATH": str(tmp_path / "empty")})
     check_refused(result, MissingToolError, f"'{program}'", install)
-    assert "not run" in result.stdout
+    assert "not run" in result.stdout.lower()
     assert "pass" not in result.stdout
     assert not (package / "conformance.json").exists(), "an old pass outlived the failure"
 
@@ -674,8 +696,10 @@ def crash_when(tmp_path: Path) -> Callable[[str, str], dict[str, str]]:
     return make
 
 
-@pytest.mark.parametrize("name", ["SIGSEGV", "SIGKILL", "SIGABRT"])
-@pytest.mark.parametrize("file", [".mlb", "kernels.", "program.json"])
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("SIGKILL", ".mlb"), ("SIGSEGV", "kernels."), ("SIGABRT", "program.json")],
+)
 def test_compiler_that_crashes(
     name: str, file: str, digits_bundle: Path, tmp_path: Path,
     crash_when: Callable[[str, str], dict[str, str]],
@@ -684,18 +708,8 @@ def test_compiler_that_crashes(
     (work / "temporary").mkdir(parents=True)
     env = {**crash_when(name, file), "TMPDIR": str(work / "temporary")}
     with unchanged(work):
-        result = run_cli(
-            "build",
-            digits_bundle,
-            "-t",
-            "host",
-            "-t",
-            "cortex-m7",
-            "-o",
-            "new/out",
-            cwd=work,
-            env=env,
-        )
+        targets = ["-t", "host", "-t", "cortex-m7"]
+        result = run_cli("build", digits_bundle, *targets, "-o", "new/out", cwd=work, env=env)
         check_refused(result, CompilerError, name)
 
 
@@ -747,14 +761,14 @@ def code_of_kernels(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 @TARGETS
-@pytest.mark.parametrize("damage", ["truncated", "zeroed", "missing", "empty"])
+@pytest.mark.parametrize("damage", ["truncated", "zeroed", "missing"])
 def test_damaged_library(
     damage: str, target: str, digits_packages: dict[str, Path], tmp_path: Path
 ) -> None:
     package = copy_package(digits_packages[target], tmp_path)
     library = shipped_library(package)
     data = library.read_bytes()
-    content = {"truncated": data[: len(data) // 2], "zeroed": bytes(len(data)), "empty": b""}
+    content = {"truncated": data[: len(data) // 2], "zeroed": bytes(len(data))}
     if damage == "missing":
         library.unlink()
     else:
@@ -764,30 +778,28 @@ def test_damaged_library(
 
 
 @TARGETS
-@pytest.mark.parametrize("damage", ["truncated", "zeroed", "empty", "text"])
+@pytest.mark.parametrize("damage", ["truncated", "zeroed", "empty"])
 def test_damaged_library_that_agrees_with_its_digest(
     damage: str, target: str, digits_packages: dict[str, Path], tmp_path: Path
 ) -> None:
     package = copy_package(digits_packages[target], tmp_path)
     library = shipped_library(package)
     data = library.read_bytes()
-    content = {
-        "truncated": data[: len(data) // 2],
-        "zeroed": bytes(len(data)),
-        "empty": b"",
-        "text": b"hello",
-    }
+    content = {"truncated": data[: len(data) // 2], "zeroed": bytes(len(data)), "empty": b""}
     library.write_bytes(content[damage])
     redigest(package)
-    refused(BrokenPackageError, tmp_path, ["conform", package.name])
+    refused_here(BrokenPackageError, tmp_path, ["conform", package.name])
 
 
-@pytest.mark.parametrize("verb", ["conform", "run", "inspect"])
 @pytest.mark.parametrize(
-    "name",
-    ["vectors/test_data_set_3/output_0.pb", "vectors/test_data_set_0/input_0.pb", "include/digits.h",
-     "examples/main.c", "lib/libdigits.a"],
-)  # fmt: skip
+    ("verb", "name"),
+    [
+        ("conform", "vectors/test_data_set_3/output_0.pb"),
+        ("conform", "include/digits.h"),
+        ("run", "lib/libdigits.so"),
+        ("inspect", "examples/main.c"),
+    ],
+)
 def test_altered_file(
     name: str, verb: str, digits_packages: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -811,20 +823,29 @@ def test_altered_vector_that_agrees_with_its_digest_is_a_mismatch(
     check_refused(result, MismatchError, "probabilities", "vector 3", "element 9")
 
 
-@pytest.mark.parametrize("verb", ["conform", "run", "inspect"])
 @pytest.mark.parametrize(
-    "content",
-    [None, b"", b"{}", b"[]", b"not json", b"\xff\xfe\0", b'{"schema_version": 1}'],
+    "content", [None, b"", b"{}", b"[]", b"not json", b"\xff\xfe\0", b'{"schema_version": 1}']
 )
 def test_broken_descriptor(
-    content: bytes | None, verb: str, digits_packages: dict[str, Path], tmp_path: Path
+    content: bytes | None, digits_packages: dict[str, Path], tmp_path: Path
 ) -> None:
     package = copy_package(digits_packages["host"], tmp_path)
     if content is None:
         (package / "model.json").unlink()
     else:
         (package / "model.json").write_bytes(content)
-    refused(BrokenPackageError, tmp_path, [verb, package.name], "model.json", "mlopsc build")
+    for verb in ("conform", "run", "inspect"):
+        arguments = [verb, package.name]
+        refused_here(BrokenPackageError, tmp_path, arguments, "model.json", "mlopsc build")
+
+
+def without(text: str) -> Callable[[dict[str, Any]], None]:
+    """Return a change that takes files with ``text`` in their path off the list."""
+
+    def change(info: dict[str, Any]) -> None:
+        info["files"] = [f for f in info["files"] if text not in f["path"]]
+
+    return change
 
 
 @pytest.mark.parametrize(
@@ -844,12 +865,12 @@ def test_broken_descriptor(
         (lambda d: d.update(shared_library=None), "shared"),
         (lambda d: d.update(shared_library="lib/other.so"), "lib/other.so"),
         (lambda d: d.update(shared_library="../../other.so"), "../../other.so"),
-        (lambda d: d.update(files=[f for f in d["files"] if ".so" not in f["path"]]), "libdigits.so"),
-        (lambda d: d.update(files=[f for f in d["files"] if "input_0" not in f["path"]]), "input_0.pb"),
+        (without(".so"), "libdigits.so"),
+        (without("input_0"), "input_0.pb"),
     ],
-)  # fmt: skip
+)
 def test_descriptor_that_does_not_fit_the_files(
-    change: Callable[[dict[str, object]], object],
+    change: Callable[[dict[str, Any]], object],
     mention: str,
     digits_packages: dict[str, Path],
     tmp_path: Path,
@@ -858,13 +879,13 @@ def test_descriptor_that_does_not_fit_the_files(
     info = json.loads((package / "model.json").read_text())
     change(info)
     (package / "model.json").write_text(json.dumps(info))
-    refused(BrokenPackageError, tmp_path, ["conform", package.name], mention)
+    refused_here(BrokenPackageError, tmp_path, ["conform", package.name], mention)
 
 
-@pytest.mark.parametrize("verb", ["conform", "run"])
 @pytest.mark.parametrize("name", ["net.onnx", "missing", "."])
-def test_place_that_is_no_package(name: str, verb: str, folder: Path) -> None:
-    refused(BrokenPackageError, folder, [verb, name], f"'{name}'")
+def test_place_that_is_no_package(name: str, folder: Path) -> None:
+    refused(BrokenPackageError, folder, ["conform", name], f"'{name}'")
+    refused_here(BrokenPackageError, folder, ["run", name], f"'{name}'")
 
 
 def test_failure_removes_the_report_of_before(
@@ -919,11 +940,8 @@ def test_good_packages_are_judged_beside_a_bad_one(
     assert first["verdict"] == last["verdict"] == "pass"
     assert "digest" in failed["error"]
     assert "verdict" not in failed
-    assert [(p / "conformance.json").exists() for p in (good[0], bad, good[1])] == [
-        True,
-        False,
-        True,
-    ]
+    assert all((package / "conformance.json").exists() for package in good)
+    assert not (bad / "conformance.json").exists()
 
 
 # Inputs of run -----------------------------------------------------------------------------------
@@ -946,7 +964,7 @@ def test_array_that_does_not_fit(
     np.save(tmp_path / "x.npy", array)
     package = str(digits_packages["host"])
     arguments = ["run", package, "-i", "image=x.npy", "-o", "out.npz"]
-    refused(InputError, tmp_path, arguments, "'image'", *mentions)
+    refused_here(InputError, tmp_path, arguments, "'image'", *mentions)
 
 
 @pytest.mark.parametrize(
@@ -980,7 +998,7 @@ def test_arrays_that_cannot_be_read(
     (tmp_path / "short.npy").write_bytes(npy_of_shape((1, 8, 8)) + bytes(10))
     flags = [word for text in inputs for word in ("-i", text)]
     package = str(digits_packages["host"])
-    refused(InputError, tmp_path, ["run", package, *flags, "-o", "out.npz"], mention)
+    refused_here(InputError, tmp_path, ["run", package, *flags, "-o", "out.npz"], mention)
 
 
 def test_package_folder_is_unchanged_by_running(

@@ -21,19 +21,7 @@ from mlopsc.errors import InputError, UnknownTargetError
 from mlopsc.targets import target_names
 
 VERBS = ("import", "build", "conform", "run", "inspect", "targets")
-HEAVY = {
-    "numpy", "onnx", "onnx_ir", "onnxruntime", "pydantic", "rich", "tvm", "unicorn", "wasmtime",
-}  # fmt: skip
-    "tvm",
-    "onnxruntime",
-    "onnx",
-    "onnx_ir",
-    "pydantic",
-    "numpy",
-    "unicorn",
-    "wasmtime",
-    "rich",
-}
+HEAVY = {"numpy", "onnx", "onnx_ir", "onnxruntime", "pydantic", "rich", "tvm", "unicorn"}
 
 
 def call(*arguments: str | Path) -> Result:
@@ -331,7 +319,8 @@ def test_run_writes_outputs_of_any_name(tmp_path: Path) -> None:
     )
     assert result.returncode == 0, result.stderr
     with np.load(tmp_path / "y.npz") as outputs:
-        assert {name: outputs[name].tolist() for name in names} == dict.fromkeys(names, [2, 4, 6, 8])
+        for name in names:
+            assert outputs[name].tolist() == [2, 4, 6, 8]
 
 
 def test_no_input_is_an_input_error(digits_packages: dict[str, Path]) -> None:

@@ -110,12 +110,12 @@ def compile_all(program: Program, folder: Path, *, version: str = "1.0") -> None
     run_zig(["c++", "-std=c++17", *STRICT, "-c", "use.cpp", "-o", "use.o"], cwd=folder)
 
 
-def test_plain_names_are_kept(tmp_path: Path) -> None:
+def test_names_say_their_direction(tmp_path: Path) -> None:
     program = make([spec("image", 1, 3, 8, 8)], [spec("scores", 10)])
-    assert parameter_names(program) == (["image"], ["scores"])
+    assert parameter_names(program) == (["in_image"], ["out_scores"])
     compile_all(program, tmp_path)
     text = (tmp_path / "m.h").read_text()
-    assert "int32_t m_run(const float *image, float *scores, void *arena);" in text
+    assert "int32_t m_run(const float *in_image, float *out_scores, void *arena);" in text
     assert "#define M_ARENA_BYTES 256" in text
     assert "#define M_INPUT_IMAGE_ELEMENTS 192" in text
     assert "#define M_OUTPUT_SCORES_ELEMENTS 10" in text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from mlopsc.schema.graph import StageGraph
 ALIGN = 64  # of every member's data, so that a mapped file gives aligned weights
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _PADDING_ID = 0xD935  # extra field id used for alignment padding (APK Signature Scheme, zipalign)
-_RESERVED = ("lineage.json", "sbom.cdx.json", "signature/")
+_RESERVED = ("lineage.json", "sbom.cdx.json")  # and what lies below signature/
 _MEDIA_TYPES = {".onnx": "application/onnx", ".pb": "application/x-protobuf"}
 
 
@@ -89,7 +90,7 @@ def read_bundle(path: Path) -> Bundle:
                 raise _broken(path, "it has no manifest.json")
             manifest = Manifest.model_validate_json(archive.read("manifest.json"))
             members = {entry.path: archive.read(entry.path) for entry in manifest.files}
-    except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+    except (OSError, zipfile.BadZipFile, EOFError, RuntimeError, zlib.error) as error:
         raise _broken(path, f"{error}") from error
     except KeyError as error:
         raise _broken(path, f"a member is missing: {error.args[0]}") from error
@@ -98,13 +99,17 @@ def read_bundle(path: Path) -> Bundle:
         where = ".".join(map(str, first["loc"]))
         raise _broken(path, f"manifest.json, field '{where}': {first['msg']}") from error
     known = {"manifest.json", *members}
-    strangers = [n for n in names if n not in known and not n.startswith(_RESERVED)]
+    strangers = [n for n in names if n not in known and not _is_reserved(n)]
     if strangers or len(names) != len(set(names)):
         raise _broken(path, f"it holds members that its manifest does not list: {strangers[:3]}")
     for entry in manifest.files:
         if digest_bytes(members[entry.path]) != entry.digest:
             raise _broken(path, f"member '{entry.path}' does not match its digest")
     return _assemble(path, manifest, members)
+
+
+def _is_reserved(name: str) -> bool:
+    return name in _RESERVED or name.startswith("signature/")
 
 
 def _assemble(path: Path, manifest: Manifest, members: dict[str, bytes]) -> Bundle:

@@ -11,6 +11,7 @@ from mlopsc.schema.common import TensorSpec
 from mlopsc.schema.conformance import OutputError
 
 Array = np.ndarray[Any, Any]
+_LARGEST = float(np.finfo(np.float64).max)  # JSON has no infinity
 _BITS = {4: "int32", 8: "int64"}
 
 
@@ -21,7 +22,7 @@ def compare(
 
     An element fails if it differs by more than ``tolerance`` times the largest finite reference
     value of its vector; NaN must meet NaN and an infinity the same infinity. With a tolerance of 0
-    all values must be equal (the two zeros are, and any two NaN).
+    all bits must be equal, except those of NaN: -0 is not +0.
 
     Args:
         spec: The output.
@@ -44,9 +45,9 @@ def compare(
     return OutputError(
         name=spec.name,
         dtype=spec.dtype,
-        max_absolute=worst["absolute"],
-        max_relative=worst["relative"],
-        relative_to_max=worst["scaled"],
+        max_absolute=min(worst["absolute"], _LARGEST),
+        max_relative=min(worst["relative"], _LARGEST),
+        relative_to_max=min(worst["scaled"], _LARGEST),
         max_ulp=worst["ulp"],
         tolerance=tolerance,
         first_differing=differing,
@@ -68,21 +69,25 @@ def _judge(a: Array, b: Array, tolerance: float, worst: dict[str, Any]) -> tuple
         limit = tolerance * scale
         return np.asarray([float(s) > limit for s in steps]), same
     both_nan = np.isnan(a) & np.isnan(b)
-    same = (a == b) | both_nan
+    bits = _BITS[a.dtype.itemsize]
+    same = (np.ascontiguousarray(a).view(bits) == np.ascontiguousarray(b).view(bits)) | both_nan
     finite = np.isfinite(a) & np.isfinite(b)
     x, y = a[finite].astype(np.float64), b[finite].astype(np.float64)
-    difference = np.abs(x - y)
+    with np.errstate(over="ignore"):
+        difference = np.abs(x - y)
     scale = float(np.abs(y).max()) if y.size else 0.0
     if difference.size:
         nonzero = difference > 0
-        relative = difference[nonzero] / np.maximum(np.abs(y[nonzero]), np.finfo(a.dtype).tiny)
+        with np.errstate(over="ignore"):
+            least = np.finfo(a.dtype).tiny
+            relative = difference[nonzero] / np.maximum(np.abs(y[nonzero]), least)
         worst["absolute"] = max(worst["absolute"], float(difference.max()))
         worst["relative"] = max(worst["relative"], float(relative.max(initial=0.0)))
         if scale > 0:
             worst["scaled"] = max(worst["scaled"], float(difference.max()) / scale)
         worst["ulp"] = max(worst["ulp"], _ulps(a[finite], b[finite]))
     wrong = ~same
-    wrong[finite] &= difference > tolerance * scale
+    wrong[finite] &= (difference > tolerance * scale) | (tolerance == 0)
     return wrong, same
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
 
 from mlopsc._version import __version__
-from mlopsc.bundle import Bundle, pack
+from mlopsc.bundle import Bundle, Vector, pack
 from mlopsc.dtypes import BY_ONNX_CODE
 from mlopsc.errors import SourceError
 from mlopsc.importer.make_vectors import answer, load_vectors, synthesise
@@ -19,6 +19,17 @@ from mlopsc.reference import Reference, reference_version
 from mlopsc.schema.bundle import STAGES, Manifest, StageName, StageRecord, VectorsRecord
 from mlopsc.schema.common import TensorSpec, c_identifier
 from mlopsc.schema.graph import StageGraph
+
+# The standard headers of C, ours, and the example's.
+_HEADERS = frozenset(
+    {
+        "assert", "complex", "ctype", "errno", "fenv", "float", "inttypes", "iso646", "limits",
+        "locale", "math", "mlopsc", "mlopsc_math", "mlopsc_math_bits", "setjmp", "signal",
+        "stdalign", "stdarg", "stdatomic", "stdbool", "stddef", "stdint", "stdio", "stdlib",
+        "stdnoreturn", "string", "tgmath", "threads", "time", "uchar", "unistd", "vector",
+        "wchar", "wctype",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -70,8 +81,9 @@ def import_bundle(source: Path, options: ImportOptions) -> Bundle:
     else:
         samples, labels = synthesise(inputs), ()
     vectors = answer(reference, samples)
+    _check_outputs(vectors, outputs)
     manifest = Manifest(
-        name=c_identifier(options.name or source.stem),
+        name=_model_name(options.name or source.stem),
         version=options.version,
         created_by=f"mlopsc {__version__}",
         inputs=tuple(inputs),
@@ -86,6 +98,24 @@ def import_bundle(source: Path, options: ImportOptions) -> Bundle:
         files=(),
     )
     return pack(manifest, graphs, vectors)
+
+
+def _check_outputs(vectors: Sequence[Vector], outputs: Sequence[TensorSpec]) -> None:
+    """Refuse a model whose declared outputs are not what it computes."""
+    for spec in outputs:
+        computed = vectors[0].outputs[spec.name]
+        if (computed.dtype.name, computed.shape) != (spec.dtype, spec.shape):
+            raise SourceError(
+                f"the model declares output '{spec}' but computes "
+                f"{computed.dtype.name}{list(computed.shape)}",
+                hint="export the model again, without output shapes or with the right ones",
+            )
+
+
+def _model_name(text: str) -> str:
+    """Return a C identifier whose header ``<name>.h`` hides no other header."""
+    name = c_identifier(text)
+    return f"{name}_model" if name.lower() in _HEADERS else name
 
 
 def _normalise_all(

@@ -22,7 +22,7 @@ def header(program: Program, *, version: str, target: str) -> str:
     guard = f"{program.name.upper()}_H"
     prefix = program.name.upper()
     lines = [
-        f"/* {program.name} {version} for {target}: generated. docs: mlopsc.h */",
+        f"/* {program.name} {comment(version)} for {target}: generated; see mlopsc.h. */",
         f"#ifndef {guard}",
         f"#define {guard}",
         "",
@@ -39,14 +39,13 @@ def header(program: Program, *, version: str, target: str) -> str:
         "/* Number of elements of each buffer. */",
     ]
     for kind, specs in (("INPUT", program.inputs), ("OUTPUT", program.outputs)):
-        for spec in specs:
-            macro = f"{prefix}_{kind}_{c_identifier(spec.name).upper()}_ELEMENTS"
-            lines.append(f"#define {macro} {spec.elements}")
+        for spec, name in zip(specs, _unique(specs), strict=True):
+            lines.append(f"#define {prefix}_{kind}_{name.upper()}_ELEMENTS {spec.elements}")
     lines += [
         "",
         "/* Runs the model once. Returns MLOPSC_OK or an error of mlopsc.h.",
-        *(f" *   input   {spec}" for spec in program.inputs),
-        *(f" *   output  {spec}" for spec in program.outputs),
+        *(f" *   input   {comment(str(spec))}" for spec in program.inputs),
+        *(f" *   output  {comment(str(spec))}" for spec in program.outputs),
         f" *   arena   {prefix}_ARENA_BYTES bytes aligned to {prefix}_ARENA_ALIGN",
         " * Inputs must not overlap outputs or the arena. */",
         f"int32_t {program.name}_run({_signature(program)});",
@@ -65,18 +64,28 @@ def header(program: Program, *, version: str, target: str) -> str:
 
 
 def parameter_names(program: Program) -> tuple[list[str], list[str]]:
-    """Return C names for the inputs and outputs, unique among themselves."""
-    taken = {"arena", "run", "inputs", "outputs"}
-    names = []
-    for spec in (*program.inputs, *program.outputs):
+    """Return C names for the inputs and outputs: prefixed, so that none is a keyword or macro."""
+    ins = [f"in_{name}" for name in _unique(program.inputs)]
+    return ins, [f"out_{name}" for name in _unique(program.outputs)]
+
+
+def _unique(specs: Sequence[TensorSpec]) -> list[str]:
+    """Return lower-case identifiers that stay apart in any case."""
+    names: list[str] = []
+    for spec in specs:
         base = name = c_identifier(spec.name).lower()
         number = 1
-        while name in taken:
+        while name in names:
             number += 1
             name = f"{base}_{number}"
-        taken.add(name)
         names.append(name)
-    return names[: len(program.inputs)], names[len(program.inputs) :]
+    return names
+
+
+def comment(text: str) -> str:
+    """Return ``text`` such that it cannot end, open or continue a C comment."""
+    plain = "".join(c if c.isprintable() else "?" for c in text)
+    return plain.replace("*/", "* /").replace("/*", "/ *").replace("\\", "/").replace("?", "_")
 
 
 def _signature(program: Program) -> str:
@@ -229,6 +238,7 @@ def _generic(program: Program) -> list[str]:
     ]
     return [
         "static int32_t run(const void *const *inputs, void *const *outputs, void *arena) {",
+        *([] if program.inputs else ["  (void)inputs;"]),
         f"  if ({'!inputs || ' if program.inputs else ''}!outputs) return MLOPSC_ERROR_NULL;",
         f"  return {program.name}_run({', '.join(arguments)});",
         "}",

@@ -53,14 +53,14 @@ def example_files(program: Program, bundle: Bundle, target: Target) -> dict[str,
 
 def _call(program: Program) -> str:
     ins, outs = parameter_names(program)
-    return ", ".join([*(f"input_{n}" for n in ins), *(f"output_{n}" for n in outs), "arena"])
+    return ", ".join([*ins, *outs, "arena"])
 
 
 def _compare(program: Program, target: Target) -> str:
     """Return one ``CHECK(...)`` line per output."""
     _, outs = parameter_names(program)
     return "\n".join(
-        f"  CHECK({DTYPES[s.dtype].c}, output_{n}, expected_{n}, {target.tolerance(s.dtype)!r});"
+        f"  CHECK({n}, expected_{n}, {target.tolerance(s.dtype)!r});"
         for s, n in zip(program.outputs, outs, strict=True)
     )
 
@@ -74,18 +74,18 @@ def _vector_header(program: Program, bundle: Bundle) -> str:
         "",
     ]
     for spec, name in zip(program.inputs, ins, strict=True):
-        lines.append(_array("input", name, spec.dtype, vector.inputs[spec.name]))
+        lines.append(_array(name, spec.dtype, vector.inputs[spec.name]))
     for spec, name in zip(program.outputs, outs, strict=True):
-        lines.append(_array("expected", name, spec.dtype, vector.outputs[spec.name]))
-        lines.append(f"static {DTYPES[spec.dtype].c} output_{name}[{max(spec.elements, 1)}];")
+        lines.append(_array(f"expected_{name}", spec.dtype, vector.outputs[spec.name]))
+        lines.append(f"static {DTYPES[spec.dtype].c} {name}[{max(spec.elements, 1)}];")
     return "\n".join(lines) + "\n"
 
 
-def _array(kind: str, name: str, dtype: str, array: np.ndarray) -> str:
+def _array(name: str, dtype: str, array: np.ndarray) -> str:
     values = [_literal(v) for v in array.ravel().tolist()] or ["0"]
     rows = [", ".join(values[i : i + 12]) for i in range(0, len(values), 12)]
     body = ",\n  ".join(rows)
-    return f"static const {DTYPES[dtype].c} {kind}_{name}[{len(values)}] = {{\n  {body}\n}};"
+    return f"static const {DTYPES[dtype].c} {name}[{len(values)}] = {{\n  {body}\n}};"
 
 
 def _literal(value: float | int | bool) -> str:

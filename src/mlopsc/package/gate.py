@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from elftools.common.exceptions import ELFError
+from elftools.construct import ConstructError
 from elftools.elf.elffile import ELFFile
 
 from mlopsc.errors import GateError
@@ -26,9 +27,12 @@ _LIBM_ROOTS = (
     "sqrt", "tan", "tanh", "trunc",
 )  # fmt: skip
 _LIBM = {name + suffix for name in _LIBM_ROOTS for suffix in ("", "f")}
+# Support routines of the compiler: those of the Arm run-time ABI, and GCC's low-level runtime, an
+# operation followed by machine modes (GCC internals, "The GCC low-level runtime library").
 _COMPILER_RT = re.compile(
-    r"__(aeabi_\w+|arm_\w+|(add|sub|mul|div|mod|udiv|umod|neg|ash|lsh|clz|ctz|fix|fixuns|float|"
-    r"floatun|extend|trunc|eq|ne|lt|le|gt|ge|unord|cmp|ucmp|popcount|udivmod|divmod|pow)[a-z0-9_]*)$"
+    r"__(?:aeabi_\w+|(?:add|sub|mul|u?div|u?mod|u?divmod|neg|ash[lr]|lshr|clz|ctz|popcount|"
+    r"fix|fixuns|float|floatun|extend|trunc|eq|ne|lt|le|gt|ge|unord|u?cmp|powi)"
+    r"(?:[hsdxt][fi]|bf)+v?[2-5]?)"
 )
 _LINKER = {"_GLOBAL_OFFSET_TABLE_", "__stack_pointer", "__linear_memory", "__memory_base",
            "__table_base", "__indirect_function_table"}  # fmt: skip
@@ -75,9 +79,10 @@ def check_objects(target: Target, objects: dict[str, bytes]) -> ObjectFacts:
     traces = sorted(name for name in undefined | defined if "tvm" in name.lower())
     if traces:
         raise GateError(f"symbols of the compiler's runtime are left in the library: {traces[:8]}")
-    writable = sum(f.writable for f in facts.values())
-    if writable:
-        raise GateError(f"the library holds {writable} bytes of writable data; expected none")
+    stateful = {name: f.writable for name, f in facts.items() if f.writable}
+    if stateful:
+        found = ", ".join(f"{size} bytes in '{name}'" for name, size in stateful.items())
+        raise GateError(f"the library holds writable data: {found}; expected none")
     if target.compile.float_abi:
         for name, fact in facts.items():
             _check_float_abi(target, name, fact)
@@ -86,7 +91,7 @@ def check_objects(target: Target, objects: dict[str, bytes]) -> ObjectFacts:
         defined=defined,
         code=sum(f.code for f in facts.values()),
         read_only=sum(f.read_only for f in facts.values()),
-        writable=writable,
+        writable=0,
         vfp_args=None,
     )
 
@@ -120,13 +125,22 @@ def read_object(data: bytes) -> ObjectFacts:
     Raises:
         GateError: It is neither.
     """
-    if data.startswith(_ELF_MAGIC):
-        try:
+    try:
+        if data.startswith(_ELF_MAGIC):
             return _read_elf(ELFFile(io.BytesIO(data)))
-        except (ELFError, ValueError, KeyError) as error:
-            raise GateError(f"an object file cannot be read: {error}") from error
-    if data.startswith(_WASM_MAGIC):
-        return _read_wasm(data)
+        if data.startswith(_WASM_MAGIC):
+            return _read_wasm(data)
+    except (
+        ELFError,
+        ConstructError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        TypeError,
+        OverflowError,
+    ) as error:
+        # What the readers raise on damaged files.
+        raise GateError(f"an object file cannot be read: {error}") from error
     if data[:4] == b"\xcf\xfa\xed\xfe":  # Mach-O: the linker has the last word there
         return ObjectFacts(frozenset(), frozenset(), 0, 0, 0, None)
     raise GateError("an object file is neither ELF, Mach-O nor WebAssembly")

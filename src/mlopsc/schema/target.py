@@ -49,7 +49,7 @@ class Hardware(Frozen):
     """
 
     pointer_bits: Literal[32, 64]
-    vector_bits: Annotated[int, Field(ge=0, multiple_of=32)]
+    vector_bits: Literal[0, 64, 128, 256, 512, 1024, 2048]
     registers: PositiveInt
     fma: bool
     cores: PositiveInt = 1
@@ -118,7 +118,7 @@ class Tolerance(Frozen):
             Zero asks for equality bit for bit.
     """
 
-    relative_to_max: Annotated[float, Field(ge=0, le=0.1)] = 0.0
+    relative_to_max: Annotated[float, Field(ge=0, le=0.1, allow_inf_nan=False)] = 0.0
 
 
 class Target(Frozen):

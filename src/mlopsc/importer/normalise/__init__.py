@@ -15,7 +15,7 @@ from onnx_ir.passes import common
 
 from mlopsc.errors import SourceError
 from mlopsc.importer.normalise.bind import BindDimensions
-from mlopsc.importer.normalise.check import check_normal_form, find_oddities
+from mlopsc.importer.normalise.check import check_normal_form, check_tensors, find_oddities
 from mlopsc.importer.normalise.expand import ExpandComposites
 from mlopsc.importer.normalise.fold import FoldConstants
 from mlopsc.importer.normalise.functions import expand_functions
@@ -61,6 +61,7 @@ def normalise(proto: onnx.ModelProto, bind: Mapping[str, int]) -> Normalised:
         SourceError: The graph contradicts itself.
     """
     model = ir.from_proto(proto)
+    check_tensors(model)
     binder = BindDimensions(bind)
     changed: list[str] = []
     for step in (
@@ -138,6 +139,7 @@ def _apply(model: ir.Model, step: ir.passes.PassBase, changed: list[str]) -> boo
 
 def _serialise(model: ir.Model) -> bytes:
     proto = ir.to_proto(model)
+    proto.ClearField("doc_string")
     proto.producer_name = "mlopsc"
     proto.producer_version = ""
     return bytes(proto.SerializeToString(deterministic=True))

@@ -14,6 +14,7 @@ import onnx_ir as ir
 from mlopsc.errors import OpenShapeError
 
 BATCH = 1
+MAX_SIZE = (1 << 31) - 1
 
 
 class BindDimensions(ir.passes.InPlacePass):
@@ -53,6 +54,11 @@ class BindDimensions(ir.passes.InPlacePass):
         sizes = []
         for axis, size in enumerate(value.shape):
             if isinstance(size, int):
+                if not 0 <= size <= MAX_SIZE:
+                    raise OpenShapeError(
+                        f"dimension {axis} of input '{value.name}' is {size}; expected a size "
+                        f"from 0 to {MAX_SIZE}"
+                    )
                 sizes.append(size)
                 continue
             place = f"{value.name}:{axis}"
@@ -66,8 +72,8 @@ class BindDimensions(ir.passes.InPlacePass):
         if key in self._bind:
             used.add(key)
             chosen = self._bind[key]
-            if chosen < 1:
-                raise OpenShapeError(f"--bind {key}={chosen}: expected a size of at least 1")
+            if not 1 <= chosen <= MAX_SIZE:
+                raise OpenShapeError(f"--bind {key}={chosen}: expected a size from 1 to {MAX_SIZE}")
         elif axis == 0:
             chosen = BATCH
         else:

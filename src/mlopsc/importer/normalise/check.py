@@ -14,6 +14,20 @@ from mlopsc.errors import OpenShapeError, UnsupportedOpError
 _DOCS = "'docs/core-ops.md' lists the operators that can be compiled"
 
 
+def check_tensors(model: ir.Model) -> None:
+    """Check that all inputs and outputs are dense tensors.
+
+    Raises:
+        UnsupportedOpError: One is a sequence, a map, optional or sparse.
+    """
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        if value.type is not None and not isinstance(value.type, ir.TensorType):
+            raise UnsupportedOpError(
+                f"'{value.name}' is of type {value.type}; expected a tensor",
+                hint="export the model with plain tensors as inputs and outputs",
+            )
+
+
 def check_normal_form(model: ir.Model) -> None:
     """Check operators, element types and shapes.
 
