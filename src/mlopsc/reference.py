@@ -18,7 +18,7 @@ from mlopsc.schema.graph import StageGraph
 # Before it is imported: its telemetry keeps an identifier of the user on disk.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-import onnxruntime as ort  # noqa: E402 - see above
+import onnxruntime as ort
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
