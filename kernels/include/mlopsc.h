@@ -57,7 +57,8 @@ typedef struct mlopsc_model {
   uint32_t output_count;
   uint64_t arena_bytes; /* scratch memory that run() needs; may be 0 */
   uint64_t arena_align;
-  /* Computes outputs[i] from inputs[i]. inputs must not overlap outputs or the arena. */
+  /* Computes the outputs from the inputs. Outputs and the arena must not overlap anything else;
+   * inputs may overlap inputs. */
   int32_t (*run)(const void *const *inputs, void *const *outputs, void *arena);
 } mlopsc_model;
 

@@ -93,6 +93,7 @@ static void test_zeros(void) {
 int main(void) {
   SWEEP("exp", mlopsc_expf, exp, 1.0);
   SWEEP("log", mlopsc_logf, log, 1.0);
+  SWEEP("log1p", mlopsc_log1pf, log1p, 3.0);
   SWEEP("tanh", mlopsc_tanhf, tanh, 2.0);
   SWEEP("erf", mlopsc_erff, erf, 2.0);
   SWEEP("sin", mlopsc_sinf, sin, 2.0);

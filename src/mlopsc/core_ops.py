@@ -17,10 +17,12 @@ class CoreOp:
     Attributes:
         constant_inputs: Positions of inputs that must be constants.
         single_output: Whether only the first output may be used.
+        float_only: Whether integers are refused that ONNX would allow.
     """
 
     constant_inputs: tuple[int, ...] = ()
     single_output: bool = True
+    float_only: bool = False
 
 
 _PLAIN = (
@@ -31,7 +33,7 @@ _PLAIN = (
     "GlobalMaxPool", "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish", "Hardmax",
     "Identity", "InstanceNormalization", "IsInf", "IsNaN", "LRN", "LeakyRelu", "Less",
     "LessOrEqual", "Log", "LogSoftmax", "MatMul", "Max", "MaxPool", "Min", "Mod", "Mul",
-    "Neg", "Not", "Or", "PRelu", "Pow", "Reciprocal", "Relu", "Round", "Selu", "Shrink",
+    "Neg", "Not", "Or", "PRelu", "Reciprocal", "Relu", "Round", "Selu", "Shrink",
     "Sigmoid", "Sign", "Sin", "Softmax", "Softplus", "SpaceToDepth", "Sqrt", "Sub", "Tanh",
     "Transpose", "Trilu", "Where", "Xor",
 )  # fmt: skip
@@ -39,6 +41,7 @@ _PLAIN = (
 CORE_OPS: Final[dict[str, CoreOp]] = {
     **{name: CoreOp() for name in _PLAIN},
     "Clip": CoreOp(constant_inputs=(1, 2)),
+    "Pow": CoreOp(float_only=True),
     "Expand": CoreOp(constant_inputs=(1,)),
     "Pad": CoreOp(constant_inputs=(1, 2, 3)),
     "Resize": CoreOp(constant_inputs=(1, 2, 3)),
@@ -56,4 +59,4 @@ CORE_OPS: Final[dict[str, CoreOp]] = {
 }
 
 # Accepted at import and rewritten in terms of the above (importer/normalise/expand.py).
-EXPANDED_OPS: Final[tuple[str, ...]] = ("Dropout", "Max", "Mean", "Min", "Sum")
+EXPANDED_OPS: Final[tuple[str, ...]] = ("Dropout", "Max", "Mean", "Min", "Sign", "Sum")

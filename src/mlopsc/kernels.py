@@ -19,6 +19,7 @@ RUNTIME_HEADERS: Final = ("mlopsc_math.h", "mlopsc_math_bits.h")
 RUNTIME: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "mlopsc_expf": ("mlopsc_expf.c", ()),
     "mlopsc_logf": ("mlopsc_logf.c", ()),
+    "mlopsc_log1pf": ("mlopsc_log1pf.c", ("mlopsc_logf",)),
     "mlopsc_tanhf": ("mlopsc_tanhf.c", ("mlopsc_expf",)),
     "mlopsc_erff": ("mlopsc_erff.c", ("mlopsc_expf",)),
     "mlopsc_powf": ("mlopsc_powf.c", ()),

@@ -79,6 +79,12 @@ class Model:
             BrokenPackageError, MissingToolError: As ``load``.
         """
         check_runs_here(package.info.target)
+        if package.info.shared_library is None:
+            raise BrokenPackageError(
+                f"'{package.path}' has no shared library, which target "
+                f"'{package.info.target.name}' should have",
+                hint="build the package again with 'mlopsc build'",
+            )
         self._package = package
         path = package.path / str(package.info.shared_library)
         try:

@@ -73,13 +73,26 @@ def read_package(path: Path, *, verify: bool = True) -> LoadedPackage:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise _broken(path, f"{DESCRIPTOR_FILE}, field '{where}': {first['msg']}") from error
+    listed = {entry.path for entry in info.files}
+    for name in filter(None, (info.static_library, info.shared_library)):
+        if name not in listed:
+            raise _broken(path, f"{DESCRIPTOR_FILE} names a library that it does not list: {name}")
+    if info.vectors.labels and len(info.vectors.labels) != info.vectors.count:
+        raise _broken(path, f"{DESCRIPTOR_FILE} has another number of labels than of vectors")
     for entry in info.files:
-        relative = PurePosixPath(entry.path)
-        if relative.is_absolute() or ".." in relative.parts:
-            raise _broken(path, f"{DESCRIPTOR_FILE} names a path outside the package: {entry.path}")
+        _check_inside(path, entry.path)
         if verify:
             _verify(path, entry.path, entry.digest)
     return LoadedPackage(path, info, digest_bytes(data))
+
+
+def _check_inside(path: Path, name: str) -> None:
+    """Refuse a path that leaves the package, also through a symbolic link."""
+    relative = PurePosixPath(name)
+    if relative.is_absolute() or ".." in relative.parts or "\0" in name:
+        raise _broken(path, f"{DESCRIPTOR_FILE} names a path outside the package: {name!r}")
+    if not (path / name).resolve().is_relative_to(path.resolve()):
+        raise _broken(path, f"'{name}' is a link out of the package")
 
 
 def _verify(path: Path, name: str, digest: str) -> None:

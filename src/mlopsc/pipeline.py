@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -174,17 +175,11 @@ def _package_all(
             progress(target.name, "done")
         staging.rmdir()
     except BaseException:
-        _remove_tree(staging)
+        shutil.rmtree(staging, ignore_errors=True)
         if created and output.is_dir() and not any(output.iterdir()):
             output.rmdir()
         raise
     return packages
-
-
-def _remove_tree(path: Path) -> None:
-    import shutil
-
-    shutil.rmtree(path, ignore_errors=True)
 
 
 def conform(
@@ -196,6 +191,7 @@ def conform(
         MissingToolError, BrokenPackageError: It cannot be judged; a report from before is removed.
     """
     report_path = package / REPORT_FILE
+    read_package(package, verify=False)  # before anything is removed from what may be no package
     if write:
         try:
             report_path.unlink(missing_ok=True)  # a verdict of the past must not outlive a failure

@@ -125,7 +125,6 @@ def link_image(
             "-target",
             triple or chain.target,
             f"-mcpu={chain.cpu}",
-            *chain.flags,
             *C_FLAGS,
             *flags,
             *inputs,

@@ -6,6 +6,7 @@ function and calls it with JSON; it isolates compilers and emulators that can cr
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
@@ -59,6 +60,7 @@ def zig() -> Path:
     return Path(ziglang.__file__).parent / ("zig.exe" if os.name == "nt" else "zig")
 
 
+@cache
 def _zig_environment() -> dict[str, str]:
     """Return the environment of Zig, with its cache in a folder that can be written."""
     environment = dict(os.environ)
@@ -69,8 +71,9 @@ def _zig_environment() -> dict[str, str]:
         try:
             cache_dir.mkdir(parents=True, exist_ok=True)
         except OSError:
-            cache_dir = Path(tempfile.gettempdir()) / f"mlopsc-zig-{os.getuid()}"
-            cache_dir.mkdir(mode=0o700, exist_ok=True)
+            # No home to write to: a folder of this process's own, made again each time.
+            cache_dir = Path(tempfile.mkdtemp(prefix="mlopsc-zig-"))
+            atexit.register(shutil.rmtree, cache_dir, ignore_errors=True)
         environment["ZIG_GLOBAL_CACHE_DIR"] = str(cache_dir)
     environment["ZIG_LOCAL_CACHE_DIR"] = environment["ZIG_GLOBAL_CACHE_DIR"]
     return environment

@@ -341,6 +341,24 @@ def _more() -> list[Case]:
         Case("ArgMax", "keep0", (x,), attributes={"axis": 1, "keepdims": 0}),
         Case("ArgMin", "last", (x,), attributes={"axis": -1}),
         Case("ArgMax", "ties", (i("ties", 4, 6, low=0, high=3),), attributes={"axis": 1}),
+        *(
+            Case(op, f"extreme_{name}", (np.full((2, 4), value, dtype),), attributes={"axis": 1})
+            for op, name, value, dtype in (
+                ("ArgMax", "u8", 0, np.uint8),
+                ("ArgMax", "i8", -128, np.int8),
+                ("ArgMax", "f32", -np.inf, np.float32),
+                ("ArgMin", "u8", 255, np.uint8),
+                ("ArgMin", "f32", np.inf, np.float32),
+                ("Hardmax", "f32", -np.inf, np.float32),
+            )
+        ),
+        Case(
+            "ArgMax",
+            "extreme_last",
+            (np.full((2, 4), -np.inf, np.float32),),
+            attributes={"axis": 1, "select_last_index": 1},
+        ),
+        Case("Softplus", "small", (f("spn", 8, low=-30, high=-12),)),
         Case("Trilu", "upper", (f("trilu", 4, 5),)),
         Case("Trilu", "lower", (f("trilu", 4, 5), Const(np.int64(1))), attributes={"upper": 0}),
         Case(
@@ -503,7 +521,7 @@ def special() -> list[Case]:
     y = np.repeat(x, len(x)), np.tile(x, len(x))
     ops = (
         "Abs Ceil Exp Floor Identity LeakyRelu Neg Relu Sigmoid Tanh Erf Log Sqrt Reciprocal "
-        "HardSigmoid HardSwish Softplus Elu Sin Cos"
+        "HardSigmoid HardSwish Softplus Elu Sin Cos Sign"
     )
     cases = [Case(op, "special", (x,)) for op in ops.split()]
     cases += [

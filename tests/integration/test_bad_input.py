@@ -203,7 +203,8 @@ def test_binding_for_the_preprocessing_alone(folder: Path) -> None:
     )
     models.save(stage, folder / "stage.onnx")
     common = ["import", "net.onnx", "--preprocess", "stage.onnx", "-o", "out.mlb", "--bind"]
-    refused(OpenShapeError, folder, [*common, "lenght=128"], "lenght=128", "length")
+    wrong = [*common, "length=128", "--bind", "lenght=64"]
+    refused_here(OpenShapeError, folder, wrong, "lenght=64", "length")
     result = run_cli(*common, "length=128", cwd=folder)
     assert result.returncode == 0, result.stderr
     assert "raw: float32[1, 128]" in result.stdout
@@ -288,10 +289,8 @@ def vectors_of(kind: str) -> dict[str, np.ndarray]:
 def test_vectors_that_do_not_fit(kind: str, folder: Path) -> None:
     np.savez(folder / "v.npz", **vectors_of(kind))
     arguments = ["import", "net.onnx", "--vectors", "v.npz", "-o", "out.mlb"]
-    named = {"type": "'image'", "shape": "'image'"}.get(
-        kind, "label" if "label" in kind else "v.npz"
-    )
-    refused_here(InputError, folder, arguments, named)
+    named = "'image'" if kind in ("type", "shape") else "v.npz"
+    refused_here(InputError, folder, arguments, "label" if "label" in kind else named)
 
 
 @pytest.mark.parametrize(

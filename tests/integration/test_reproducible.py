@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support import REPOSITORY, run_cli, tree
+from support import REPOSITORY, copy_package, run_cli, tree
 
 import mlopsc
 
@@ -127,8 +127,6 @@ def test_build_from_onnx_is_the_build_from_its_bundle(digits_folder: Path, tmp_p
 
 
 def test_conformance_is_repeatable(digits_packages: dict[str, Path], tmp_path: Path) -> None:
-    from support import copy_package
-
     for target in ("host", "cortex-m7", "wasm32-simd"):
         package = copy_package(digits_packages[target], tmp_path)
         mlopsc.conform(package)

@@ -9,6 +9,7 @@ passes over them.
 from __future__ import annotations
 
 from mlopsc.bundle.archive import Bundle, is_bundle, pack, read_bundle, write_bundle
+from mlopsc.bundle.signature import graph_signature
 from mlopsc.bundle.vectors import Vector, decode_vectors, encode_vectors
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Vector",
     "decode_vectors",
     "encode_vectors",
+    "graph_signature",
     "is_bundle",
     "pack",
     "read_bundle",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 import zipfile
 import zlib
@@ -11,9 +12,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from mlopsc.bundle.signature import graph_signature
 from mlopsc.bundle.vectors import Vector, decode_vectors, encode_vectors
 from mlopsc.errors import BrokenBundleError
-from mlopsc.schema.bundle import Manifest
+from mlopsc.schema.bundle import STAGES, Manifest
 from mlopsc.schema.common import FileEntry, digest_bytes
 from mlopsc.schema.graph import StageGraph
 
@@ -117,9 +119,11 @@ def _assemble(path: Path, manifest: Manifest, members: dict[str, bytes]) -> Bund
         k.removeprefix("vectors/"): v for k, v in members.items() if k.startswith("vectors/")
     }
     try:
+        graphs = tuple(StageGraph(s.name, members[f"{s.name}.onnx"]) for s in manifest.stages)
+        _check_graphs(manifest, graphs)
         return Bundle(
             manifest,
-            tuple(StageGraph(s.name, members[f"{s.name}.onnx"]) for s in manifest.stages),
+            graphs,
             tuple(
                 decode_vectors(vectors, manifest.vectors.count, manifest.inputs, manifest.outputs)
             ),
@@ -128,6 +132,23 @@ def _assemble(path: Path, manifest: Manifest, members: dict[str, bytes]) -> Bund
         raise _broken(path, f"member '{error.args[0]}' is not listed in its manifest") from error
     except ValueError as error:
         raise _broken(path, str(error)) from error
+
+
+def _check_graphs(manifest: Manifest, graphs: Sequence[StageGraph]) -> None:
+    """Check that the graphs, one after the other, are what the manifest says.
+
+    Raises:
+        ValueError: They are not.
+    """
+    names = [graph.name for graph in graphs]
+    if "model" not in names or names != [name for name in STAGES if name in names]:
+        raise ValueError(f"its stages are {names}; expected some of {list(STAGES)} in this order")
+    signatures = [graph_signature(graph.model) for graph in graphs]
+    for (_, given), (wanted, _) in itertools.pairwise(signatures):
+        if set(given) != set(wanted):
+            raise ValueError("the outputs of a stage are not the inputs of the next")
+    if (signatures[0][0], signatures[-1][1]) != (manifest.inputs, manifest.outputs):
+        raise ValueError("its graphs have another signature than its manifest")
 
 
 def _members(

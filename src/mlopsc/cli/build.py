@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from mlopsc.cli.options import (
-    EXISTING,
+    PATH,
     collect_import_options,
     force_option,
     import_options,
@@ -18,11 +18,11 @@ from mlopsc.cli.render import echo_json, echo_table, progress, size
 
 
 @click.command("build")
-@click.argument("source", type=EXISTING)
+@click.argument("source", type=PATH)
 @click.option(
     "-t", "--target", "targets", multiple=True, required=True, help="Target name or .toml; repeat."
 )
-@click.option("-o", "--output", type=EXISTING, required=True, help="Folder for the packages.")
+@click.option("-o", "--output", type=PATH, required=True, help="Folder for the packages.")
 @click.option(
     "--generator",
     type=click.Choice(["llvm", "c"]),

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from mlopsc.cli.options import EXISTING, json_option, runner_option
+from mlopsc.cli.options import PATH, json_option, runner_option
 from mlopsc.cli.render import echo_json, echo_table, error_text, progress
 from mlopsc.errors import MismatchError, MlopscError
 
 
 @click.command("conform")
-@click.argument("packages", type=EXISTING, nargs=-1, required=True)
-@click.option("--bundle", type=EXISTING, help="Let the reference run this bundle's graph now, too.")
+@click.argument("packages", type=PATH, nargs=-1, required=True)
+@click.option("--bundle", type=PATH, help="Let the reference run this bundle's graph now, too.")
 @runner_option
 @json_option
 def command(

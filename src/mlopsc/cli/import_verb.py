@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from mlopsc.cli.options import (
-    EXISTING,
+    PATH,
     collect_import_options,
     force_option,
     import_options,
@@ -18,8 +18,8 @@ from mlopsc.cli.render import echo_json, progress, size
 
 
 @click.command("import")
-@click.argument("source", type=EXISTING)
-@click.option("-o", "--output", type=EXISTING, required=True, help="The bundle, NAME.mlb.")
+@click.argument("source", type=PATH)
+@click.option("-o", "--output", type=PATH, required=True, help="The bundle, NAME.mlb.")
 @import_options
 @force_option
 @json_option

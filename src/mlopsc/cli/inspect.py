@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from mlopsc.cli.options import EXISTING, json_option
+from mlopsc.cli.options import PATH, json_option
 from mlopsc.cli.render import echo_json, echo_table, size
 
 
 @click.command("inspect")
-@click.argument("artefact", type=EXISTING)
+@click.argument("artefact", type=PATH)
 @json_option
 def command(artefact: Path, as_json: bool) -> None:
     """Describe a bundle or a package, after checking that it is whole."""
@@ -57,9 +57,13 @@ def _package(path: Path, as_json: bool) -> None:
         return
     report = "not run yet"
     if (path / REPORT_FILE).is_file():
-        read = ConformanceReport.from_file(path / REPORT_FILE)
-        current = "" if read.model_json == package.digest else " (of another build)"
-        report = f"{read.verdict}{current}, {read.vectors} vectors, {read.runner}"
+        try:
+            read = ConformanceReport.from_file(path / REPORT_FILE)
+        except (OSError, ValueError):
+            report = f"{REPORT_FILE} is damaged; run 'mlopsc conform' again"
+        else:
+            current = "" if read.model_json == package.digest else " (of another build)"
+            report = f"{read.verdict}{current}, {read.vectors} vectors, {read.runner}"
     rows = [
         ["kind", "package"],
         ["name", f"{info.name} {info.version}"],

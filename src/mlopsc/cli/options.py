@@ -17,7 +17,7 @@ runner_option = click.option(
     metavar="NAME",
     help="Which runner: native, unicorn, wasmtime or qemu; the target's first by default.",
 )
-EXISTING = click.Path(path_type=Path)
+PATH = click.Path(path_type=Path)
 
 
 def _parse_bind(
@@ -27,8 +27,10 @@ def _parse_bind(
     bound = {}
     for value in values:
         name, separator, number = value.rpartition("=")
-        if not separator or not name or not number.isdigit():
+        if not separator or not name or not (number.isascii() and number.isdecimal()):
             raise click.BadParameter(f"'{value}'; expected NAME=NUMBER", param=parameter)
+        if name in bound:
+            raise click.BadParameter(f"'{name}' is given twice", param=parameter)
         bound[name] = int(number)
     return bound
 
@@ -38,14 +40,14 @@ def import_options(function: F) -> F:
     for option in reversed(
         (
             click.option(
-                "--preprocess", type=EXISTING, metavar="ONNX", help="Graph in front of the model."
+                "--preprocess", type=PATH, metavar="ONNX", help="Graph in front of the model."
             ),
             click.option(
-                "--postprocess", type=EXISTING, metavar="ONNX", help="Graph behind the model."
+                "--postprocess", type=PATH, metavar="ONNX", help="Graph behind the model."
             ),
             click.option(
                 "--vectors",
-                type=EXISTING,
+                type=PATH,
                 metavar="NPZ",
                 help="Raw test inputs by name, first axis counting; optionally 'label'.",
             ),

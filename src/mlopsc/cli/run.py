@@ -7,17 +7,17 @@ from typing import Any
 
 import click
 
-from mlopsc.cli.options import EXISTING, force_option, json_option, runner_option
+from mlopsc.cli.options import PATH, force_option, json_option, runner_option
 from mlopsc.cli.render import echo_json, progress
 from mlopsc.errors import InputError
 
 
 @click.command("run")
-@click.argument("package", type=EXISTING)
+@click.argument("package", type=PATH)
 @click.option(
     "-i", "--input", "inputs", multiple=True, metavar="NAME=FILE.npy", help="One per input; repeat."
 )
-@click.option("-o", "--output", type=EXISTING, help="Write the outputs to this .npz.")
+@click.option("-o", "--output", type=PATH, help="Write the outputs to this .npz.")
 @click.option("--profile", is_flag=True, help="Print instructions per kernel, where counted.")
 @runner_option
 @force_option
@@ -39,7 +39,10 @@ def command(
 
     if output is not None:
         check_free(output, force=force)
-    arrays = dict(_read(text) for text in inputs)
+    pairs = [_read(text) for text in inputs]
+    arrays = dict(pairs)
+    if len(arrays) != len(pairs):
+        raise InputError(f"an input is given twice: {[name for name, _ in pairs]}")
     with progress(f"running {package}", quiet=as_json):
         result = pipeline.run(package, arrays, runner=runner, count=profile)
     outputs = result.outputs[0]
@@ -73,7 +76,11 @@ def _read(text: str) -> tuple[str, Any]:
     try:
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"cannot read '{path}': {error}; expected a .npy file") from error
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a .npy"
+        raise InputError(
+            f"cannot read '{path}': {reason}; expected a .npy file of a plain array",
+            hint="write one with numpy.save(path, array)",
+        ) from error
     if not isinstance(array, np.ndarray):
         raise InputError(f"'{path}' holds several arrays; expected a .npy file with one")
     return name, array

@@ -9,8 +9,7 @@ from pathlib import Path
 import onnx
 
 from mlopsc._version import __version__
-from mlopsc.bundle import Bundle, Vector, pack
-from mlopsc.dtypes import BY_ONNX_CODE
+from mlopsc.bundle import Bundle, Vector, graph_signature, pack
 from mlopsc.errors import SourceError
 from mlopsc.importer.make_vectors import answer, load_vectors, synthesise
 from mlopsc.importer.normalise import normalise
@@ -67,7 +66,7 @@ def import_bundle(source: Path, options: ImportOptions) -> Bundle:
     loaded = {name: load_onnx(path) for name in STAGES if (path := paths[name]) is not None}
     _align_opsets(loaded)
     records, graphs = _normalise_all(loaded, options.bind)
-    signatures = [_signature(g) for g in graphs]
+    signatures = [graph_signature(g.model) for g in graphs]
     for (before, (_, outputs)), (after, (inputs, _)) in zip(
         zip(graphs, signatures, strict=True),
         zip(graphs[1:], signatures[1:], strict=True),
@@ -173,22 +172,8 @@ def _opset(proto: onnx.ModelProto) -> int:
     raise SourceError("the model names no ai.onnx operator set", hint="export it again")
 
 
-def _signature(graph: StageGraph) -> tuple[list[TensorSpec], list[TensorSpec]]:
-    proto = onnx.load_model_from_string(graph.model).graph
-
-    def spec(value: onnx.ValueInfoProto) -> TensorSpec:
-        tensor = value.type.tensor_type
-        return TensorSpec(
-            name=value.name,
-            dtype=BY_ONNX_CODE[tensor.elem_type].name,
-            shape=tuple(d.dim_value for d in tensor.shape.dim),
-        )
-
-    return [spec(v) for v in proto.input], [spec(v) for v in proto.output]
-
-
 def _check_joint(
-    before: str, outputs: list[TensorSpec], after: str, inputs: list[TensorSpec]
+    before: str, outputs: Sequence[TensorSpec], after: str, inputs: Sequence[TensorSpec]
 ) -> None:
     given = {o.name: o for o in outputs}
     for wanted in inputs:

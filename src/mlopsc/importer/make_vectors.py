@@ -63,10 +63,12 @@ def load_vectors(
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "not an .npz"
         raise InputError(
-            f"cannot read test vectors from '{path}': {error}; expected an .npz file"
+            f"cannot read test vectors from '{path}': {reason}; expected an .npz of plain arrays",
+            hint="write one with numpy.savez(path, input_name=array, ...)",
         ) from error
-    labels = arrays.pop(LABEL, None)
+    labels = arrays.pop(LABEL, None) if LABEL not in {s.name for s in specs} else None
     missing = [s.name for s in specs if s.name not in arrays]
     extra = sorted(set(arrays) - {s.name for s in specs})
     if missing or extra:
@@ -74,12 +76,15 @@ def load_vectors(
             f"'{path}' holds arrays {sorted(arrays)}; expected one per input: "
             f"{[s.name for s in specs]} (and optionally '{LABEL}')"
         )
-    counts = {len(arrays[s.name]) for s in specs if arrays[s.name].ndim}
+    counts = {len(arrays[s.name]) if arrays[s.name].ndim else 0 for s in specs}
     if len(counts) != 1 or counts == {0}:
         raise InputError(f"the arrays in '{path}' differ in their number of samples, or have none")
     count = counts.pop()
-    if labels is not None and labels.shape != (count,):
-        raise InputError(f"'{LABEL}' in '{path}' has shape {labels.shape}, expected ({count},)")
+    if labels is not None and (labels.shape != (count,) or labels.dtype.kind not in "iu"):
+        raise InputError(
+            f"'{LABEL}' in '{path}' is {labels.dtype.name}{list(labels.shape)}; expected one "
+            f"integer for each of the {count} samples"
+        )
     samples = [{s.name: fit(arrays[s.name][number], s) for s in specs} for number in range(count)]
     return samples, tuple(int(v) for v in labels) if labels is not None else ()
 

@@ -84,8 +84,8 @@ def lower(
         name=name,
         generator=generator,
         schedule=schedule,
-        inputs=tuple(inputs),
-        outputs=tuple(outputs),
+        inputs=inputs,
+        outputs=outputs,
         kernels={
             s: Kernel(
                 symbol=s,

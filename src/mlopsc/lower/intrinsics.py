@@ -3,7 +3,8 @@
 Mathematical functions become calls of ``kernels/runtime``: portable C without tables, so a library
 needs no libm for them and computes the same bits on every target. What maps to one instruction
 (square root, rounding) stays an intrinsic. Reductions by maximum or minimum start at an infinity,
-not at the largest finite number, and a limit (``Relu``, ``Clip``) lets NaN through.
+not at the largest finite number; searches start at the first index; and a limit (``Relu``,
+``Clip``) lets NaN through.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ def use_own_math(module: Any) -> Any:
             return call
         if call.op.name == "tirx.sigmoid":
             return 1.0 / (1.0 + tirx.call_pure_extern("float32", "mlopsc_expf", -call.args[0]))
+        if call.op.name == "tirx.log" and (small := _added_to_one(call.args[0])) is not None:
+            return tirx.call_pure_extern("float32", "mlopsc_log1pf", small)
         own = OWN_MATH.get(call.op.name)
         return call if own is None else tirx.call_pure_extern("float32", own, *call.args)
 
@@ -49,7 +52,10 @@ def use_own_math(module: Any) -> Any:
             block.writes,
             block.name_hint,
             block.body,
-            structural_map(block.init, (tirx.FloatImm, _infinite)),
+            structural_map(
+                block.init,
+                ((tirx.FloatImm, _infinite), *(_FIRST_INDEX if len(block.writes) == 2 else ())),
+            ),
             block.alloc_buffers,
             block.match_buffers,
             block.annotations,
@@ -73,6 +79,25 @@ def let_nan_through(module: Any) -> Any:
         return swap
 
     return _map_functions(module, (tirx.Max, order(tirx.Max)), (tirx.Min, order(tirx.Min)))
+
+
+def _added_to_one(value: Any) -> Any | None:
+    """Return ``y`` if ``value`` is ``1 + y``: its logarithm is exact only without the sum."""
+    if not isinstance(value, tirx.Add):
+        return None
+    for one, other in ((value.a, value.b), (value.b, value.a)):
+        if isinstance(one, tirx.FloatImm) and one.value == 1.0:
+            return other
+    return None
+
+
+def _from_zero(index: Any) -> Any:
+    return tirx.const(0, str(index.ty)) if index.value == -1 else index
+
+
+# A search for the largest element starts at its first index, not at none: a row may hold nothing
+# larger than the start value.
+_FIRST_INDEX = ((tirx.IntImm, _from_zero),)
 
 
 def _is_limit(value: Any) -> bool:

@@ -12,10 +12,11 @@ from typing import Any
 
 import onnx
 import tvm
-from tvm import relax
+from tvm import relax, te, tirx
+from tvm.relax import dpl
 from tvm.relax.frontend.onnx import from_onnx
 
-from mlopsc.dtypes import BY_ONNX_CODE
+from mlopsc.bundle import graph_signature
 from mlopsc.errors import CompilerError
 from mlopsc.schema.common import TensorSpec
 from mlopsc.schema.graph import StageGraph
@@ -23,7 +24,7 @@ from mlopsc.schema.graph import StageGraph
 
 def compile_graph(
     stages: Sequence[StageGraph], target: Any
-) -> tuple[Any, list[TensorSpec], list[TensorSpec]]:
+) -> tuple[Any, tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     """Return the Relax module and the signature of the joined graph.
 
     Raises:
@@ -37,6 +38,7 @@ def compile_graph(
         raise CompilerError(
             f"the model cannot be translated for the compiler: {text[:400]}"
         ) from error
+    module["main"] = _keep_softplus(module["main"])
     transform = relax.transform
     with target, tvm.transform.PassContext(opt_level=3):
         module = tvm.transform.Sequential(
@@ -44,7 +46,7 @@ def compile_graph(
                 relax.backend.DispatchSampling(),
                 relax.backend.DispatchSortScan(),
                 transform.DecomposeOpsForInference(),
-                transform.LegalizeOps(),
+                transform.LegalizeOps({"relax.nn.softplus": _softplus}),
                 transform.AnnotateTIROpPattern(),
                 transform.FoldConstant(),
                 transform.FuseOps(),
@@ -56,47 +58,57 @@ def compile_graph(
                 transform.CallTIRRewrite(),
             ]
         )(module)
-    return module, [_spec(v) for v in model.graph.input], [_spec(v) for v in model.graph.output]
+    inputs, outputs = graph_signature(stages[0].model)[0], graph_signature(stages[-1].model)[1]
+    return module, inputs, outputs
+
+
+def _keep_softplus(function: Any) -> Any:
+    """Return ``function`` with the frontend's expansion of Softplus put back into one operator."""
+    x = dpl.wildcard()
+    tail = dpl.is_op("relax.negative")(dpl.is_op("relax.abs")(x))
+    log = dpl.is_op("relax.log")(
+        dpl.is_op("relax.add")(dpl.is_const(), dpl.is_op("relax.exp")(tail))
+    )
+    whole = dpl.is_op("relax.add")(dpl.is_op("relax.maximum")(x, dpl.is_const()), log)
+    return dpl.rewrite_call(whole, lambda _, found: relax.op.nn.softplus(found[x]), function)
+
+
+def _softplus(builder: Any, call: Any) -> Any:
+    """Lower ``log(1 + exp(x))`` as ``max(x, 0) + log(1 + exp(-|x|))``, which cannot overflow.
+
+    TVM's own form loses small results; in one expression, ``intrinsics`` sees the ``log(1 + y)``.
+    """
+
+    def compute(x: Any) -> Any:
+        def element(*index: Any) -> Any:
+            value = x(*index)
+            zero, one = (tirx.const(n, str(x.dtype)) for n in (0, 1))
+            return tirx.max(value, zero) + tirx.log(one + tirx.exp(-tirx.abs(value)))
+
+        return te.compute(x.shape, element, name="softplus")
+
+    return builder.call_te(compute, call.args[0], primfunc_name_hint="softplus")
 
 
 def join_stages(stages: Sequence[StageGraph]) -> onnx.ModelProto:
-    """Return the stages as one model; each stage's outputs feed the next one's inputs by name."""
+    """Return the stages as one model; each stage's outputs feed the next one's inputs by name.
+
+    Values of earlier stages get a prefix, so that no name of theirs meets one of a later stage;
+    inputs and outputs keep their order, and only that counts.
+    """
     joined = onnx.load_model_from_string(stages[0].model)
     for stage in stages[1:]:
         following = onnx.load_model_from_string(stage.model)
+        prefix = f"before_{stage.name}/"
         names = [value.name for value in following.graph.input]
-        kept = {value.name for value in [*following.graph.output]}
-        joined = onnx.compose.add_prefix(joined, f"before_{stage.name}/")
-        joined_inputs = {v.name for v in joined.graph.input}
         joined = onnx.compose.merge_models(
-            joined,
+            onnx.compose.add_prefix(joined, prefix),
             following,
-            io_map=[(f"before_{stage.name}/{n}", n) for n in names],
-            outputs=[v.name for v in following.graph.output if v.name in kept],
+            io_map=[(f"{prefix}{name}", name) for name in names],
+            outputs=[value.name for value in following.graph.output],
         )
-        _strip_prefix(joined, joined_inputs, f"before_{stage.name}/")
     return joined
-
-
-def _strip_prefix(model: onnx.ModelProto, names: set[str], prefix: str) -> None:
-    """Give the model's inputs their own names back after the prefix that avoided clashes."""
-    taken = {o for node in model.graph.node for o in node.output}
-    new = {n: n.removeprefix(prefix) for n in names if n.removeprefix(prefix) not in taken}
-    for value in model.graph.input:
-        value.name = new.get(value.name, value.name)
-    for node in model.graph.node:
-        for index, name in enumerate(node.input):
-            node.input[index] = new.get(name, name)
 
 
 def _opset(model: onnx.ModelProto) -> int:
     return next(int(o.version) for o in model.opset_import if o.domain in ("", "ai.onnx"))
-
-
-def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
-    tensor = value.type.tensor_type
-    return TensorSpec(
-        name=value.name,
-        dtype=BY_ONNX_CODE[tensor.elem_type].name,
-        shape=tuple(d.dim_value for d in tensor.shape.dim),
-    )

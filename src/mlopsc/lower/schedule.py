@@ -12,7 +12,7 @@ from typing import Any
 
 import tvm
 from tvm import tirx
-from tvm.s_tir import Schedule
+from tvm.s_tir import Schedule, ScheduleError
 from tvm.sym import detect_linear_equation
 from tvm_ffi.structural import structural_walk
 
@@ -38,8 +38,7 @@ def schedule_kernels(
         if isinstance(function, tirx.PrimFunc):
             try:
                 function, notes[var.name_hint] = _schedule(function, hardware, vectorize=vectorize)
-            except (tvm.error.InternalError, RuntimeError, ValueError, TypeError) as error:
-                # A schedule primitive that does not apply says so by raising one of these.
+            except ScheduleError as error:  # a primitive says that it does not apply
                 first = " ".join(str(error).split())[:120]
                 notes[var.name_hint] = f"as generated (no rule applies: {first})"
         functions[var] = function

@@ -47,7 +47,7 @@ def header(program: Program, *, version: str, target: str) -> str:
         *(f" *   input   {comment(str(spec))}" for spec in program.inputs),
         *(f" *   output  {comment(str(spec))}" for spec in program.outputs),
         f" *   arena   {prefix}_ARENA_BYTES bytes aligned to {prefix}_ARENA_ALIGN",
-        " * Inputs must not overlap outputs or the arena. */",
+        " * Outputs and the arena must not overlap anything else; inputs may overlap inputs. */",
         f"int32_t {program.name}_run({_signature(program)});",
         "",
         "/* The descriptor of this model, for programs that hold several. */",

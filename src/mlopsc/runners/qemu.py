@@ -28,7 +28,8 @@ _ALIGN = 64
 def describe(target: Target) -> str:
     """See ``base.Runner``."""
     program = _program(target)
-    first = run_program(program, ["--version"]).stdout.decode(errors="replace").splitlines()[0]
+    printed = run_program(program, ["--version"]).stdout.decode(errors="replace")
+    first = (printed.splitlines() or ["unknown"])[0]
     machine = target.run.qemu.machine
     return f"{program.name} {first.split()[-1].strip('()')}" + (f" {machine}" if machine else "")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
 
 from mlopsc.schema.bundle import VectorsRecord
 from mlopsc.schema.common import Digest, FileEntry, Frozen, TensorSpec
@@ -66,7 +68,7 @@ class Package(Frozen):
     """
 
     schema_version: Literal[1] = 1
-    name: str
+    name: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
     version: str
     bundle: Digest
     target: Target

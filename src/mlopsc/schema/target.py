@@ -76,14 +76,14 @@ class Toolchain(Frozen):
     Attributes:
         target: Zig target triple.
         cpu: Zig processor and features.
-        flags: Further compiler flags.
+        flags: Further compiler flags: ``-f...`` (no plugins), ``-m...``, ``-D...``.
         system: What the library may count on; chooses the example's build files.
         shared: Form of the loadable library, or none.
     """
 
-    target: str
-    cpu: str
-    flags: tuple[str, ...] = ()
+    target: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
+    cpu: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_+.-]*$")]
+    flags: tuple[Annotated[str, Field(pattern=r"^-(m|f[a-oq-z]|D)[\w=.+-]*$")], ...] = ()
     system: Literal["linux", "macos", "bare", "wasm"]
     shared: Literal["so", "dylib", "wasm", "none"]
 
@@ -99,7 +99,7 @@ class Emulator(Frozen):
 
     cpu: str = ""
     machine: str = ""
-    program: str = ""
+    program: Annotated[str, Field(pattern=r"^(qemu-[a-z0-9_-]+)?$")] = ""
 
 
 class Run(Frozen):

@@ -6,6 +6,7 @@ Afterwards ``check.check_normal_form`` holds, or the import fails with the node 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -20,6 +21,9 @@ from mlopsc.importer.normalise.expand import ExpandComposites
 from mlopsc.importer.normalise.fold import FoldConstants
 from mlopsc.importer.normalise.functions import expand_functions
 from mlopsc.importer.normalise.identities import RemoveIdentities
+
+# What it has to say about passes that find nothing to do is not for our users.
+logging.getLogger("onnx_ir").setLevel(logging.CRITICAL)
 
 MAX_IR_VERSION = 10  # what every reference runtime we accept can load
 _MAX_ROUNDS = 8

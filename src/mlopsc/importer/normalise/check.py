@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,6 +12,8 @@ from mlopsc.core_ops import CORE_OPS
 from mlopsc.dtypes import BY_ONNX_CODE, DTYPES
 from mlopsc.errors import OpenShapeError, UnsupportedOpError
 
+MAX_ELEMENTS = (1 << 31) - 1  # indices are 32 bits wide
+_FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
 _DOCS = "'docs/core-ops.md' lists the operators that can be compiled"
 
 
@@ -18,8 +21,15 @@ def check_tensors(model: ir.Model) -> None:
     """Check that all inputs and outputs are dense tensors.
 
     Raises:
-        UnsupportedOpError: One is a sequence, a map, optional or sparse.
+        UnsupportedOpError: One is a sequence, a map, optional or sparse, or shares its name.
     """
+    names = [str(value.name) for value in (*model.graph.inputs, *model.graph.outputs)]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UnsupportedOpError(
+            f"'{twice[0]}' is the name of several inputs or outputs",
+            hint="give every input and output a name of its own",
+        )
     for value in (*model.graph.inputs, *model.graph.outputs):
         if value.type is not None and not isinstance(value.type, ir.TensorType):
             raise UnsupportedOpError(
@@ -49,6 +59,13 @@ def _check_node(node: ir.Node) -> None:
         raise UnsupportedOpError(
             f"{label} uses an operator outside the core set",
             hint=f"rewrite the model without {node.op_type}; {_DOCS}",
+        )
+    first = node.inputs[0] if node.inputs else None
+    if rule.float_only and first is not None and first.dtype not in _FLOATS:
+        raise UnsupportedOpError(
+            f"{label} works on {first.dtype.name if first.dtype else 'an unknown type'}; only "
+            "floating-point types can be compiled",
+            hint="cast its inputs to float and its output back",
         )
     for index in rule.constant_inputs:
         value = node.inputs[index] if index < len(node.inputs) else None
@@ -94,6 +111,12 @@ def _check_value(value: ir.Value) -> None:
             f"the shape of tensor '{value.name}' is {value.shape} and cannot be computed; expected "
             "a shape that follows from the input shapes",
             hint="make what decides it a constant, or bind the dimension with --bind",
+        )
+    sizes = [int(d) for d in value.shape]
+    if 0 in sizes or math.prod(sizes) > MAX_ELEMENTS:
+        raise OpenShapeError(
+            f"tensor '{value.name}' has shape {sizes}; expected 1 to {MAX_ELEMENTS} elements",
+            hint="bind its dimensions to other sizes with --bind, or change the model",
         )
 
 

@@ -29,7 +29,10 @@ class ExpandComposites(ir.passes.InPlacePass):
             expansion = _EXPANSIONS.get(node.op_type) if node.domain == "" else None
             if expansion is None or any(o.uses() for o in node.outputs[1:]):
                 continue
-            if node.op_type in ("Max", "Min") and node.inputs[0].dtype not in _CHOOSABLE:
+            dtype = node.inputs[0].dtype if node.inputs[0] is not None else None
+            if node.op_type in ("Max", "Min") and dtype not in _CHOOSABLE:
+                continue
+            if node.op_type == "Sign" and dtype not in _FLOATS:
                 continue
             tape = ir.tape.Tape()
             inputs = [value for value in node.inputs if value is not None]
@@ -83,10 +86,22 @@ def _choose(op_type: str) -> Expansion:
     return expand
 
 
+def _sign(tape: ir.tape.Tape, inputs: list[ir.Value]) -> ir.Value:
+    """Return ``x > 0 ? 1 : x < 0 ? -1 : 0``, and NaN for NaN."""
+    x = inputs[0]
+    dtype = x.dtype or ir.DataType.FLOAT
+    zero = tape.initializer(ir.tensor(np.array(0, dtype.numpy()), name=f"{x.name}_zero"))
+    above, below = (
+        tape.op("Cast", [tape.op(op, [x, zero])], {"to": int(dtype)}) for op in ("Greater", "Less")
+    )
+    return tape.op("Where", [tape.op("IsNaN", [x]), x, tape.op("Sub", [above, below])])
+
+
 _EXPANSIONS: dict[str, Expansion] = {
     "Dropout": _first,
     "Max": _choose("Greater"),
     "Mean": _mean,
     "Min": _choose("Less"),
+    "Sign": _sign,
     "Sum": _sum,
 }
