@@ -20,12 +20,15 @@ def echo_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     """Print a table; columns of numbers are given as text already."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title, title_justify="left", header_style="bold")
+    # As Text: brackets in names and paths are no markup.
+    click.echo(title)
+    table = Table(header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     # Into a file or pipe there is no width to fit.
     Console(width=None if sys.stdout.isatty() else 120).print(table)
 
@@ -37,9 +40,10 @@ def progress(text: str, *, quiet: bool) -> Iterator[Any]:
         yield lambda text: None
         return
     from rich.console import Console
+    from rich.text import Text
 
-    with Console(stderr=True).status(text) as status:
-        yield status.update
+    with Console(stderr=True).status(Text(text)) as status:
+        yield lambda text: status.update(Text(text))
 
 
 def size(count: int) -> str:

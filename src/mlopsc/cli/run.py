@@ -47,8 +47,8 @@ def command(
         result = pipeline.run(package, arrays, runner=runner, count=profile)
     outputs = result.outputs[0]
     if output is not None:
-        with atomic_file(output, force=force) as path, path.open("wb") as file:
-            np.savez(file, **outputs)  # type: ignore[arg-type]
+        with atomic_file(output, force=force) as path:
+            _write_npz(path, outputs)
     if as_json:
         echo_json(
             {
@@ -65,6 +65,18 @@ def command(
         click.echo(f"{name}: {array.dtype.name}{list(array.shape)} = {text}")
     for symbol, count in result.profile.items():
         click.echo(f"{count:>14,}  {symbol}")
+
+
+def _write_npz(path: Path, arrays: dict[str, Any]) -> None:
+    """Write arrays of any name; ``numpy.savez`` keeps some names for itself."""
+    import zipfile
+
+    from numpy.lib import format as npy
+
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                npy.write_array(file, array, allow_pickle=False)
 
 
 def _read(text: str) -> tuple[str, Any]:

@@ -19,6 +19,7 @@ from tvm_ffi.structural import structural_walk
 
 from mlopsc.dtypes import DTypeName, dtype_name
 from mlopsc.errors import CompilerError
+from mlopsc.schema.common import c_identifier
 from mlopsc.schema.target import Hardware
 
 MIN_STACK_BYTES = 256  # temporary buffers up to this size may always live on the stack
@@ -150,7 +151,8 @@ def _rebind(statement: Any, pointers: list[tuple[Any, Any]]) -> Any:
 
 
 def _pointer(name: str, dtype: str) -> Any:
-    return tirx.Var(name, PointerType(PrimType(dtype), "global"))
+    # The C generator prints names as they are, and inputs of a model may be called anything.
+    return tirx.Var(c_identifier(name), PointerType(PrimType(dtype), "global"))
 
 
 def _buffer_bytes(buffer: Any) -> int:
