@@ -15,15 +15,16 @@ class MlopscError(Exception):
 
     Attributes:
         exit_code: The process exit status of this kind of failure; unique per class.
-        hint: What the user can do next, or an empty string.
+        hint: What the user can do next.
     """
 
     exit_code: ClassVar[int] = 1
+    default_hint: ClassVar[str] = "docs/errors.md explains each kind of failure"
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        """Store the message and the hint."""
+        """Store the message and the hint; without one, the hint of the class."""
         super().__init__(message)
-        self.hint = hint
+        self.hint = hint or self.default_hint
 
     @property
     def message(self) -> str:
@@ -35,6 +36,7 @@ class SourceError(MlopscError):
     """The source file is missing, truncated, or is not a valid ONNX model."""
 
     exit_code = 10
+    default_hint = "check that the file is complete and export it again"
 
 
 class UnsupportedOpError(MlopscError):
@@ -45,6 +47,7 @@ class UnsupportedOpError(MlopscError):
     """
 
     exit_code = 11
+    default_hint = "'docs/core-ops.md' lists what can be compiled"
 
     def __init__(
         self, message: str, *, hint: str = "", run_time_inputs: tuple[str, ...] = ()
@@ -58,69 +61,81 @@ class OpenShapeError(MlopscError):
     """A dimension is still symbolic after binding, or a binding does not fit."""
 
     exit_code = 12
+    default_hint = "choose sizes with --bind NAME=N"
 
 
 class InputError(MlopscError):
     """Arrays given by the user do not fit the signature of the model."""
 
     exit_code = 13
+    default_hint = "'mlopsc inspect' prints the names, types and shapes that are expected"
 
 
 class UnknownTargetError(MlopscError):
     """No target of that name exists."""
 
     exit_code = 14
+    default_hint = "'mlopsc targets' lists all; a path ending in .toml names your own"
 
 
 class TargetDefinitionError(MlopscError):
     """A target file is not valid."""
 
     exit_code = 15
+    default_hint = "docs/targets.md describes every field"
 
 
 class LimitError(MlopscError):
     """The model does not fit the limits of the target."""
 
     exit_code = 16
+    default_hint = "choose a larger target or a smaller model"
 
 
 class MissingToolError(MlopscError):
     """A program, library or processor feature that this step needs is not there."""
 
     exit_code = 17
+    default_hint = "'mlopsc targets' lists the runners of each target; install or choose one"
 
 
 class OutputError(MlopscError):
     """The output exists already or cannot be written."""
 
     exit_code = 18
+    default_hint = "choose another path"
 
 
 class CompilerError(MlopscError):
     """The compiler, or a tool it runs, failed or crashed."""
 
     exit_code = 19
+    default_hint = "try '--schedule none' or another '--generator', and report the model"
 
 
 class MismatchError(MlopscError):
     """The package computes something else than the reference runtime."""
 
     exit_code = 20
+    default_hint = "conformance.json in the package has the details"
 
 
 class BrokenPackageError(MlopscError):
     """A package is damaged, incomplete, or fails when it is run."""
 
     exit_code = 21
+    default_hint = "build the package again with 'mlopsc build'"
 
 
 class BrokenBundleError(MlopscError):
     """A bundle is damaged or incomplete."""
 
     exit_code = 22
+    default_hint = "make the bundle again with 'mlopsc import'"
 
 
 class GateError(MlopscError):
     """A built library needs symbols or an ABI that a package must not need."""
 
     exit_code = 23
+    default_hint = "report the model and the target"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import platform
+import tempfile
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -86,9 +87,9 @@ class Model:
                 hint="build the package again with 'mlopsc build'",
             )
         self._package = package
-        path = package.path / str(package.info.shared_library)
+        path = package.path / package.info.shared_library
         try:
-            self._library = ctypes.CDLL(str(path.resolve()))
+            self._library = _open_library(path.resolve())
             get = self._library.mlopsc_model_get
         except (OSError, AttributeError) as error:
             raise BrokenPackageError(f"cannot load '{path}': {error}") from error
@@ -159,6 +160,14 @@ class Model:
         return arena
 
 
+def _open_library(path: Path) -> ctypes.CDLL:
+    """Load a library under a name of its own: loaders take a path they know for the old file."""
+    with tempfile.TemporaryDirectory(prefix="mlopsc-load-") as folder:
+        link = Path(folder) / path.name
+        link.symlink_to(path)
+        return ctypes.CDLL(str(link))
+
+
 def check_inputs(arrays: Mapping[str, Array], specs: tuple[TensorSpec, ...]) -> dict[str, Array]:
     """Return ``arrays`` contiguous and in the order of ``specs``.
 
@@ -181,7 +190,9 @@ def check_inputs(arrays: Mapping[str, Array], specs: tuple[TensorSpec, ...]) -> 
                 f"{spec.dtype}{list(spec.shape)}",
                 hint=f"convert it, for example with .astype('{spec.dtype}').reshape({spec.shape})",
             )
-        checked[spec.name] = np.ascontiguousarray(array).reshape(spec.shape)
+        # In this machine's byte order, dense and aligned, as a library reads it.
+        native = np.require(array, np.dtype(spec.dtype), ["C_CONTIGUOUS", "ALIGNED"])
+        checked[spec.name] = native.reshape(spec.shape)
     return checked
 
 

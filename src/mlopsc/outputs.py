@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -35,14 +35,15 @@ def check_free(path: Path, *, force: bool = False) -> None:
 
 
 @contextmanager
-def atomic_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
-    """Yield a folder to fill; it becomes ``path`` if the block succeeds.
+def atomic_folders(parent: Path, names: Sequence[str], *, force: bool = False) -> Iterator[Path]:
+    """Yield a folder in which to make the folders ``names``; all become ``parent/name``, or none.
 
     Raises:
-        OutputError: ``path`` exists (without ``force``, or as a file) or cannot be written.
+        OutputError: One exists (without ``force``, or as a file) or cannot be written.
     """
-    with _staged(path, force=force, folder=True) as work:
-        work.mkdir()
+    with _staged(parent, names, force=force, folder=True) as work:
+        for name in names:
+            (work / name).mkdir()
         yield work
 
 
@@ -53,31 +54,44 @@ def atomic_file(path: Path, *, force: bool = False) -> Iterator[Path]:
     Raises:
         OutputError: ``path`` exists (without ``force``, or as a folder) or cannot be written.
     """
-    with _staged(path, force=force, folder=False) as work:
-        yield work
+    with _staged(path.parent, [path.name], force=force, folder=False) as work:
+        yield work / path.name
 
 
 @contextmanager
-def _staged(path: Path, *, force: bool, folder: bool) -> Iterator[Path]:
-    check_free(path, force=force)
-    _check_kind(path, folder=folder)
-    made = _make_parents(path)
+def atomic_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
+    """Yield a folder to fill; it becomes ``path`` if the block succeeds.
+
+    Raises:
+        OutputError: As ``atomic_folders``.
+    """
+    with atomic_folders(path.parent, [path.name], force=force) as work:
+        yield work / path.name
+
+
+@contextmanager
+def _staged(parent: Path, names: Sequence[str], *, force: bool, folder: bool) -> Iterator[Path]:
+    for name in names:
+        check_free(parent / name, force=force)
+        _check_kind(parent / name, folder=folder)
+    made = _make_parents(parent)
     staging: Path | None = None
     try:
-        try:
-            staging = Path(tempfile.mkdtemp(prefix=".mlopsc-", suffix=".part", dir=path.parent))
-        except OSError as error:
-            raise _cannot_write(path, error) from error
+        staging = Path(tempfile.mkdtemp(prefix=".mlopsc-", suffix=".part", dir=parent))
         work = staging / "new"
+        work.mkdir()
         yield work
-        check_free(path, force=force)  # again: somebody may have made it meanwhile
-        _move(work, path, staging / "old")
-    except BaseException:
+        for name in names:  # again: somebody may have made one meanwhile
+            check_free(parent / name, force=force)
+        _move_all(work, parent, names, staging)
+    except BaseException as error:
         if staging is not None:
             shutil.rmtree(staging, ignore_errors=True)
-        for parent in made:
+        for folder_made in made:
             with suppress(OSError):
-                parent.rmdir()
+                folder_made.rmdir()
+        if isinstance(error, OSError):
+            raise _cannot_write(parent / names[0], error) from error
         raise
     shutil.rmtree(staging, ignore_errors=True)
 
@@ -93,32 +107,38 @@ def _check_kind(path: Path, *, folder: bool) -> None:
     )
 
 
-def _make_parents(path: Path) -> list[Path]:
-    """Make the missing parents of ``path`` and return them, innermost first."""
-    missing = [parent for parent in path.parents if not parent.exists()]
+def _make_parents(parent: Path) -> list[Path]:
+    """Make ``parent`` and what lies above it where missing; return them, innermost first."""
+    missing = [p for p in (parent, *parent.parents) if not p.exists()]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        for parent in missing:
+        for folder in missing:
             with suppress(OSError):
-                parent.rmdir()
-        raise _cannot_write(path, error) from error
+                folder.rmdir()
+        raise _cannot_write(parent, error) from error
     return missing
 
 
-def _move(work: Path, path: Path, old: Path) -> None:
-    """Rename ``work`` to ``path``; what was there before comes back if that fails."""
-    moved = False
+def _move_all(work: Path, parent: Path, names: Sequence[str], staging: Path) -> None:
+    """Move everything into place; if one step fails, all that was there before comes back."""
+    old, undone = staging / "old", staging / "undone"
+    old.mkdir()
+    undone.mkdir()
     try:
-        if path.exists() or path.is_symlink():
-            path.rename(old)
-            moved = True
-        work.rename(path)
-    except BaseException as error:
-        if moved and not path.exists():
-            old.rename(path)
-        if isinstance(error, OSError):
-            raise _cannot_write(path, error) from error
+        for name in names:
+            path = parent / name
+            if path.exists() or path.is_symlink():
+                path.rename(old / name)
+            (work / name).rename(path)
+    except BaseException:
+        for name in names:
+            path = parent / name
+            moved_in = not (work / name).exists() and (path.exists() or path.is_symlink())
+            if moved_in:
+                path.rename(undone / name)
+            if (old / name).exists() or (old / name).is_symlink():
+                (old / name).rename(path)
         raise
 
 

@@ -45,12 +45,14 @@ class LoadedPackage:
             for entry in self.info.files
             if entry.path.startswith("vectors/")
         }
+        about = self.info.vectors
         try:
-            return decode_vectors(
-                files, self.info.vectors.count, self.info.inputs, self.info.outputs
-            )
+            vectors = decode_vectors(files, about.count, self.info.inputs, self.info.outputs)
         except ValueError as error:
             raise _broken(self.path, str(error)) from error
+        if about.labels and len(about.labels) != len(vectors):
+            raise _broken(self.path, f"it has {len(about.labels)} labels, {len(vectors)} vectors")
+        return vectors
 
 
 def read_package(path: Path, *, verify: bool = True) -> LoadedPackage:
@@ -77,8 +79,6 @@ def read_package(path: Path, *, verify: bool = True) -> LoadedPackage:
     for name in filter(None, (info.static_library, info.shared_library)):
         if name not in listed:
             raise _broken(path, f"{DESCRIPTOR_FILE} names a library that it does not list: {name}")
-    if info.vectors.labels and len(info.vectors.labels) != info.vectors.count:
-        raise _broken(path, f"{DESCRIPTOR_FILE} has another number of labels than of vectors")
     for entry in info.files:
         _check_inside(path, entry.path)
         if verify:

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,7 @@ from mlopsc.conformance import conform_package
 from mlopsc.errors import InputError, OutputError
 from mlopsc.importer import ImportOptions, import_bundle
 from mlopsc.loader import check_inputs
-from mlopsc.outputs import atomic_file, atomic_folder, check_free
+from mlopsc.outputs import atomic_file, atomic_folders, check_free
 from mlopsc.package import CompiledModel, check_limits, make_package
 from mlopsc.package_reader import REPORT_FILE, read_package
 from mlopsc.runners import RunResult, run_package
@@ -81,10 +80,10 @@ def build(
     names = [t.name for t in loaded]
     if not loaded or len(set(names)) != len(names):
         raise InputError(f"targets are {names}; expected at least one, each once")
+    if output.exists() and not output.is_dir():
+        raise OutputError(f"output '{output}' is not a folder; expected one, or a new path")
     for target in loaded:
         check_free(output / target.name, force=force)
-    if output.exists() and not output.is_dir():
-        raise OutputError(f"output '{output}' exists and is not a folder")
     with tempfile.TemporaryDirectory(prefix="mlopsc-build-") as name:
         bundle, path = _open(source, options, Path(name))
         for target in loaded:
@@ -158,27 +157,13 @@ def _package_all(
 ) -> dict[str, Package]:
     """Fill all packages beside each other, then move them into place together."""
     packages: dict[str, Package] = {}
-    staging = output / ".packages"
-    created = not output.exists()
-    try:
-        with atomic_folder(staging, force=True) as work:
-            for model, target in zip(compiled, targets, strict=True):
-                progress(target.name, "packaging")
-                (work / target.name).mkdir()
-                packages[target.name] = make_package(
-                    model, bundle, target, work / target.name, source=source_code
-                )
-        for target in targets:
-            with atomic_folder(output / target.name, force=force) as place:
-                place.rmdir()
-                (staging / target.name).rename(place)
+    with atomic_folders(output, [target.name for target in targets], force=force) as work:
+        for model, target in zip(compiled, targets, strict=True):
+            progress(target.name, "packaging")
+            packages[target.name] = make_package(
+                model, bundle, target, work / target.name, source=source_code
+            )
             progress(target.name, "done")
-        staging.rmdir()
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        if created and output.is_dir() and not any(output.iterdir()):
-            output.rmdir()
-        raise
     return packages
 
 

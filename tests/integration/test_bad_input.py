@@ -327,7 +327,7 @@ def test_one_input_without_samples_is_refused(folder: Path) -> None:
     models.save(models.several(), folder / "several.onnx")
     np.savez(folder / "v.npz", left=np.zeros((3, 2, 3), np.float32), right=np.float32(1))
     arguments = ["import", "several.onnx", "--vectors", "v.npz", "-o", "out.mlb"]
-    refused_here(InputError, folder, arguments, "right")
+    refused_here(InputError, folder, arguments, "v.npz")
 
 
 def test_byte_order_of_vectors_does_not_matter(folder: Path) -> None:
@@ -455,7 +455,7 @@ def test_output_below_a_file(command: list[str], folder: Path) -> None:
 
 def test_output_that_is_a_file_where_a_folder_is_needed(folder: Path, digits_bundle: Path) -> None:
     arguments = ["build", str(digits_bundle), "-t", "cortex-m7", "-o", "net.onnx"]
-    refused_here(OutputError, folder, arguments, "'net.onnx'")
+    refused_here(OutputError, folder, arguments, "net.onnx")
 
 
 def test_output_with_a_name_that_is_too_long(command: list[str], folder: Path) -> None:
@@ -668,7 +668,7 @@ def test_everything_else_works_without_programs_on_the_path(
 ) -> None:
     (tmp_path / "empty").mkdir()
     env = {"PATH": str(tmp_path / "empty")}
-    targets = ["-t", "host", "-t", "cortex-m7", "-t", "wasm32-simd"]
+    targets = ["-t", "host", "-t", "cortex-m7"]
     built = run_cli("build", digits_bundle, *targets, "-o", tmp_path / "out", env=env)
     assert built.returncode == 0, built.stderr
     proven = run_cli("conform", *sorted((tmp_path / "out").iterdir()), env=env)
@@ -856,7 +856,7 @@ def without(text: str) -> Callable[[dict[str, Any]], None]:
         (lambda d: d["files"][0].update(path="/etc/passwd"), "/etc/passwd"),
         (lambda d: d["files"][0].update(path="lib"), "lib"),
         (lambda d: d["files"][0].update(path="a\0b"), "a"),
-        (lambda d: d["vectors"].update(count=11), "test_data_set_10"),
+        (lambda d: d["vectors"].update(count=11, labels=[]), "test_data_set_10"),
         (lambda d: d["inputs"][0].update(shape=[1, 8, 9]), "input_0.pb"),
         (lambda d: d["inputs"][0].update(name="picture"), "image"),
         (lambda d: d.update(name="other"), "other"),

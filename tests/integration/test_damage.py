@@ -21,7 +21,7 @@ from mlopsc.runners import run as runners
 
 TARGETS = ("host", "cortex-m7", "wasm32-simd")
 WINDOW = 256
-STUCK_S = 15.0  # damaged code may loop for ever
+STUCK_S = 8.0  # damaged code may loop for ever
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import zipfile
 from collections.abc import Callable
@@ -143,25 +144,43 @@ def test_flipped_byte_inside_any_member(written: bytes, tmp_path: Path) -> None:
                     pytest.fail(f"flip at {position} in {name} was not noticed")
 
 
-@pytest.mark.parametrize("mask", [0x01, 0x08, 0x20, 0xFF])
 def test_flipped_byte_between_members_is_noticed_or_harmless(
-    mask: int, bundle: Bundle, written: bytes, tmp_path: Path
+    bundle: Bundle, written: bytes, tmp_path: Path
 ) -> None:
     path = tmp_path / "a.mlb"
     path.write_bytes(written)
-    inside = [range(*span) for span in spans(path, written).values()]
+    inside = {at for span in spans(path, written).values() for at in range(*span)}
+    outside = [at for at in range(len(written)) if at not in inside]
     noticed = 0
-    for position in range(len(written)):
-        if any(position in span for span in inside):
-            continue
+    for number, position in enumerate(outside):
         damaged = bytearray(written)
-        damaged[position] ^= mask
+        damaged[position] ^= (0x01, 0x08, 0x20, 0xFF)[number % 4]
         path.write_bytes(damaged)
         try:
             assert equal(read_bundle(path), bundle), position
         except BrokenBundleError:
             noticed += 1
     assert noticed > 500
+
+
+@pytest.mark.parametrize(
+    ("offset", "mask"),
+    [(8, 0x01), (8, 0x08), (8, 0x20), (10, 0x08), (10, 0x0C), (10, 0x0E), (42, 0x01), (20, 0x01)],
+    ids=["encrypted", "streamed", "patched", "deflate", "bzip2", "lzma", "place", "size"],
+)
+def test_flag_of_the_archive_is_noticed_or_harmless(
+    offset: int, mask: int, bundle: Bundle, written: bytes, tmp_path: Path
+) -> None:
+    """Flags in the central directory make readers do other things than read."""
+    path = tmp_path / "a.mlb"
+    start = written.find(b"PK\1\2")
+    while start >= 0:
+        damaged = bytearray(written)
+        damaged[start + offset] ^= mask
+        path.write_bytes(damaged)
+        with contextlib.suppress(BrokenBundleError):
+            assert equal(read_bundle(path), bundle)
+        start = written.find(b"PK\1\2", start + 4)
 
 
 @pytest.mark.parametrize("data", [b"", b"hello", b"PK\3\4", b"PK\5\6" + bytes(18), bytes(4096)])

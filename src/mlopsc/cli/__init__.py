@@ -16,7 +16,7 @@ from typing import NoReturn
 import click
 
 from mlopsc._version import __version__
-from mlopsc.errors import MlopscError
+from mlopsc.errors import MlopscError, OutputError
 
 INTERRUPTED = 130
 _interrupted = False
@@ -80,6 +80,12 @@ def main() -> NoReturn:
         if error.hint:
             click.echo(f"  next: {error.hint}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:  # a full disk, for instance
+        if _interrupted:
+            _leave_interrupted()
+        click.echo(f"mlopsc: error: {error.strerror or error}: {error.filename or ''}", err=True)
+        click.echo("  next: check space and permissions of the disk", err=True)
+        sys.exit(OutputError.exit_code)
     except (KeyboardInterrupt, click.Abort):
         _leave_interrupted()
     except Exception as error:  # a bug of ours, or a library cut short by an interrupt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,6 @@ def command(
 
 def _write_npz(path: Path, arrays: dict[str, Any]) -> None:
     """Write arrays of any name; ``numpy.savez`` keeps some names for itself."""
-    import zipfile
-
     from numpy.lib import format as npy
 
     with zipfile.ZipFile(path, "w") as archive:
@@ -87,7 +86,7 @@ def _read(text: str) -> tuple[str, Any]:
         raise click.BadParameter(f"'{text}'; expected NAME=FILE.npy", param_hint="--input")
     try:
         array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a .npy"
         raise InputError(
             f"cannot read '{path}': {reason}; expected a .npy file of a plain array",

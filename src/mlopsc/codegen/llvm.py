@@ -17,6 +17,8 @@ _HALF_HELPERS = re.compile(
     r"^define weak dso_local \w+ @__(?:truncsfhf2|extendhfsf2)\(.*?^}\n", re.MULTILINE | re.DOTALL
 )
 
+_ADDRESS = re.compile(r'"(0x[0-9a-f]{6,16})')
+
 
 def write_llvm(kernels: Any, target: Any, folder: Path) -> Path:
     """Write ``kernels.ll`` for ``target`` (a ``tvm.target.Target`` of kind llvm)."""
@@ -34,4 +36,7 @@ def _clean(text: str) -> str:
     text = _HALF_HELPERS.sub("", text)
     text = text.replace("emissionKind: FullDebug", "emissionKind: NoDebug")
     text = text.replace('source_filename = "TVMMod"', 'source_filename = "kernels"')
-    return text.replace("define dllexport ", "define hidden ")
+    text = text.replace("define dllexport ", "define hidden ")
+    # Alias classes are named after addresses of this process.
+    names: dict[str, str] = {}
+    return _ADDRESS.sub(lambda m: f'"b{names.setdefault(m[1], str(len(names)))}', text)

@@ -10,7 +10,7 @@ import onnx
 
 from mlopsc._version import __version__
 from mlopsc.bundle import Bundle, Vector, graph_signature, pack
-from mlopsc.errors import SourceError
+from mlopsc.errors import MlopscError, OpenShapeError, SourceError
 from mlopsc.importer.make_vectors import answer, load_vectors, synthesise
 from mlopsc.importer.normalise import normalise
 from mlopsc.importer.onnx_file import LoadedModel, load_onnx
@@ -23,7 +23,7 @@ from mlopsc.schema.graph import StageGraph
 _HEADERS = frozenset(
     {
         "assert", "complex", "ctype", "errno", "fenv", "float", "inttypes", "iso646", "limits",
-        "locale", "math", "mlopsc", "mlopsc_math", "mlopsc_math_bits", "setjmp", "signal",
+        "locale", "main", "math", "mlopsc", "mlopsc_math", "mlopsc_math_bits", "setjmp", "signal",
         "stdalign", "stdarg", "stdatomic", "stdbool", "stddef", "stdint", "stdio", "stdlib",
         "stdnoreturn", "string", "tgmath", "threads", "time", "uchar", "unistd", "vector",
         "wchar", "wctype",
@@ -121,16 +121,28 @@ def _normalise_all(
     loaded: Mapping[StageName, LoadedModel], bind: Mapping[str, int]
 ) -> tuple[list[StageRecord], list[StageGraph]]:
     """Normalise each stage; a binding must fit at least one of them."""
+    open_dims = {name: _open_dimensions(model.proto) for name, model in loaded.items()}
+    known = {key for dims in open_dims.values() for pair in dims for key in pair}
+    for key, size in bind.items():
+        if key not in known:
+            names = sorted({pair[0] for dims in open_dims.values() for pair in dims}) or ["none"]
+            raise OpenShapeError(
+                f"--bind {key}={size} fits no dimension of the inputs; the open dimensions are: "
+                f"{', '.join(names)}"
+            )
     records, graphs = [], []
     for name, model in loaded.items():
-        names = {d.dim_param for v in model.proto.graph.input for d in v.type.tensor_type.shape.dim}
-        places = {
-            f"{v.name}:{axis}"
-            for v in model.proto.graph.input
-            for axis in range(len(v.type.tensor_type.shape.dim))
-        }
-        own = {k: v for k, v in bind.items() if name == "model" or k in names | places}
-        done = normalise(model.proto, own)
+        fitting = {key for pair in open_dims[name] for key in pair}
+        own = {key: size for key, size in bind.items() if key in fitting}
+        try:
+            done = normalise(model.proto, own)
+        except MlopscError:
+            raise
+        except Exception as error:  # the libraries raise their own on graphs that make no sense
+            text = " ".join(str(error.__cause__ or error).split())
+            raise SourceError(
+                f"the {name} graph cannot be read: {type(error).__name__}: {text[:300]}"
+            ) from error
         graphs.append(StageGraph(name, done.model))
         records.append(
             StageRecord(
@@ -145,6 +157,18 @@ def _normalise_all(
             )
         )
     return records, graphs
+
+
+def _open_dimensions(proto: onnx.ModelProto) -> list[tuple[str, str]]:
+    """Return name and place (``input:axis``) of every open dimension; unnamed ones by place."""
+    constants = {tensor.name for tensor in proto.graph.initializer}
+    found = []
+    for value in proto.graph.input:
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            if value.name not in constants and not dim.HasField("dim_value"):
+                place = f"{value.name}:{axis}"
+                found.append((dim.dim_param or place, place))
+    return found
 
 
 def _align_opsets(loaded: dict[StageName, LoadedModel]) -> None:

@@ -62,7 +62,8 @@ def load_vectors(
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, AttributeError,
+            TypeError) as error:  # fmt: skip
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "not an .npz"
         raise InputError(
             f"cannot read test vectors from '{path}': {reason}; expected an .npz of plain arrays",
@@ -78,7 +79,11 @@ def load_vectors(
         )
     counts = {len(arrays[s.name]) if arrays[s.name].ndim else 0 for s in specs}
     if len(counts) != 1 or counts == {0}:
-        raise InputError(f"the arrays in '{path}' differ in their number of samples, or have none")
+        shapes = {s.name: list(arrays[s.name].shape) for s in specs}
+        raise InputError(
+            f"the arrays in '{path}' have shapes {shapes}; expected the same number of samples, at "
+            "least 1, as the first axis of each"
+        )
     count = counts.pop()
     if labels is not None and (labels.shape != (count,) or labels.dtype.kind not in "iu"):
         raise InputError(
@@ -101,4 +106,4 @@ def fit(array: Array, spec: TensorSpec) -> Array:
             f"input '{spec.name}' is {array.dtype.name}{list(array.shape)}, expected "
             f"{spec.dtype}{list(spec.shape)}"
         )
-    return np.asarray(array.reshape(spec.shape), order="C")
+    return np.asarray(array.reshape(spec.shape), dtype=spec.dtype, order="C")

@@ -22,7 +22,7 @@ import numpy as np
 from elftools.elf.elffile import ELFFile
 
 from mlopsc.abi import RUN_ERRORS, Descriptor, read_descriptor
-from mlopsc.errors import BrokenPackageError, MissingToolError
+from mlopsc.errors import BrokenPackageError, CompilerError, MissingToolError
 from mlopsc.loader import check_descriptor
 from mlopsc.package_reader import LoadedPackage
 from mlopsc.resources import kernels_dir
@@ -75,6 +75,8 @@ def execute(package: LoadedPackage, inputs: list[dict[str, Array]], *, count: bo
         image = _link(package, machine, Path(name))
     emulator = _Emulator(machine, image)
     symbol = f"{package.info.name}_model"
+    if symbol not in emulator.symbols:
+        raise BrokenPackageError(f"the library does not define {symbol}")
     address = emulator.call(emulator.symbols[symbol], ())
     model = read_descriptor(emulator.read, address, pointer_bits=machine.pointer_bits)
     check_descriptor(model, package)
@@ -98,14 +100,17 @@ def _link(package: LoadedPackage, machine: _Machine, folder: Path) -> bytes:
     shutil.copyfile(package.path / package.info.static_library, folder / library)
     name = package.info.name
     flags = ["-static", f"-Wl,-e,{name}_model", f"-Wl,-u,{name}_model"]
-    link_image(
-        package.info.target,
-        [library],
-        "image.elf",
-        folder=folder,
-        flags=flags,
-        triple=machine.triple,
-    )
+    try:
+        link_image(
+            package.info.target,
+            [library],
+            "image.elf",
+            folder=folder,
+            flags=flags,
+            triple=machine.triple,
+        )
+    except CompilerError as error:
+        raise BrokenPackageError(f"'{library}' cannot be linked: {error.message}") from error
     return (folder / "image.elf").read_bytes()
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mlopsc.errors import BrokenPackageError, MissingToolError
+from mlopsc.errors import BrokenPackageError, CompilerError, MissingToolError
 from mlopsc.package_reader import LoadedPackage
 from mlopsc.resources import kernels_dir
 from mlopsc.runners.base import Array, Execution
@@ -104,7 +104,11 @@ def _link(package: LoadedPackage, inputs: list[dict[str, Array]], folder: Path) 
     else:
         flags = ["-I.", "-static"]
         triple = f"{target.toolchain.target.split('-')[0]}-linux-musl"
-    link_image(target, [*sources, library], "image.elf", folder=folder, flags=flags, triple=triple)
+    inputs_of_link = [*sources, library]
+    try:
+        link_image(target, inputs_of_link, "image.elf", folder=folder, flags=flags, triple=triple)
+    except CompilerError as error:
+        raise BrokenPackageError(f"'{library}' cannot be linked: {error.message}") from error
 
 
 def _pack(array: Array) -> bytes:
