@@ -2,7 +2,8 @@
 
 Usage: ``python benchmarks/instructions.py [--target cortex-m7] [--json FILE] MODEL...`` where each
 MODEL is a bundle or an ONNX file; the bundled example by default. Counts are exact and the same on
-every machine. Both builds use the same compiler and flags; only the schedule differs.
+every machine. Both builds use the same compiler and flags; only the schedule differs. A target file
+of your own, by path, shows what other flags give.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import click
 
 import mlopsc
 from mlopsc.cli.render import echo_table
+from mlopsc.targets import load_target
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "digits" / "digits.onnx"
 
@@ -24,7 +26,7 @@ def measure(model: Path, target: str, folder: Path) -> dict[str, int]:
     counts = {}
     for schedule in ("none", "tiled"):
         mlopsc.build(model, target, folder / schedule, schedule=schedule)
-        report = mlopsc.conform(folder / schedule / target)
+        report = mlopsc.conform(folder / schedule / load_target(target).name)
         if report.verdict != "pass" or report.instructions is None:
             raise click.ClickException(f"{model}: {schedule} does not conform on {target}")
         counts[schedule] = report.instructions

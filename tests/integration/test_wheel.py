@@ -1,4 +1,4 @@
-"""The wheel is pure Python and complete: it builds packages in an environment without a checkout."""
+"""The wheel is pure Python and complete: it builds packages where there is no checkout."""
 
 from __future__ import annotations
 
