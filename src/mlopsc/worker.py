@@ -6,9 +6,11 @@ or its error. Only functions inside ``mlopsc`` are called.
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from mlopsc.errors import MlopscError
 
 def main() -> None:
     """Run one job."""
+    _die_with_parent()
     job = json.load(sys.stdin)
     module, _, name = job["function"].partition(":")
     if module.split(".")[0] != "mlopsc":
@@ -47,6 +50,13 @@ def main() -> None:
     partial.rename(path)
     # Compilers and emulators may crash while they are torn down; the work is done and recorded.
     os._exit(0)
+
+
+def _die_with_parent() -> None:
+    """Ask the kernel to kill this process when its parent ends, however it ends (Linux)."""
+    if sys.platform == "linux":
+        set_death_signal = 1  # PR_SET_PDEATHSIG of prctl(2)
+        ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
 
 
 if __name__ == "__main__":

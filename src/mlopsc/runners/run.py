@@ -18,6 +18,8 @@ from mlopsc.schema.common import TensorSpec
 from mlopsc.schema.target import RunnerName, Target
 from mlopsc.tools import run_worker
 
+TIMEOUT_S = 900.0  # a library that runs longer on its vectors is taken as one that never returns
+
 RUNNERS: Final[dict[RunnerName, Runner]] = {
     "native": cast(Runner, native),
     "unicorn": cast(Runner, emulator),
@@ -105,6 +107,7 @@ def run_package(
                 "count": count,
             },
             crash=BrokenPackageError,
+            timeout=TIMEOUT_S,
         )
         outputs = _load(folder / "outputs.npz", len(inputs), info.outputs)
     return RunResult(outputs, reply["runner"], reply["instructions"], reply["profile"])
