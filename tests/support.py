@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -33,16 +34,24 @@ def run_cli(
         env: Variables to set besides the inherited ones.
         before: Called in the new process before the command starts.
     """
-    return subprocess.run(
-        [sys.executable, "-m", "mlopsc", *map(str, arguments)],
+    command = [sys.executable, "-m", "mlopsc", *map(str, arguments)]
+    process = subprocess.Popen(
+        command,
         cwd=cwd,
         env={**os.environ, **(env or {})},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=HANG_S,
-        check=False,
+        start_new_session=True,
         preexec_fn=before,
     )
+    try:
+        stdout, stderr = process.communicate(timeout=HANG_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # its workers, too
+        process.communicate()
+        raise
+    return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
 
 
 def check_refused(

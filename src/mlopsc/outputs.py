@@ -34,6 +34,20 @@ def check_free(path: Path, *, force: bool = False) -> None:
         )
 
 
+def check_folder(path: Path) -> None:
+    """Refuse a path that is there and is no folder, or that cannot be one.
+
+    Raises:
+        OutputError: It is not usable as a folder for outputs.
+    """
+    try:
+        usable = path.is_dir() or not path.exists()
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    if not usable:
+        raise OutputError(f"output '{path}' is not a folder; expected one, or a new path")
+
+
 @contextmanager
 def atomic_folders(parent: Path, names: Sequence[str], *, force: bool = False) -> Iterator[Path]:
     """Yield a folder in which to make the folders ``names``; all become ``parent/name``, or none.

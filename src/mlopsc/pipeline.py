@@ -18,7 +18,7 @@ from mlopsc.conformance import conform_package
 from mlopsc.errors import InputError, OutputError
 from mlopsc.importer import ImportOptions, import_bundle
 from mlopsc.loader import check_inputs
-from mlopsc.outputs import atomic_file, atomic_folders, check_free
+from mlopsc.outputs import atomic_file, atomic_folders, check_folder, check_free
 from mlopsc.package import CompiledModel, check_limits, make_package
 from mlopsc.package_reader import REPORT_FILE, read_package
 from mlopsc.runners import RunResult, run_package
@@ -80,8 +80,7 @@ def build(
     names = [t.name for t in loaded]
     if not loaded or len(set(names)) != len(names):
         raise InputError(f"targets are {names}; expected at least one, each once")
-    if output.exists() and not output.is_dir():
-        raise OutputError(f"output '{output}' is not a folder; expected one, or a new path")
+    check_folder(output)
     for target in loaded:
         check_free(output / target.name, force=force)
     with tempfile.TemporaryDirectory(prefix="mlopsc-build-") as name:

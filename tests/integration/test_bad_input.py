@@ -177,6 +177,25 @@ def test_unsupported_operator(folder: Path) -> None:
     refused_here(UnsupportedOpError, folder, ["import", "m.onnx", "-o", "m.mlb"], *mentions)
 
 
+@pytest.mark.shared_models
+@pytest.mark.parametrize("name", ["ad01_int8", "kws_int8"])
+def test_quantised_model_is_refused_by_its_operator(
+    name: str, shared_models: Path, tmp_path: Path
+) -> None:
+    source = str(shared_models / "mlperf-tiny" / f"{name}.onnx")
+    arguments = ["build", source, "-t", "host", "-o", "new/out"]
+    refused_here(UnsupportedOpError, tmp_path, arguments, "quantizeLinear", "docs/core-ops.md")
+
+
+@pytest.mark.shared_models
+def test_real_model_truncated_anywhere_is_refused(shared_models: Path, tmp_path: Path) -> None:
+    whole = (shared_models / "mlperf-tiny" / "kws_fp32.onnx").read_bytes()
+    for part in range(1, 20):
+        (tmp_path / "kws.onnx").write_bytes(whole[: len(whole) * part // 20])
+        arguments = ["import", "kws.onnx", "-o", "kws.mlb"]
+        refused_here(SourceError, tmp_path, arguments, "'kws.onnx'")
+
+
 def test_open_dimension(folder: Path) -> None:
     models.save(models.one_op("Relu", ["batch", "width"]), folder / "open.onnx")
     arguments = ["build", "open.onnx", "-t", "host", "-o", "new/out"]
