@@ -21,7 +21,7 @@ from mlopsc.loader import check_inputs
 from mlopsc.outputs import atomic_file, atomic_folders, check_folder, check_free
 from mlopsc.package import CompiledModel, check_limits, make_package
 from mlopsc.package_reader import REPORT_FILE, read_package
-from mlopsc.runners import RunResult, run_package
+from mlopsc.runners import TIMEOUT_S, RunResult, run_package
 from mlopsc.schema.conformance import ConformanceReport
 from mlopsc.schema.package import Package
 from mlopsc.schema.program import PROGRAM_FILE, WEIGHTS_FILE, Program
@@ -167,7 +167,12 @@ def _package_all(
 
 
 def conform(
-    package: Path, *, bundle: Path | None = None, runner: str | None = None, write: bool = True
+    package: Path,
+    *,
+    bundle: Path | None = None,
+    runner: str | None = None,
+    write: bool = True,
+    timeout: float = TIMEOUT_S,
 ) -> ConformanceReport:
     """Judge the package in folder ``package`` and write its ``conformance.json``.
 
@@ -183,7 +188,7 @@ def conform(
             raise OutputError(f"cannot write '{report_path}': {error.strerror}") from error
     loaded = read_package(package)
     opened = read_bundle(bundle) if bundle is not None else None
-    report = conform_package(loaded, bundle=opened, runner=runner)
+    report = conform_package(loaded, bundle=opened, runner=runner, timeout=timeout)
     if write:
         with atomic_file(report_path, force=True) as path:
             path.write_text(report.to_json(), encoding="utf-8")

@@ -757,7 +757,7 @@ def test_library_that_never_returns_is_stopped(
         data[start : start + size] = loop * (size // len(loop)) + bytes(size % len(loop))
     library.write_bytes(data)
     redigest(package)
-    check_refused(run_cli("conform", package), BrokenPackageError)
+    check_refused(run_cli("conform", package, "--timeout", "20"), BrokenPackageError, "20 s")
 
 
 def code_of_kernels(data: bytes) -> Iterator[tuple[int, int]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mlopsc.cli.options import PATH, json_option, runner_option
+from mlopsc.cli.options import PATH, json_option, runner_option, timeout_option
 from mlopsc.cli.render import echo_json, echo_table, error_text, progress
 from mlopsc.errors import MismatchError, MlopscError
 
@@ -15,9 +15,14 @@ from mlopsc.errors import MismatchError, MlopscError
 @click.argument("packages", type=PATH, nargs=-1, required=True)
 @click.option("--bundle", type=PATH, help="Let the reference run this bundle's graph now, too.")
 @runner_option
+@timeout_option
 @json_option
 def command(
-    packages: tuple[Path, ...], bundle: Path | None, runner: str | None, as_json: bool
+    packages: tuple[Path, ...],
+    bundle: Path | None,
+    runner: str | None,
+    timeout: float,
+    as_json: bool,
 ) -> None:
     """Run each PACKAGE on its test vectors and compare with the reference runtime.
 
@@ -30,7 +35,7 @@ def command(
     for package in packages:
         try:
             with progress(f"running {package}", quiet=as_json):
-                report = pipeline.conform(package, bundle=bundle, runner=runner)
+                report = pipeline.conform(package, bundle=bundle, runner=runner, timeout=timeout)
         except MlopscError as error:
             failures.append(error)
             rows.append([package.name, "-", "-", "-", "-", "-", "NOT RUN"])

@@ -17,6 +17,14 @@ runner_option = click.option(
     metavar="NAME",
     help="Which runner: native, unicorn, wasmtime or qemu; the target's first by default.",
 )
+timeout_option = click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=900.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Stop a package that runs longer.",
+)
 PATH = click.Path(path_type=Path)
 
 

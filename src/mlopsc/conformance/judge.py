@@ -12,12 +12,16 @@ from mlopsc.conformance.compare import compare
 from mlopsc.errors import BrokenPackageError
 from mlopsc.package_reader import LoadedPackage
 from mlopsc.reference import Reference, reference_version
-from mlopsc.runners import run_package
+from mlopsc.runners import TIMEOUT_S, run_package
 from mlopsc.schema.conformance import ConformanceReport, LabelScore
 
 
 def conform_package(
-    package: LoadedPackage, *, bundle: Bundle | None = None, runner: str | None = None
+    package: LoadedPackage,
+    *,
+    bundle: Bundle | None = None,
+    runner: str | None = None,
+    timeout: float = TIMEOUT_S,
 ) -> ConformanceReport:
     """Return the report of ``package``; a mismatch is a verdict, not an error.
 
@@ -25,6 +29,7 @@ def conform_package(
         package: A verified package.
         bundle: If given, the reference runs its graph now instead of using recorded outputs.
         runner: Which runner, or None for the target's preferred one.
+        timeout: Seconds until the run is stopped.
 
     Raises:
         MissingToolError: No runner is there.
@@ -39,7 +44,9 @@ def conform_package(
     if bundle is not None:
         live = Reference(bundle.stages)
         vectors = [Vector(v.inputs, live.run(v.inputs)) for v in bundle.vectors]
-    result = run_package(package, [v.inputs for v in vectors], runner=runner, count=True)
+    result = run_package(
+        package, [v.inputs for v in vectors], runner=runner, count=True, timeout=timeout
+    )
     errors = tuple(
         compare(
             spec,

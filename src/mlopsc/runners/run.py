@@ -13,12 +13,10 @@ import numpy as np
 from mlopsc.errors import BrokenPackageError, MissingToolError
 from mlopsc.package_reader import LoadedPackage, read_package
 from mlopsc.runners import emulator, native, qemu, wasm
-from mlopsc.runners.base import Array, Runner
+from mlopsc.runners.base import TIMEOUT_S, Array, Runner
 from mlopsc.schema.common import TensorSpec
 from mlopsc.schema.target import RunnerName, Target
 from mlopsc.tools import run_worker
-
-TIMEOUT_S = 900.0  # a library that runs longer on its vectors is taken as one that never returns
 
 RUNNERS: Final[dict[RunnerName, Runner]] = {
     "native": cast(Runner, native),
@@ -80,6 +78,7 @@ def run_package(
     *,
     runner: str | None = None,
     count: bool = False,
+    timeout: float = TIMEOUT_S,
 ) -> RunResult:
     """Run ``package`` on each set of inputs.
 
@@ -88,6 +87,7 @@ def run_package(
         inputs: Checked arrays by input name.
         runner: Which runner, or None for the target's preferred one.
         count: Whether instructions are counted, where the runner can.
+        timeout: Seconds until the run is stopped.
 
     Raises:
         MissingToolError: No runner is there.
@@ -107,7 +107,7 @@ def run_package(
                 "count": count,
             },
             crash=BrokenPackageError,
-            timeout=TIMEOUT_S,
+            timeout=timeout,
         )
         outputs = _load(folder / "outputs.npz", len(inputs), info.outputs)
     return RunResult(outputs, reply["runner"], reply["instructions"], reply["profile"])
