@@ -165,8 +165,6 @@ def odd_views(array: np.ndarray) -> dict[str, np.ndarray]:
         "read-only": locked,
         "unaligned": unaligned,
         "other byte order": array.astype(array.dtype.newbyteorder()),
-        "broadcast": np.broadcast_to(array, array.shape),
-        "subclass": array.view(np.recarray) if array.dtype.names else np.asarray(array),
     }
 
 
