@@ -1,7 +1,7 @@
-"""The only place that starts a subprocess: external programs and our own workers.
+"""The only place that runs other processes: external programs and our own workers.
 
-Programs get argument lists, never a shell. A worker is a fresh interpreter that imports one
-function and calls it with JSON; it isolates compilers and emulators that can crash the process.
+Programs get argument lists, never a shell. A worker is a process that calls one function with JSON
+(``zygote`` starts it); it isolates compilers and emulators that can crash the process.
 """
 
 from __future__ import annotations
@@ -12,17 +12,19 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from mlopsc import zygote
 from mlopsc.errors import CompilerError, MissingToolError, MlopscError
 
 WORKER_TIMEOUT_S = 3600.0
-_live_workers: set[subprocess.Popen[bytes]] = set()
+_KILLED_S = 10.0  # how long a killed worker may take to end
+_LAST_WORDS = 1 << 16  # bytes of what a dead worker printed that are looked at
+_live_workers: set[zygote.Child] = set()
 
 
 def find_program(name: str, *, install: str) -> Path:
@@ -133,7 +135,7 @@ def run_worker(
     crash: type[MlopscError] = CompilerError,
     timeout: float = WORKER_TIMEOUT_S,
 ) -> Any:
-    """Call ``module:function(**arguments)`` in a fresh interpreter and return its JSON result.
+    """Call ``module:function(**arguments)`` in a worker process and return its JSON result.
 
     Args:
         function: ``package.module:name``. The function takes and returns JSON values.
@@ -144,44 +146,48 @@ def run_worker(
     Raises:
         MlopscError: What the function raised, with the same class, message and hint.
     """
-    job = json.dumps({"function": function, "arguments": dict(arguments)})
-    with tempfile.TemporaryDirectory(prefix="mlopsc-worker-") as folder:
-        reply_path = Path(folder) / "reply.json"
-        process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            [sys.executable, "-P", "-m", "mlopsc.worker", str(reply_path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            # What a killed worker leaves behind goes when this folder goes.
-            env={**os.environ, "TMPDIR": folder},
-        )
-        _live_workers.add(process)
+    job = {
+        "function": function,
+        "arguments": dict(arguments),
+        "cwd": _current_folder(),
+    }
+    with tempfile.TemporaryDirectory(prefix="mlopsc-worker-") as name:
+        folder = Path(name)
+        # What a killed worker leaves behind goes when this folder goes.
+        job["environment"] = {**os.environ, "TMPDIR": name}
+        (folder / "job.json").write_text(json.dumps(job))
+        child = zygote.start(folder)
+        _live_workers.add(child)
         try:
-            _, stderr = process.communicate(job.encode(), timeout=timeout)
-        except subprocess.TimeoutExpired as error:
-            raise crash(
-                f"{function} did not finish within {timeout:g} s and was stopped"
-            ) from error
+            status = child.wait(timeout)
         finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-            _live_workers.discard(process)
-        if not reply_path.is_file():
-            raise crash(_describe_death(function, process.returncode, stderr))
-        reply = json.loads(reply_path.read_text())
+            child.kill()
+            child.wait(_KILLED_S)
+            _live_workers.discard(child)
+        if status is None:
+            raise crash(f"{function} did not finish within {timeout:g} s and was stopped")
+        if not (folder / "reply.json").is_file():
+            raise crash(_describe_death(function, status, folder / "stderr"))
+        reply = json.loads((folder / "reply.json").read_text())
     if "error" in reply:
         raise _rebuild_error(reply["error"], crash)
     return reply["result"]
 
 
+def _current_folder() -> str:
+    try:
+        return str(Path.cwd())
+    except OSError:  # it has been removed
+        return os.sep
+
+
 def stop_workers() -> None:
     """Kill all workers, so that threads waiting for them return; called on an interrupt."""
-    for process in list(_live_workers):
-        process.kill()
+    for child in list(_live_workers):
+        child.kill()
 
 
-def _describe_death(function: str, status: int, stderr: bytes) -> str:
+def _describe_death(function: str, status: int, stderr: Path) -> str:
     if status < 0:
         try:
             reason = f"was killed by signal {signal.Signals(-status).name}"
@@ -189,18 +195,26 @@ def _describe_death(function: str, status: int, stderr: bytes) -> str:
             reason = f"was killed by signal {-status}"
     else:
         reason = f"ended with status {status}"
-    tail = [line for line in stderr.decode(errors="replace").splitlines() if line.strip()][-1:]
+    text = ""
+    if stderr.is_file():
+        with stderr.open("rb") as file:
+            file.seek(max(0, stderr.stat().st_size - _LAST_WORDS))
+            text = file.read().decode(errors="replace")
+    tail = [line for line in text.splitlines() if line.strip()][-1:]
     return f"the worker process of {function} {reason}" + (f": {tail[0][:300]}" if tail else "")
 
 
-def _rebuild_error(error: Mapping[str, str], crash: type[MlopscError]) -> MlopscError:
+def _rebuild_error(error: Mapping[str, Any], crash: type[MlopscError]) -> MlopscError:
     kinds: dict[str, type[MlopscError]] = {}
     pending: list[type[MlopscError]] = [MlopscError]
     while pending:
         kind = pending.pop()
         kinds[kind.__name__] = kind
         pending.extend(kind.__subclasses__())
-    return kinds.get(error["kind"], crash)(error["message"], hint=error["hint"])
+    rebuilt = kinds.get(error["kind"], crash)(error["message"], hint=error["hint"])
+    for name, value in error["details"].items():  # JSON knows no tuples, errors no lists
+        setattr(rebuilt, name, tuple(value) if isinstance(value, list) else value)
+    return rebuilt
 
 
 @cache

@@ -707,9 +707,9 @@ def crash_when(tmp_path: Path) -> Callable[[str, str], dict[str, str]]:
             f"    if event == 'open' and {file_name!r} in str(arguments[0]):\n"
             f"        os.kill(os.getpid(), signal.{signal_name})\n"
             "if 'mlopsc.worker' in sys.orig_argv:\n"
-            "    sys.addaudithook(watch)\n"
+            "    os.register_at_fork(after_in_child=lambda: sys.addaudithook(watch))\n"
         )
-        return {"PYTHONPATH": str(start)}
+        return {"PYTHONPATH": os.pathsep.join([str(start), os.environ.get("PYTHONPATH", "")])}
 
     return make
 

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,6 +19,7 @@ from mlopsc.errors import (
     MissingToolError,
     MlopscError,
     UnknownTargetError,
+    UnsupportedOpError,
 )
 from mlopsc.tools import find_program, run_program, run_worker, run_zig, zig_version
 
@@ -24,9 +30,11 @@ def in_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "start"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(
-        "import sys\nif 'mlopsc.worker' in sys.orig_argv:\n    import at_start\n"
+        "import os, sys\n"
+        "if 'mlopsc.worker' in sys.orig_argv:\n"
+        "    os.register_at_fork(after_in_child=lambda: __import__('at_start'))\n"
     )
-    monkeypatch.setenv("PYTHONPATH", str(folder))
+    monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
     return folder / "at_start.py"
 
 
@@ -83,10 +91,10 @@ def test_result_that_json_cannot_hold() -> None:
     assert "Traceback" not in caught.value.message
 
 
-@pytest.mark.parametrize("signal", ["SIGSEGV", "SIGKILL", "SIGILL", "SIGABRT"])
-def test_death_by_a_signal_names_it(in_workers: Path, signal: str) -> None:
-    in_workers.write_text(f"import os, signal\nos.kill(os.getpid(), signal.{signal})\n")
-    with pytest.raises(BrokenPackageError, match=signal) as caught:
+@pytest.mark.parametrize("name", ["SIGSEGV", "SIGKILL", "SIGILL", "SIGABRT"])
+def test_death_by_a_signal_names_it(in_workers: Path, name: str) -> None:
+    in_workers.write_text(f"import os, signal\nos.kill(os.getpid(), signal.{name})\n")
+    with pytest.raises(BrokenPackageError, match=name) as caught:
         run_worker("mlopsc.targets:target_names", {}, crash=BrokenPackageError)
     assert "mlopsc.targets:target_names" in caught.value.message
 
@@ -147,6 +155,136 @@ def test_workers_leave_no_temporary_files(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(UnknownTargetError):
         run_worker("mlopsc.targets:load_target", {"name": "nothing"})
     assert list(tmp_path.iterdir()) == []
+
+
+CALL = "import mlopsc.schema.common as module\nmodule.c_identifier = lambda name: "
+IDENTIFIER = "mlopsc.schema.common:c_identifier"
+
+
+def call(code: str) -> str:
+    """Return code for ``in_workers``: evaluate ``code`` with ``name`` instead of the function."""
+    return f"import os, time\n{CALL}{code}\n"
+
+
+def test_jobs_follow_the_environment_and_the_folder_of_the_caller(
+    in_workers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_workers.write_text(call("[os.environ.get(name), os.getcwd()]"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.setenv("MLOPSC_TEST", "before")
+    assert run_worker(IDENTIFIER, {"name": "MLOPSC_TEST"}) == ["before", str(Path.cwd())]
+    monkeypatch.delenv("MLOPSC_TEST")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert run_worker(IDENTIFIER, {"name": "MLOPSC_TEST"}) == [None, str(tmp_path / "elsewhere")]
+    (tmp_path / "elsewhere").rmdir()
+    assert run_worker(IDENTIFIER, {"name": "MLOPSC_TEST"})[0] is None
+
+
+def test_jobs_of_several_threads_are_processes_of_their_own(in_workers: Path) -> None:
+    in_workers.write_text(
+        call("(time.sleep(0.05), os._exit(int(name)) if name.isdigit() else os.getpid())[1]")
+    )
+
+    def work(number: int) -> object:
+        try:
+            return run_worker(IDENTIFIER, {"name": str(number + 3) if number % 2 else "x"})
+        except CompilerError as error:
+            return f"status {number + 3}" in error.message
+
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(work, range(32)))
+    assert results[1::2] == [True] * 16
+    assert len({os.getpid(), *results[::2]}) == 17
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
+def test_workers_start_again_when_what_starts_them_has_died(in_workers: Path) -> None:
+    in_workers.write_text(call("os.getppid()"))
+    first = run_worker(IDENTIFIER, {"name": ""})
+    assert first == run_worker(IDENTIFIER, {"name": ""})
+    os.kill(first, signal.SIGKILL)
+    os.waitid(os.P_PID, first, os.WEXITED | os.WNOWAIT)
+    assert run_worker(IDENTIFIER, {"name": ""}) not in (first, os.getpid())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
+def test_no_worker_outlives_a_caller_that_is_killed(in_workers: Path, tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    in_workers.write_text(
+        call(
+            f"(open({str(pids)!r}, 'w').write(f'{{os.getpid()}} {{os.getppid()}}\\n'), "
+            "time.sleep(600))"
+        )
+    )
+    code = f"from mlopsc.tools import run_worker\nrun_worker({IDENTIFIER!r}, {{'name': ''}})\n"
+    with subprocess.Popen([sys.executable, "-c", code]) as caller:
+        wait_until(lambda: pids.exists() and pids.read_text().endswith("\n"))
+        caller.kill()
+    child, zygote = map(int, pids.read_text().split())
+    assert zygote != caller.pid
+    wait_until(lambda: not is_running(child) and not is_running(zygote))
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.01)
+
+
+def test_jobs_work_without_the_system_calls_that_forking_needs(
+    in_workers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_workers.write_text(call("os.getppid()"))
+    (in_workers.parent / "sitecustomize.py").write_text(
+        "import sys\nif 'mlopsc.worker' in sys.orig_argv:\n    import at_start\n"
+    )
+    monkeypatch.delattr(os, "pidfd_open", raising=False)
+    assert run_worker(IDENTIFIER, {"name": ""}) == os.getpid()
+    in_workers.write_text(call("os._exit(5)"))
+    with pytest.raises(CompilerError, match="status 5"):
+        run_worker(IDENTIFIER, {"name": ""})
+    in_workers.write_text(call("time.sleep(600)"))
+    with pytest.raises(CompilerError, match="did not finish"):
+        run_worker(IDENTIFIER, {"name": ""}, timeout=2)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_forked_copy_of_the_caller_has_workers_of_its_own(in_workers: Path) -> None:
+    in_workers.write_text(call("os.getppid()"))
+    ours = run_worker(IDENTIFIER, {"name": ""})
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.write(writer, str(run_worker(IDENTIFIER, {"name": ""})).encode())
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    theirs = int(os.read(reader, 64))
+    assert theirs != ours
+    wait_until(lambda: not is_running(theirs))
+    assert run_worker(IDENTIFIER, {"name": ""}) == ours
+
+
+def test_error_of_a_worker_keeps_all_that_it_carries(in_workers: Path) -> None:
+    in_workers.write_text(
+        "from mlopsc.errors import UnsupportedOpError\n"
+        "def fail(name):\n"
+        "    raise UnsupportedOpError('no', hint='do', run_time_inputs=('a', 'b'))\n"
+        f"{CALL}fail(name)\n"
+    )
+    with pytest.raises(UnsupportedOpError) as caught:
+        run_worker(IDENTIFIER, {"name": ""})
+    assert (caught.value.message, caught.value.hint) == ("no", "do")
+    assert caught.value.run_time_inputs == ("a", "b")
 
 
 def test_program_that_is_missing_is_named_with_its_installation() -> None:
