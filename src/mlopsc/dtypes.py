@@ -73,3 +73,18 @@ def dtype_name(name: str) -> DTypeName:
     if name not in DTYPES:
         raise KeyError(name)
     return cast(DTypeName, name)
+
+
+# How lowering holds the types that no target computes with: as integers of the same width, or one
+# element per byte where the type is narrower.
+_STORAGE: Final[dict[str, str]] = {
+    "FLOAT": "float32", "DOUBLE": "float64", "FLOAT16": "uint16", "BFLOAT16": "uint16",
+    "FLOAT8E4M3FN": "uint8", "FLOAT8E4M3FNUZ": "uint8", "FLOAT8E5M2": "uint8",
+    "FLOAT8E5M2FNUZ": "uint8", "FLOAT8E8M0": "uint8", "FLOAT4E2M1": "uint8", "INT4": "int8",
+    "UINT4": "uint8", "INT2": "int8", "UINT2": "uint8",
+}  # fmt: skip
+
+
+def storage_dtype(name: str) -> str:
+    """Return the NumPy type that holds elements of the ONNX type ``name`` (``FLOAT16``, ...)."""
+    return _STORAGE.get(name, name.lower())

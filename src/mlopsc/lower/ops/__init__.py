@@ -1,0 +1,35 @@
+"""How each core operator computes: one file per family, one lowering per operator.
+
+A lowering takes a ``Node`` and gives TE tensors, one per output that is there.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mlopsc.lower.ops import (
+    cast,
+    convolution,
+    elementwise,
+    indexing,
+    linear,
+    movement,
+    normalization,
+    pooling,
+    reduction,
+)
+from mlopsc.lower.ops.node import Lowering, Node, Operand, Result, stored
+
+LOWERINGS: Final[dict[str, Lowering]] = {
+    **cast.LOWERINGS,
+    **convolution.LOWERINGS,
+    **elementwise.LOWERINGS,
+    **indexing.LOWERINGS,
+    **linear.LOWERINGS,
+    **movement.LOWERINGS,
+    **normalization.LOWERINGS,
+    **pooling.LOWERINGS,
+    **reduction.LOWERINGS,
+}
+
+__all__ = ["LOWERINGS", "Lowering", "Node", "Operand", "Result", "stored"]

@@ -1,0 +1,283 @@
+"""Elementwise operators with NumPy's broadcasting. Source: the ONNX operator schemas.
+
+Integers wrap. An integer divided by zero is 0, as in NumPy: a trap would end the caller's process.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+from tvm import tirx
+
+from mlopsc.lower.ops.node import Lowering, Node, compute, elementwise, literal
+
+
+def is_float(value: Any) -> bool:
+    """Whether a TIR value is a floating-point number."""
+    return str(value.ty).startswith("float")
+
+
+def _plain(function: Callable[..., Any]) -> Lowering:
+    return lambda node: elementwise(node, function)
+
+
+def _const(value: float, like: Any) -> Any:
+    return literal(value, str(like.ty))
+
+
+def _divide(a: Any, b: Any) -> Any:
+    if is_float(a):
+        return a / b
+    return _guarded(tirx.truncdiv, a, b, lambda: _const(0, a) - a)
+
+
+def _guarded(divide: Callable[..., Any], a: Any, b: Any, by_minus_one: Callable[[], Any]) -> Any:
+    """Divide integers without the two cases that trap: by zero, and the least number by -1."""
+    zero, one = _const(0, b), _const(1, b)
+    signed = not str(b.ty).startswith("uint")
+    traps = tirx.any(b == zero, b == _const(-1, b)) if signed else b == zero
+    safe = tirx.Select(traps, one, b)
+    result = tirx.Select(b == zero, zero, divide(a, safe))
+    return tirx.Select(b == _const(-1, b), by_minus_one(), result) if signed else result
+
+
+def _mod(node: Node) -> Any:
+    fmod = bool(node.attribute("fmod", 0))
+
+    def element(a: Any, b: Any) -> Any:
+        if is_float(a):
+            name = "fmodf" if str(a.ty) == "float32" else "fmod"
+            remainder = tirx.call_pure_extern(str(a.ty), name, a, b)
+            if fmod:
+                return remainder
+            wrong = tirx.all(
+                remainder != _const(0, a), (remainder < _const(0, a)) != (b < _const(0, a))
+            )
+            return tirx.Select(wrong, remainder + b, remainder)
+        divide = tirx.truncmod if fmod else tirx.floormod
+        return _guarded(divide, a, b, lambda: _const(0, a))
+
+    return elementwise(node, element)
+
+
+def _shift(node: Node) -> Any:
+    left = node.attribute("direction") in ("LEFT", b"LEFT")
+
+    def element(a: Any, b: Any) -> Any:
+        bits = _const(int(node.result.dtype.removeprefix("u").removeprefix("int")), b)
+        moved = (a << b) if left else (a >> b)
+        return tirx.Select(b >= bits, _const(0, a), moved)
+
+    return elementwise(node, element)
+
+
+def _extremum(choose: Callable[[Any, Any], Any]) -> Lowering:
+    """Max and Min: NaN if either is (as the reference gives), over any number of inputs."""
+
+    def element(*values: Any) -> Any:
+        result = values[0]
+        for value in values[1:]:
+            if is_float(result):
+                taken = tirx.any(choose(result, value), tirx.isnan(result))
+            else:
+                taken = choose(result, value)
+            result = tirx.Select(taken, result, value)
+        return result
+
+    return _plain(element)
+
+
+def _sign(x: Any) -> Any:
+    zero, one = _const(0, x), _const(1, x)
+    if str(x.ty).startswith("uint"):
+        return tirx.Select(x > zero, one, zero)
+    signed = tirx.Select(x > zero, one, tirx.Select(x < zero, _const(-1, x), zero))
+    return tirx.Select(tirx.isnan(x), x, signed) if is_float(x) else signed
+
+
+def _abs(x: Any) -> Any:
+    if str(x.ty).startswith("uint"):
+        return x
+    return tirx.abs(x) if is_float(x) else tirx.Select(x < _const(0, x), _const(0, x) - x, x)
+
+
+def _relu(x: Any) -> Any:
+    return tirx.max(x, _const(0, x))
+
+
+def _clip(node: Node) -> Any:
+    low, high = (node.optional(i) for i in (1, 2))
+
+    def element(*index: Any) -> Any:
+        value = node.operand(0).at(index)
+        if low is not None:
+            limit = low.at(()) if low.rank == 0 else low.at((0,) * low.rank)
+            value = tirx.max(value, limit)
+        if high is not None:
+            limit = high.at((0,) * high.rank)
+            value = tirx.min(value, limit)
+        return value
+
+    return compute(node, element)
+
+
+def _sigmoid(x: Any) -> Any:
+    return tirx.sigmoid(x)
+
+
+def _softplus(x: Any) -> Any:
+    """``log(1 + exp(x))`` as ``max(x, 0) + log(1 + exp(-|x|))``, which cannot overflow."""
+    zero, one = _const(0, x), _const(1, x)
+    return tirx.max(x, zero) + tirx.log(one + tirx.exp(-tirx.abs(x)))
+
+
+def _scaled(function: Callable[..., Any], **defaults: float) -> Lowering:
+    """An activation with float attributes; ``function`` takes the element and the attributes."""
+
+    def lowering(node: Node) -> Any:
+        def element(x: Any) -> Any:
+            values = {
+                name: _const(float(node.attribute(name, default)), x)
+                for name, default in defaults.items()
+            }
+            return function(x, **values)
+
+        return elementwise(node, element)
+
+    return lowering
+
+
+def _elu(x: Any, alpha: Any) -> Any:
+    return tirx.Select(x < _const(0, x), alpha * (tirx.exp(x) - _const(1, x)), x)
+
+
+def _leaky(x: Any, alpha: Any) -> Any:
+    return tirx.Select(x < _const(0, x), alpha * x, x)
+
+
+def _selu(x: Any, alpha: Any, gamma: Any) -> Any:
+    zero = _const(0, x)
+    return tirx.Select(x <= zero, gamma * (alpha * tirx.exp(x) - alpha), gamma * x)
+
+
+def _hard_sigmoid(x: Any, alpha: Any, beta: Any) -> Any:
+    return tirx.max(tirx.min(alpha * x + beta, _const(1, x)), _const(0, x))
+
+
+def _hard_swish(x: Any) -> Any:
+    return x * _hard_sigmoid(x, _const(1 / 6, x), _const(0.5, x))
+
+
+def _shrink(node: Node) -> Any:
+    bias, lambd = float(node.attribute("bias", 0.0)), float(node.attribute("lambd", 0.5))
+
+    def element(x: Any) -> Any:
+        if not is_float(x):
+            bound = math.ceil(lambd) if lambd == math.ceil(lambd) else math.floor(lambd) + 1
+            below = x < _const(-bound, x) if lambd == bound else x <= _const(-bound, x)
+            above = x > _const(bound, x) if lambd == bound else x >= _const(bound, x)
+            shift = _const(int(bias), x)
+        else:
+            below, above, shift = x < _const(-lambd, x), x > _const(lambd, x), _const(bias, x)
+        zero = _const(0, x)
+        shrunk = tirx.Select(below, x + shift, tirx.Select(above, x - shift, zero))
+        return tirx.Select(tirx.isnan(x), x, shrunk) if is_float(x) else shrunk
+
+    return elementwise(node, element)
+
+
+def _prelu(x: Any, slope: Any) -> Any:
+    return tirx.Select(x < _const(0, x), slope * x, x)
+
+
+def _is_inf(node: Node) -> Any:
+    positive = bool(node.attribute("detect_positive", 1))
+    negative = bool(node.attribute("detect_negative", 1))
+
+    def element(x: Any) -> Any:
+        infinite = np.inf
+        tests = [x == _const(infinite, x)] if positive else []
+        tests += [x == _const(-infinite, x)] if negative else []
+        return tirx.any(*tests) if tests else tirx.const(False, "bool")
+
+    return elementwise(node, element)
+
+
+def _pow(a: Any, b: Any) -> Any:
+    if is_float(a):
+        return tirx.pow(a, b.astype(str(a.ty)))
+    dtype = str(a.ty)
+    if is_float(b):
+        return tirx.pow(a.astype(str(b.ty)), b).astype(dtype)
+    power = tirx.call_pure_extern("int64", "mlopsc_powi64", a.astype("int64"), b.astype("int64"))
+    return power.astype(dtype)
+
+
+def _where(condition: Any, a: Any, b: Any) -> Any:
+    return tirx.Select(condition, a, b)
+
+
+def _logical(function: Callable[..., Any]) -> Lowering:
+    return _plain(function)
+
+
+def _round(x: Any) -> Any:
+    return tirx.nearbyint(x)
+
+
+LOWERINGS: Final[dict[str, Lowering]] = {
+    "Abs": _plain(_abs),
+    "Add": _plain(lambda a, b: a + b),
+    "And": _plain(lambda a, b: tirx.all(a, b)),
+    "BitShift": _shift,
+    "BitwiseAnd": _plain(lambda a, b: a & b),
+    "BitwiseNot": _plain(lambda a: ~a),
+    "BitwiseOr": _plain(lambda a, b: a | b),
+    "BitwiseXor": _plain(lambda a, b: a ^ b),
+    "Ceil": _plain(tirx.ceil),
+    "Clip": _clip,
+    "Cos": _plain(tirx.cos),
+    "Div": _plain(_divide),
+    "Elu": _scaled(_elu, alpha=1.0),
+    "Equal": _plain(lambda a, b: a == b),
+    "Erf": _plain(tirx.erf),
+    "Exp": _plain(tirx.exp),
+    "Floor": _plain(tirx.floor),
+    "Greater": _plain(lambda a, b: a > b),
+    "GreaterOrEqual": _plain(lambda a, b: a >= b),
+    "HardSigmoid": _scaled(_hard_sigmoid, alpha=0.2, beta=0.5),
+    "HardSwish": _plain(_hard_swish),
+    "Identity": _plain(lambda x: x),
+    "IsInf": _is_inf,
+    "IsNaN": _plain(tirx.isnan),
+    "LeakyRelu": _scaled(_leaky, alpha=0.01),
+    "Less": _plain(lambda a, b: a < b),
+    "LessOrEqual": _plain(lambda a, b: a <= b),
+    "Log": _plain(tirx.log),
+    "Max": _extremum(lambda a, b: a > b),
+    "Min": _extremum(lambda a, b: a < b),
+    "Mod": _mod,
+    "Mul": _plain(lambda a, b: a * b),
+    "Neg": _plain(lambda x: _const(0, x) - x if not is_float(x) else -x),
+    "Not": _plain(lambda x: tirx.Not(x)),
+    "Or": _plain(lambda a, b: tirx.any(a, b)),
+    "PRelu": _plain(_prelu),
+    "Pow": _plain(_pow),
+    "Reciprocal": _plain(lambda x: _const(1, x) / x),
+    "Relu": _plain(_relu),
+    "Round": _plain(_round),
+    "Selu": _scaled(_selu, alpha=1.67326319217681884765625, gamma=1.05070102214813232421875),
+    "Shrink": _shrink,
+    "Sigmoid": _plain(_sigmoid),
+    "Sign": _plain(_sign),
+    "Sin": _plain(tirx.sin),
+    "Softplus": _plain(_softplus),
+    "Sqrt": _plain(tirx.sqrt),
+    "Sub": _plain(lambda a, b: a - b),
+    "Tanh": _plain(tirx.tanh),
+    "Where": _plain(_where),
+    "Xor": _plain(lambda a, b: tirx.any(tirx.all(a, tirx.Not(b)), tirx.all(tirx.Not(a), b))),
+}

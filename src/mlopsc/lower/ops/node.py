@@ -1,0 +1,188 @@
+"""What a lowering sees of a node: operands as TE tensors or constants, attributes, result types.
+
+Element types here are storage types: bfloat16, float16 and smaller types are unsigned or signed
+integers of their width, and only ``cast`` knows what their bits mean.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from tvm import te, tirx
+
+from mlopsc.dtypes import storage_dtype
+from mlopsc.errors import CompilerError
+
+Array = np.ndarray[Any, Any]
+Index = tuple[Any, ...]
+
+
+class Operand:
+    """One input of a node.
+
+    Attributes:
+        shape: Static.
+        dtype: Storage type.
+        logical: ONNX's element type.
+        constant: The value, in storage representation, if it is known.
+    """
+
+    def __init__(self, value: ir.Value) -> None:
+        """Describe ``value``, which has a static shape and a type."""
+        if value.shape is None or value.dtype is None:
+            raise CompilerError(f"tensor '{value.name}' has no shape or type")
+        self.shape = tuple(int(d) for d in value.shape)
+        self.logical = value.dtype
+        self.dtype = storage_dtype(value.dtype.name)
+        self.value = value
+        self._tensor: Any = None
+
+    @property
+    def constant(self) -> Array | None:
+        """The value in storage representation, if it is known when compiling."""
+        if self.value.const_value is None:
+            return None
+        return stored(self.value.const_value)
+
+    @property
+    def tensor(self) -> Any:
+        """The operand as a TE tensor."""
+        if self._tensor is None:
+            self._tensor = te.placeholder(self.shape, self.dtype, name="operand")
+        return self._tensor
+
+    @property
+    def used(self) -> bool:
+        """Whether ``tensor`` was asked for."""
+        return self._tensor is not None
+
+    @property
+    def rank(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    def at(self, index: Index) -> Any:
+        """Return the element that broadcasts to ``index`` of a result (NumPy's rules)."""
+        if math.prod(self.shape) == 1 and (array := self.constant) is not None:
+            return literal(array.reshape(())[()], self.dtype)
+        own = index[len(index) - self.rank :]
+        return self.tensor(
+            *(0 if size == 1 else i for size, i in zip(self.shape, own, strict=True))
+        )
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node of a graph in normal form.
+
+    Attributes:
+        op: Operator.
+        inputs: None where an optional input is left out.
+        outputs: Shape and storage type of each output; None where it is left out.
+        attributes: By name, as Python values.
+        version: Opset version of its domain.
+    """
+
+    op: str
+    inputs: tuple[Operand | None, ...]
+    outputs: tuple[Result | None, ...]
+    attributes: dict[str, Any]
+    version: int
+
+    def operand(self, index: int) -> Operand:
+        """Return an input that must be there."""
+        found = self.optional(index)
+        if found is None:
+            raise CompilerError(f"{self.op}: input {index} is missing")
+        return found
+
+    def optional(self, index: int) -> Operand | None:
+        """Return an input, or None where it is left out."""
+        return self.inputs[index] if index < len(self.inputs) else None
+
+    def constant(self, index: int) -> Array | None:
+        """Return the value of an input that must be constant, or None where it is left out."""
+        operand = self.optional(index)
+        if operand is None:
+            return None
+        value = operand.constant
+        if value is None:
+            raise CompilerError(f"{self.op}: input {index} must be a constant")
+        return value
+
+    def integers(self, index: int) -> list[int] | None:
+        """Return a constant input as a flat list of integers, or None where it is left out."""
+        value = self.constant(index)
+        return None if value is None else [int(v) for v in value.reshape(-1)]
+
+    def attribute(self, name: str, default: Any = None) -> Any:
+        """Return an attribute."""
+        return self.attributes.get(name, default)
+
+    @property
+    def result(self) -> Result:
+        """The first output."""
+        first = self.outputs[0]
+        if first is None:
+            raise CompilerError(f"{self.op}: its first output is missing")
+        return first
+
+
+@dataclass(frozen=True)
+class Result:
+    """Shape, storage type and ONNX type of an output."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    logical: ir.DataType
+
+    @classmethod
+    def of(cls, value: ir.Value) -> Result:
+        """Describe ``value``, which has a static shape and a type."""
+        operand = Operand(value)
+        return cls(operand.shape, operand.dtype, operand.logical)
+
+
+Lowering = Callable[[Node], Any]  # one TE tensor, or one per output that is there
+
+
+def stored(tensor: ir.TensorProtocol) -> Array:
+    """Return the elements of ``tensor`` in their storage type."""
+    array = np.asarray(tensor.numpy())
+    dtype = storage_dtype(tensor.dtype.name)
+    if array.dtype.name == dtype:
+        return array
+    if array.dtype.itemsize == np.dtype(dtype).itemsize and tensor.dtype.bitwidth >= 8:
+        return array.view(dtype)
+    if tensor.dtype.is_integer():
+        return array.astype(dtype)
+    return array.view(dtype)  # 4-bit floats: one per byte
+
+
+def literal(value: Any, dtype: str) -> Any:
+    """Return a TIR constant."""
+    if dtype == "bool":
+        return tirx.const(bool(value), "bool")
+    return tirx.const(float(value) if dtype.startswith("float") else int(value), dtype)
+
+
+def elementwise(node: Node, function: Callable[..., Any]) -> Any:
+    """Return the tensor of ``function(a, b, ...)`` over the inputs, broadcast to the result."""
+    operands = [o for o in node.inputs if o is not None]
+    return compute(node, lambda *index: function(*(o.at(index) for o in operands)))
+
+
+def compute(node: Node, element: Callable[..., Any], shape: Sequence[int] | None = None) -> Any:
+    """Return the result's tensor, element by element (``element`` takes the index)."""
+    shape = node.result.shape if shape is None else tuple(shape)
+    return te.compute(shape, element, name=node.op.lower())
+
+
+def axis_of(axis: int, rank: int) -> int:
+    """Return a non-negative axis."""
+    return axis + rank if axis < 0 else axis
