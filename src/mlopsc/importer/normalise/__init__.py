@@ -17,16 +17,20 @@ from onnx_ir.passes import common
 from mlopsc.errors import SourceError
 from mlopsc.importer.normalise.bind import BindDimensions
 from mlopsc.importer.normalise.check import check_normal_form, check_tensors, find_oddities
+from mlopsc.importer.normalise.conditionals import InlineConditionals
 from mlopsc.importer.normalise.expand import ExpandComposites
 from mlopsc.importer.normalise.fold import FoldConstants
 from mlopsc.importer.normalise.functions import expand_functions
 from mlopsc.importer.normalise.identities import RemoveIdentities
+from mlopsc.importer.normalise.loops import SimplifyLoops, UnrollLoops
+from mlopsc.importer.normalise.shapes import InferShapes
+from mlopsc.importer.normalise.subgraphs import PrepareBodies
 
 # What it has to say about passes that find nothing to do is not for our users.
 logging.getLogger("onnx_ir").setLevel(logging.CRITICAL)
 
 MAX_IR_VERSION = 10  # what every reference runtime we accept can load
-_MAX_ROUNDS = 8
+_MAX_ROUNDS = 32
 
 
 @dataclass(frozen=True)
@@ -71,23 +75,23 @@ def normalise(proto: onnx.ModelProto, bind: Mapping[str, int]) -> Normalised:
     for step in (
         common.InlinePass(),
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        PrepareBodies(),
         common.RemoveInitializersFromInputsPass(),
         common.ClearMetadataAndDocStringPass(),
         binder,
     ):
         _apply(model, step, changed)
-    _apply(model, common.ShapeInferencePass(check_type=True, strict_mode=False), [])
-    before = len(model.graph)
+    _apply(model, InferShapes(), [])
+    before = _count(model)
     model = ir.from_proto(expand_functions(ir.to_proto(model)))
-    if len(model.graph) != before:
+    if _count(model) != before:
         changed.append("ExpandFunctions")
         lift = common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)
         _apply(model, lift, changed)
-    for _ in range(_MAX_ROUNDS):
-        _apply(model, common.ShapeInferencePass(check_type=True, strict_mode=False), [])
-        folded = _apply(model, FoldConstants(), changed)
-        if not _apply(model, ExpandComposites(), changed) and not folded:
-            break
+        _apply(model, PrepareBodies(), changed)
+    _settle(model, changed)
+    while _apply(model, UnrollLoops(), changed):
+        _settle(model, changed)
     for step in (
         RemoveIdentities(),
         common.CommonSubexpressionEliminationPass(),
@@ -97,7 +101,7 @@ def normalise(proto: onnx.ModelProto, bind: Mapping[str, int]) -> Normalised:
         common.RemoveUnusedOpsetsPass(),
         common.TopologicalSortPass(),
         common.NameFixPass(),
-        common.ShapeInferencePass(check_type=True, strict_mode=False),
+        InferShapes(),
     ):
         _apply(model, step, changed)
     model.ir_version = min(model.ir_version or MAX_IR_VERSION, MAX_IR_VERSION)
@@ -106,12 +110,26 @@ def normalise(proto: onnx.ModelProto, bind: Mapping[str, int]) -> Normalised:
     return Normalised(
         model=_serialise(model),
         opset=model.opset_imports.get("", 0),
-        nodes=len(model.graph),
+        nodes=_count(model),
         parameters=sum(v.const_value.size for v in model.graph.initializers.values()),
         bound=binder.bound,
         passes=tuple(dict.fromkeys(changed)),
         findings=tuple(find_oddities(model)),
     )
+
+
+def _count(model: ir.Model) -> int:
+    """Return the number of nodes, those of bodies included."""
+    return sum(1 for _ in model.graph.all_nodes())
+
+
+def _settle(model: ir.Model, changed: list[str]) -> None:
+    """Infer, fold and expand until nothing changes."""
+    for _ in range(_MAX_ROUNDS):
+        _apply(model, InferShapes(), [])
+        steps = (FoldConstants(), InlineConditionals(), SimplifyLoops(), ExpandComposites())
+        if not any([_apply(model, step, changed) for step in steps]):  # all, not the first
+            break
 
 
 def _check_signature(proto: onnx.ModelProto, model: ir.Model) -> None:

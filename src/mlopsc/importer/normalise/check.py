@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -11,6 +11,8 @@ import onnx_ir as ir
 from mlopsc.core_ops import CORE_OPS
 from mlopsc.dtypes import BY_ONNX_CODE, DTYPES
 from mlopsc.errors import OpenShapeError, UnsupportedOpError
+from mlopsc.importer.normalise.constants import body_of, runs_to_the_end, trip_count
+from mlopsc.importer.normalise.subgraphs import bodies, captured, parents
 
 MAX_ELEMENTS = (1 << 31) - 1  # indices are 32 bits wide
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
@@ -45,14 +47,18 @@ def check_normal_form(model: ir.Model) -> None:
         UnsupportedOpError: A node is outside the core set, or a tensor has a foreign type.
         OpenShapeError: A tensor's shape is not known.
     """
-    producers = list(model.graph)
+    producers = list(model.graph.all_nodes())
+    holders = parents(model)
     for node in producers:
-        _check_node(node)
-    for value in [*model.graph.inputs, *(o for n in producers for o in n.outputs if o.name)]:
+        _check_node(node, holders)
+        _check_bodies(node, holders)
+    inner = (value for body in holders for value in body.inputs)
+    outer = (value for node in producers for value in node.outputs if value.name)
+    for value in (*model.graph.inputs, *outer, *inner):
         _check_value(value)
 
 
-def _check_node(node: ir.Node) -> None:
+def _check_node(node: ir.Node, holders: Mapping[ir.Graph, ir.Node]) -> None:
     label = f"node '{node.name}' ({node.domain + '::' if node.domain else ''}{node.op_type})"
     rule = CORE_OPS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
     if rule is None:
@@ -74,7 +80,7 @@ def _check_node(node: ir.Node) -> None:
                 f"{label}: input {index} ('{value.name}') is computed at run time; expected a "
                 "constant, because it decides shapes",
                 hint="make it a constant in the export",
-                run_time_inputs=_sources(value),
+                run_time_inputs=_sources(holders, value),
             )
     if len([o for o in node.outputs if o.name and (o.uses() or o.is_graph_output())]) > 1 and (
         rule.single_output
@@ -82,20 +88,72 @@ def _check_node(node: ir.Node) -> None:
         raise UnsupportedOpError(f"{label}: only its first output can be compiled; {_DOCS}")
 
 
-def _sources(value: ir.Value) -> tuple[str, ...]:
-    """Return the graph inputs that ``value`` is computed from."""
+def _check_bodies(node: ir.Node, holders: Mapping[ir.Graph, ir.Node]) -> None:
+    """Check that what a body returns has the same type and shape whatever runs."""
+    label = f"node '{node.name}' ({node.op_type})"
+    if node.op_type == "If":
+        then, other = (node.attributes[n].as_graph() for n in ("then_branch", "else_branch"))
+        for one, two in zip(then.outputs, other.outputs, strict=True):
+            if _describe(one) != _describe(two):
+                raise UnsupportedOpError(
+                    f"{label}: '{one.name}' is {_describe(one)} if its condition is true, else "
+                    f"{_describe(two)}; expected equal types and static shapes",
+                    hint="make its condition a constant, or both branches return one shape",
+                    run_time_inputs=_sources(holders, node.inputs[0]),
+                )
+    if node.op_type == "Loop":
+        body, number = body_of(node), len(node.inputs) - 2
+        ends = (node.inputs[0], node.inputs[1], body.outputs[0])
+        for inside, after in zip(body.inputs[2:], body.outputs[1:], strict=False):
+            if _describe(inside) != _describe(after):
+                raise UnsupportedOpError(
+                    f"{label}: carried value '{inside.name}' is {_describe(inside)} before an "
+                    f"iteration and {_describe(after)} after it; expected static shapes that stay",
+                    hint="make the number of iterations a constant, or pad the value",
+                    run_time_inputs=_sources(holders, *ends),
+                )
+        stacked = node.outputs[number:]
+        if stacked and (trip_count(node) is None or not runs_to_the_end(node)):
+            raise UnsupportedOpError(
+                f"{label} stacks '{stacked[0].name}' over a number of iterations that only run "
+                "time tells; expected a constant trip count and no other end",
+                hint="make the trip count a constant, or carry a tensor of the largest size",
+                run_time_inputs=_sources(holders, *ends),
+            )
+
+
+def _describe(value: ir.Value) -> str:
+    return f"{value.dtype.name if value.dtype else 'unknown'}{value.shape or '?'}"
+
+
+def _sources(holders: Mapping[ir.Graph, ir.Node], *values: ir.Value | None) -> tuple[str, ...]:
+    """Return the inputs of the model that ``values`` are computed from."""
     found: dict[str, None] = {}
-    pending, seen = [value], set()
+    pending, seen = [value for value in values if value is not None], set()
     while pending:
         current = pending.pop()
         if id(current) in seen:
             continue
         seen.add(id(current))
         if current.is_graph_input():
-            found[str(current.name)] = None
+            holder = holders.get(current.graph) if current.graph is not None else None
+            if holder is None:
+                found[str(current.name)] = None
+            else:
+                pending += _feeds(holder, current)
         producer = current.producer()
-        pending += [v for v in producer.inputs if v is not None] if producer is not None else []
+        if producer is not None:
+            inner = (value for body in bodies(producer) for value in captured(body))
+            pending += [value for value in (*producer.inputs, *inner) if value is not None]
     return tuple(found)
+
+
+def _feeds(loop: ir.Node, inside: ir.Value) -> list[ir.Value]:
+    """Return what an input of the body of ``loop`` can be."""
+    body = body_of(loop)
+    index = list(body.inputs).index(inside)
+    after = [body.outputs[index - 1]] if index > 0 else []
+    return [value for value in (loop.inputs[index], *after) if value is not None]
 
 
 def _check_value(value: ir.Value) -> None:

@@ -25,7 +25,7 @@ class ExpandComposites(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Replace every composite node by its expansion."""
         modified = False
-        for node in list(model.graph):
+        for node in list(model.graph.all_nodes()):
             expansion = _EXPANSIONS.get(node.op_type) if node.domain == "" else None
             if expansion is None or any(o.uses() for o in node.outputs[1:]):
                 continue
@@ -46,7 +46,7 @@ class ExpandComposites(ir.passes.InPlacePass):
             for constant in tape.initializers:
                 model.graph.register_initializer(constant)
             ir.convenience.replace_nodes_and_values(
-                model.graph, node, [node], list(tape.nodes), [output], [result]
+                node.graph, node, [node], list(tape.nodes), [output], [result]
             )
             modified = True
         return ir.passes.PassResult(model, modified)

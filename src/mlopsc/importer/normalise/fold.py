@@ -1,7 +1,8 @@
 """Pass *FoldConstants*: computes everything that depends on no input, with the reference runtime.
 
-Requires: inferred shapes. Ensures: no node has only constant inputs, and the shape of a tensor with
-a static shape is a constant. Nodes that draw random numbers or hold graphs are left alone.
+Requires: inferred shapes, *PrepareBodies*. Ensures: no node, inside bodies too, has only constant
+inputs, and the shape of a tensor with a static shape is a constant. Nodes that draw random numbers
+are left alone, and loops that run long or for an unknown time.
 """
 
 from __future__ import annotations
@@ -9,12 +10,15 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from mlopsc.importer.normalise.constants import trip_count
+from mlopsc.importer.normalise.subgraphs import bodies, captured
 from mlopsc.reference import run_graph
 
 _RANDOM = {
     "Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform",
     "RandomUniformLike",
 }  # fmt: skip
+MAX_TRIPS = 1 << 16  # of a loop that is run at import, inner loops included
 MAX_FOLDED_BYTES = 1 << 28  # of one tensor: beyond this a constant is no gain
 
 
@@ -23,16 +27,24 @@ class FoldConstants(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Fold once; new constants may allow another round after shape inference."""
-        graph = model.graph
-        modified = _fold_shapes(graph)
-        constant = {id(v) for v in graph.initializers.values()}
+        modified = False
+        graphs = [model.graph]
+        while graphs:
+            graph = graphs.pop(0)
+            modified |= self._fold(model, graph)
+            graphs += [body for node in graph for body in bodies(node)]
+        return ir.passes.PassResult(model, modified)
+
+    def _fold(self, model: ir.Model, graph: ir.Graph) -> bool:
+        modified = _fold_shapes(model.graph, graph)
+        constant = {id(v) for v in model.graph.initializers.values()}
         foldable = []
         for node in graph:
             if _can_fold(node, constant):
                 foldable.append(node)
                 constant.update(id(o) for o in node.outputs)
         if not foldable:
-            return ir.passes.PassResult(model, modified)
+            return modified
         folded = {id(n) for n in foldable}
         frontier = [
             o
@@ -42,22 +54,36 @@ class FoldConstants(ir.passes.InPlacePass):
         ]
         if frontier:
             for value, array in zip(frontier, _compute(model, foldable, frontier), strict=True):
-                _replace(graph, value, array)
+                _replace(model.graph, graph, value, array)
         graph.remove(foldable, safe=True)
-        return ir.passes.PassResult(model, True)
+        return True
 
 
 def _can_fold(node: ir.Node, constant: set[int]) -> bool:
-    if node.op_type in _RANDOM or any(
-        a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
-        for a in node.attributes.values()
-    ):
+    if not _can_run(node):
         return False
     if node.op_type == "Identity" and node.outputs[0].is_graph_output():
         return False  # what is left of a constant output
     if any(_bytes(o) > MAX_FOLDED_BYTES for o in node.outputs):
         return False
-    return all(v is None or id(v) in constant for v in node.inputs)
+    inner = (value for body in bodies(node) for value in captured(body))
+    return all(v is None or id(v) in constant for v in (*node.inputs, *inner))
+
+
+def _can_run(node: ir.Node) -> bool:
+    """Whether ``node`` gives tensors, and its bodies run for a short time and draw nothing."""
+    trips = 1
+    for inner in (node, *(n for body in bodies(node) for n in body.all_nodes())):
+        if inner.op_type in _RANDOM:
+            return False
+        if inner.op_type == "Loop":
+            count = trip_count(inner)
+            trips *= MAX_TRIPS if count is None else max(1, count)
+    return trips < MAX_TRIPS and all(_is_tensor(output) for output in node.outputs)
+
+
+def _is_tensor(value: ir.Value) -> bool:
+    return value.type is None or isinstance(value.type, ir.TensorType)
 
 
 def _bytes(value: ir.Value) -> int:
@@ -66,19 +92,20 @@ def _bytes(value: ir.Value) -> int:
     return int(np.prod([int(d) for d in value.shape], dtype=np.int64)) * 8
 
 
-def _fold_shapes(graph: ir.Graph) -> bool:
-    """Replace ``Shape`` of statically shaped values by constants."""
+def _fold_shapes(main: ir.Graph, graph: ir.Graph) -> bool:
+    """Replace ``Shape`` and ``Size`` of statically shaped values by constants."""
     modified = False
     for node in list(graph):
         value = node.inputs[0] if node.inputs else None
-        if node.op_type != "Shape" or value is None or value.shape is None:
+        if node.op_type not in ("Shape", "Size") or value is None or value.shape is None:
             continue
         if not value.shape.is_static():
             continue
         sizes = np.array([int(d) for d in value.shape], dtype=np.int64)
         start = node.attributes["start"].as_int() if "start" in node.attributes else 0
         end = node.attributes["end"].as_int() if "end" in node.attributes else None
-        _replace(graph, node.outputs[0], sizes[start:end])
+        result = sizes[start:end] if node.op_type == "Shape" else np.prod(sizes, dtype=np.int64)
+        _replace(main, graph, node.outputs[0], np.asarray(result))
         graph.remove(node, safe=True)
         modified = True
     return modified
@@ -91,7 +118,8 @@ def _compute(
     clones: dict[int, ir.Value] = {}
     initializers = []
     for node in nodes:
-        for value in node.inputs:
+        inner = (value for body in bodies(node) for value in captured(body))
+        for value in (*node.inputs, *inner):
             if value is not None and value.const_value is not None and id(value) not in clones:
                 clone = ir.Value(
                     name=value.name,
@@ -128,14 +156,15 @@ def _compute(
     return [np.asarray(results[str(v.name)]) for v in frontier]
 
 
-def _replace(graph: ir.Graph, value: ir.Value, array: np.ndarray) -> None:
+def _replace(main: ir.Graph, graph: ir.Graph, value: ir.Value, array: np.ndarray) -> None:
+    """Let the users of ``value``, which is in ``graph``, use a new constant of ``main``."""
     constant = ir.Value(
         name=f"{value.name}_folded",
         const_value=ir.tensor(array, name=f"{value.name}_folded"),
         shape=ir.Shape(array.shape),
         type=ir.TensorType(ir.DataType.from_numpy(array.dtype)),
     )
-    graph.register_initializer(constant)
+    main.register_initializer(constant)
     for index, other in enumerate(graph.outputs):
         if other is value:  # an output must stay the output of a node
             node = ir.Node("", "Identity", [constant])
