@@ -7,10 +7,13 @@ optimisations, so that one version on one kind of processor always computes the 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import onnx
+from onnx.reference import ReferenceEvaluator
 
 from mlopsc.errors import SourceError
 from mlopsc.schema.graph import StageGraph
@@ -28,6 +31,11 @@ def reference_version() -> str:
     return f"onnxruntime {ort.__version__}"
 
 
+def evaluator_version() -> str:
+    """Return name and version of what answers where the reference runtime has no kernel."""
+    return f"onnx.reference {onnx.__version__}"
+
+
 def run_graph(model: bytes, inputs: Mapping[str, np.ndarray[Any, Any]]) -> Arrays:
     """Run one serialised ONNX model.
 
@@ -38,30 +46,27 @@ def run_graph(model: bytes, inputs: Mapping[str, np.ndarray[Any, Any]]) -> Array
 
 
 class Reference:
-    """All stages of a bundle, run one after the other."""
+    """All stages of a bundle, run one after the other.
 
-    def __init__(self, stages: Sequence[StageGraph]) -> None:
+    ONNX Runtime has no kernel for some operators and element types. A stage that holds one is
+    answered by ONNX's own reference evaluator, which implements the specification in NumPy.
+
+    Attributes:
+        version: Names and versions of the runtimes that answer.
+    """
+
+    def __init__(self, stages: Sequence[StageGraph], *, literal: bool = False) -> None:
         """Load the graphs.
+
+        Args:
+            stages: In the order they run.
+            literal: Run every operator as it stands, without the runtime's graph optimisations.
 
         Raises:
             SourceError: The reference runtime refuses one of them.
         """
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 4
-        self._sessions = []
-        for stage in stages:
-            try:
-                session = ort.InferenceSession(
-                    stage.model, options, providers=["CPUExecutionProvider"]
-                )
-            except Exception as error:  # the runtime raises its own unexported classes
-                text = " ".join(str(error).split())
-                raise SourceError(
-                    f"the reference runtime cannot load the {stage.name} graph: {text[:400]}"
-                ) from error
-            self._sessions.append(session)
+        self._stages = [_open(stage, literal=literal) for stage in stages]
+        self.version = " + ".join(dict.fromkeys(stage.version for stage in self._stages))
 
     def run(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> Arrays:
         """Run all stages on raw inputs and return the outputs of the last by name.
@@ -70,12 +75,58 @@ class Reference:
             SourceError: The runtime fails on these inputs.
         """
         values: Arrays = dict(inputs)
-        for session in self._sessions:
-            names = [value.name for value in session.get_outputs()]
-            feed = {value.name: values[value.name] for value in session.get_inputs()}
+        for stage in self._stages:
+            feed = {name: values[name] for name in stage.inputs}
             try:
-                values = dict(zip(names, session.run(names, feed), strict=True))
-            except Exception as error:  # as above
+                values = dict(zip(stage.outputs, stage.run(feed), strict=True))
+            except Exception as error:  # the runtimes raise their own unexported classes
                 text = " ".join(str(error).split())
                 raise SourceError(f"the reference runtime failed: {text[:400]}") from error
         return values
+
+
+@dataclass(frozen=True)
+class _Stage:
+    version: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    run: Callable[[Arrays], Sequence[Any]]
+
+
+def _open(stage: StageGraph, *, literal: bool) -> _Stage:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    if literal:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        session = ort.InferenceSession(stage.model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime raises its own unexported classes
+        text = " ".join(str(error).split())
+        if "NOT_IMPLEMENTED" in text and (evaluated := _evaluator(stage)) is not None:
+            return evaluated
+        raise SourceError(
+            f"the reference runtime cannot load the {stage.name} graph: {text[:400]}"
+        ) from error
+    outputs = tuple(value.name for value in session.get_outputs())
+    return _Stage(
+        reference_version(),
+        tuple(value.name for value in session.get_inputs()),
+        outputs,
+        lambda feed: session.run(outputs, feed),
+    )
+
+
+def _evaluator(stage: StageGraph) -> _Stage | None:
+    """Return the stage for ONNX's evaluator, or None if that does not know an operator either."""
+    try:
+        evaluator = ReferenceEvaluator(onnx.load_model_from_string(stage.model))
+    except Exception:  # it raises many kinds, and the runtime's own error says more
+        return None
+    return _Stage(
+        evaluator_version(),
+        tuple(evaluator.input_names),
+        tuple(evaluator.output_names),
+        lambda feed: [np.asarray(value) for value in evaluator.run(None, feed)],
+    )

@@ -6,7 +6,7 @@ in the vectors, or, given the bundle, those its own graph gives now.
 
 from __future__ import annotations
 
-from mlopsc.conformance.compare import compare
+from mlopsc.compare import compare
 from mlopsc.conformance.judge import conform_package
 
 __all__ = ["compare", "conform_package"]

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from mlopsc.bundle import Bundle, Vector
-from mlopsc.conformance.compare import compare
+from mlopsc.compare import compare
 from mlopsc.errors import BrokenPackageError
 from mlopsc.package_reader import LoadedPackage
-from mlopsc.reference import Reference, reference_version
+from mlopsc.reference import Reference
 from mlopsc.runners import TIMEOUT_S, run_package
 from mlopsc.schema.conformance import ConformanceReport, LabelScore
 
@@ -40,9 +40,10 @@ def conform_package(
         raise BrokenPackageError(
             f"'{package.path}' was built from bundle {info.bundle}, not from {bundle.digest}"
         )
-    vectors = package.vectors()
+    vectors, answered_by = package.vectors(), info.vectors.reference
     if bundle is not None:
         live = Reference(bundle.stages)
+        answered_by = live.version
         vectors = [Vector(v.inputs, live.run(v.inputs)) for v in bundle.vectors]
     result = run_package(
         package, [v.inputs for v in vectors], runner=runner, count=True, timeout=timeout
@@ -62,7 +63,7 @@ def conform_package(
         model_json=package.digest,
         verdict="pass" if all(e.first_differing is None for e in errors) else "mismatch",
         runner=result.runner,
-        reference=reference_version() if bundle is not None else info.vectors.reference,
+        reference=answered_by,
         reference_source="live" if bundle is not None else "recorded",
         vectors=len(vectors),
         outputs=errors,

@@ -14,7 +14,8 @@ from mlopsc.errors import MlopscError, OpenShapeError, SourceError
 from mlopsc.importer.make_vectors import answer, load_vectors, synthesise
 from mlopsc.importer.normalise import normalise
 from mlopsc.importer.onnx_file import LoadedModel, load_onnx
-from mlopsc.reference import Reference, reference_version
+from mlopsc.importer.origin import compare_with_origin
+from mlopsc.reference import Reference
 from mlopsc.schema.bundle import STAGES, Manifest, StageName, StageRecord, VectorsRecord
 from mlopsc.schema.common import TensorSpec, c_identifier
 from mlopsc.schema.graph import StageGraph
@@ -64,6 +65,7 @@ def import_bundle(source: Path, options: ImportOptions) -> Bundle:
         "postprocess": options.postprocess,
     }
     loaded = {name: load_onnx(path) for name in STAGES if (path := paths[name]) is not None}
+    originals = [StageGraph(name, m.proto.SerializeToString()) for name, m in loaded.items()]
     _align_opsets(loaded)
     records, graphs = _normalise_all(loaded, options.bind)
     signatures = [graph_signature(g.model) for g in graphs]
@@ -77,10 +79,11 @@ def import_bundle(source: Path, options: ImportOptions) -> Bundle:
     reference = Reference(graphs)
     if options.vectors is not None:
         samples, labels = load_vectors(options.vectors, inputs)
+        vectors = answer(reference, samples)
     else:
-        samples, labels = synthesise(inputs), ()
-    vectors = answer(reference, samples)
+        vectors, labels = synthesise(inputs, reference), ()
     _check_outputs(vectors, outputs)
+    origin = compare_with_origin(originals, vectors, outputs)
     manifest = Manifest(
         name=_model_name(options.name or source.stem),
         version=options.version,
@@ -92,8 +95,9 @@ def import_bundle(source: Path, options: ImportOptions) -> Bundle:
             count=len(vectors),
             origin="given" if options.vectors is not None else "synthesised",
             labels=labels,
-            reference=reference_version(),
+            reference=reference.version,
         ),
+        origin=origin,
         files=(),
     )
     return pack(manifest, graphs, vectors)

@@ -66,6 +66,22 @@ class VectorsRecord(Frozen):
     reference: str
 
 
+class OriginCheck(Frozen):
+    """How the normal form compares with the models as they came, on the test vectors.
+
+    Attributes:
+        compared: Whether the reference runtime could run the models as they came.
+        reason: Why not.
+        reference: What ran them.
+        relative_to_max: Largest difference, relative to the largest value of its output.
+    """
+
+    compared: bool
+    reason: str = ""
+    reference: str = ""
+    relative_to_max: float = 0.0
+
+
 class Manifest(Frozen):
     """``manifest.json`` of a bundle, schema version 1.
 
@@ -76,6 +92,7 @@ class Manifest(Frozen):
         outputs: Outputs of the last stage.
         stages: The graphs, in the order they run.
         vectors: About the test vectors.
+        origin: How the graphs compare with the models they were made from.
         files: Every other member of the bundle.
     """
 
@@ -87,4 +104,5 @@ class Manifest(Frozen):
     outputs: tuple[TensorSpec, ...]
     stages: tuple[StageRecord, ...]
     vectors: VectorsRecord
+    origin: OriginCheck
     files: tuple[FileEntry, ...]

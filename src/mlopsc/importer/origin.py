@@ -1,0 +1,71 @@
+"""Compares the normal form with the models as they came, before anything is packed.
+
+Both run in the reference runtime on the bundle's vectors: the models as they came literally,
+operator by operator, the normal form as the bundle holds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from mlopsc.bundle import Vector
+from mlopsc.compare import compare
+from mlopsc.errors import MismatchError, SourceError
+from mlopsc.reference import Reference
+from mlopsc.schema.bundle import OriginCheck
+from mlopsc.schema.common import TensorSpec
+from mlopsc.schema.graph import StageGraph
+
+# Relative to the largest value of an output. Rewriting changes the order of roundings, and models
+# in 16-bit floats are computed in float32; anything else must be equal.
+TOLERANCE: Final = {"float32": 1e-4, "float64": 1e-9, "float16": 1e-2, "bfloat16": 4e-2}
+RANDOM: Final = (
+    "Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform",
+    "RandomUniformLike",
+)  # fmt: skip
+
+
+def compare_with_origin(
+    stages: Sequence[StageGraph], vectors: Sequence[Vector], outputs: Sequence[TensorSpec]
+) -> OriginCheck:
+    """Run ``stages`` as they came and judge what the normal form gave.
+
+    Args:
+        stages: The models as they came, in the order they run.
+        vectors: Inputs, and the outputs of the normal form.
+        outputs: The signature of the normal form.
+
+    Raises:
+        MismatchError: The normal form computes something else.
+    """
+    try:
+        reference = Reference(stages, literal=True)
+        answers = [reference.run(vector.inputs) for vector in vectors]
+    except SourceError as error:
+        return OriginCheck(compared=False, reason=error.message)
+    worst = 0.0
+    for spec in outputs:
+        expected = [np.asarray(answer[spec.name]) for answer in answers]
+        got = [vector.outputs[spec.name] for vector in vectors]
+        for mine, origin in zip(got, expected, strict=True):
+            if (mine.dtype, mine.shape) != (origin.dtype, origin.shape):
+                raise MismatchError(
+                    f"output '{spec.name}' of the model is {origin.dtype.name}"
+                    f"{list(origin.shape)}, in the normal form {mine.dtype.name}{list(mine.shape)}",
+                    hint="report the model; nothing was written",
+                )
+        found = compare(spec, got, expected, TOLERANCE.get(spec.dtype, 0.0))
+        if found.first_differing is not None:
+            vector, element = found.first_differing
+            raise MismatchError(
+                f"the normal form computes something else than the model: output '{spec.name}', "
+                f"vector {vector}, element {element}: {got[vector].ravel()[element]} instead of "
+                f"{expected[vector].ravel()[element]} (tolerance {found.tolerance:g} of the "
+                "largest value)",
+                hint="report the model; nothing was written",
+            )
+        worst = max(worst, found.relative_to_max)
+    return OriginCheck(compared=True, reference=reference.version, relative_to_max=worst)
