@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+_UNBOUNDED = 10_000
+
 
 def echo_json(value: Any) -> None:
     """Print one JSON document."""
@@ -29,8 +31,8 @@ def echo_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
-    # Into a file or pipe there is no width to fit.
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    # Into a file or pipe there is no width to fit: a path is never broken.
+    Console(width=None if sys.stdout.isatty() else _UNBOUNDED).print(table)
 
 
 @contextmanager
