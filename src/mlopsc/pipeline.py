@@ -13,10 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from mlopsc.bundle import Bundle, is_bundle, read_bundle, write_bundle
+from mlopsc import import_worker
+from mlopsc.bundle import Bundle, is_bundle, read_bundle
 from mlopsc.conformance import conform_package
-from mlopsc.errors import InputError, OutputError
-from mlopsc.importer import ImportOptions, import_bundle
+from mlopsc.errors import InputError, OutputError, SourceError
+from mlopsc.importer import ImportOptions
 from mlopsc.loader import check_inputs
 from mlopsc.outputs import atomic_file, atomic_folders, check_folder, check_free
 from mlopsc.package import CompiledModel, check_limits, make_package
@@ -34,18 +35,46 @@ Progress = Callable[[str, str], None]  # target, what is being done
 
 
 def import_model(
-    source: Path, output: Path, options: ImportOptions, *, force: bool = False
+    source: Path,
+    output: Path,
+    options: ImportOptions,
+    *,
+    force: bool = False,
+    timeout: float = import_worker.TIMEOUT_S,
 ) -> Bundle:
-    """Import ``source`` and write the bundle to ``output``.
+    """Import ``source`` and write the bundle to ``output``; stop after ``timeout`` seconds.
 
     Raises:
         MlopscError: See ``mlopsc.errors``; nothing is written then.
     """
-    check_free(output, force=force)
-    bundle = import_bundle(source, options)
     with atomic_file(output, force=force) as path:
-        write_bundle(bundle, path)
-    return bundle
+        _import(source, path, options, shown=output, timeout=timeout)
+        return read_bundle(path)
+
+
+def _import(
+    source: Path,
+    output: Path,
+    options: ImportOptions,
+    *,
+    shown: Path,
+    timeout: float = import_worker.TIMEOUT_S,
+) -> None:
+    run_worker(
+        "mlopsc.import_worker:import_file",
+        {
+            "source": str(source),
+            "options": {
+                name: str(value) if isinstance(value, Path) else value
+                for name, value in vars(options).items()
+            },
+            "output": str(output.resolve()),
+            "shown": str(shown),
+        },
+        crash=SourceError,
+        timeout=timeout,
+        memory=import_worker.memory_limit(source, options),
+    )
 
 
 def build(
@@ -107,10 +136,9 @@ def _open(source: Path, options: ImportOptions | None, work: Path) -> tuple[Bund
                 hint="give them to 'mlopsc import'",
             )
         return read_bundle(source), source
-    bundle = import_bundle(source, options or ImportOptions())
     path = work / f"model{BUNDLE_SUFFIX}"
-    write_bundle(bundle, path)
-    return bundle, path
+    _import(source, path, options or ImportOptions(), shown=path)
+    return read_bundle(path), path
 
 
 def _check_weights(bundle: Bundle, target: Target) -> None:

@@ -134,6 +134,7 @@ def run_worker(
     *,
     crash: type[MlopscError] = CompilerError,
     timeout: float = WORKER_TIMEOUT_S,
+    memory: int | None = None,
 ) -> Any:
     """Call ``module:function(**arguments)`` in a worker process and return its JSON result.
 
@@ -142,6 +143,7 @@ def run_worker(
         arguments: Its keyword arguments.
         crash: The error raised when the process dies or fails unexpectedly.
         timeout: Seconds until the worker is killed.
+        memory: Bytes of memory of its own that it may take (Linux); mapped files do not count.
 
     Raises:
         MlopscError: What the function raised, with the same class, message and hint.
@@ -150,6 +152,7 @@ def run_worker(
         "function": function,
         "arguments": dict(arguments),
         "cwd": _current_folder(),
+        "memory": memory,
     }
     with tempfile.TemporaryDirectory(prefix="mlopsc-worker-") as name:
         folder = Path(name)

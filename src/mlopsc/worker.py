@@ -129,6 +129,8 @@ def _run_job(folder: Path, inherited: set[str]) -> NoReturn:
     tempfile.tempdir = None  # chosen again, from this job's environment
     with contextlib.suppress(OSError):  # a folder that is gone
         os.chdir(job["cwd"])
+    if job["memory"] is not None:
+        _limit_memory(job["memory"])
     module, _, name = job["function"].partition(":")
     if module.partition(".")[0] != "mlopsc":
         sys.stderr.write(f"worker: refused to call '{job['function']}'\n")
@@ -140,6 +142,16 @@ def _run_job(folder: Path, inherited: set[str]) -> NoReturn:
     partial.rename(path)
     # Compilers and emulators may crash while they are torn down; the work is done and recorded.
     os._exit(0)
+
+
+def _limit_memory(limit: int) -> None:
+    """Make requests for more than ``limit`` bytes of private memory fail (Linux)."""
+    if sys.platform == "linux":
+        import resource
+
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
 def _call(module: str, name: str, arguments: dict[str, Any]) -> dict[str, Any]:

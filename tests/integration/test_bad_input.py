@@ -52,6 +52,7 @@ from mlopsc.errors import (
     UnknownTargetError,
     UnsupportedOpError,
 )
+from mlopsc.importer import ImportOptions, import_bundle
 
 TARGETS = pytest.mark.parametrize("target", ["host", "cortex-m7", "wasm32-simd"])
 INTERRUPTED = 130
@@ -158,7 +159,7 @@ def test_damaged_models_give_errors_of_ours_only(tmp_path: Path) -> None:
     for data in damaged:
         path.write_bytes(data)
         try:
-            pipeline.import_bundle(path, pipeline.ImportOptions())
+            import_bundle(path, ImportOptions())
         except MlopscError:
             refusals += 1
     assert refusals > len(damaged) // 2
@@ -729,6 +730,28 @@ def test_compiler_that_crashes(
         targets = ["-t", "host", "-t", "cortex-m7"]
         result = run_cli("build", digits_bundle, *targets, "-o", "new/out", cwd=work, env=env)
         check_refused(result, CompilerError, name)
+
+
+@pytest.mark.parametrize("name", ["SIGSEGV", "SIGKILL"])
+def test_import_that_crashes(
+    name: str, digits_folder: Path, tmp_path: Path,
+    crash_when: Callable[[str, str], dict[str, str]],
+) -> None:  # fmt: skip
+    work = tmp_path / "work"
+    (work / "temporary").mkdir(parents=True)
+    env = {**crash_when(name, "digits.onnx"), "TMPDIR": str(work / "temporary")}
+    for arguments in (["import", "-o", "made.mlb"], ["build", "-t", "host", "-o", "new/out"]):
+        with unchanged(work):
+            result = run_cli(*arguments, digits_folder / "digits.onnx", cwd=work, env=env)
+            check_refused(result, SourceError, name)
+
+
+def test_import_that_hangs_is_stopped(digits_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"0\.001 s"):
+        pipeline.import_model(
+            digits_folder / "digits.onnx", tmp_path / "d.mlb", ImportOptions(), timeout=0.001
+        )
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_library_that_crashes_its_process(

@@ -274,6 +274,18 @@ def test_forked_copy_of_the_caller_has_workers_of_its_own(in_workers: Path) -> N
     assert run_worker(IDENTIFIER, {"name": ""}) == ours
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is limited on Linux only")
+def test_worker_gets_no_more_memory_than_it_may_take(in_workers: Path, tmp_path: Path) -> None:
+    in_workers.write_text(call("len(bytearray(int(name)))"))
+    assert run_worker(IDENTIFIER, {"name": str(1 << 20)}, memory=1 << 30) == 1 << 20
+    with pytest.raises(BrokenPackageError, match="MemoryError"):
+        run_worker(IDENTIFIER, {"name": str(2 << 30)}, memory=1 << 30, crash=BrokenPackageError)
+    (tmp_path / "weights").touch()
+    os.truncate(tmp_path / "weights", 2 << 30)
+    in_workers.write_text("import mmap\n" + call("len(mmap.mmap(os.open(name, 0), 0, prot=1))"))
+    assert run_worker(IDENTIFIER, {"name": str(tmp_path / "weights")}, memory=1 << 30) == 2 << 30
+
+
 def test_error_of_a_worker_keeps_all_that_it_carries(in_workers: Path) -> None:
     in_workers.write_text(
         "from mlopsc.errors import UnsupportedOpError\n"
