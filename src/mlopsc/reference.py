@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,17 +56,26 @@ class Reference:
         version: Names and versions of the runtimes that answer.
     """
 
-    def __init__(self, stages: Sequence[StageGraph], *, literal: bool = False) -> None:
+    def __init__(
+        self,
+        stages: Sequence[StageGraph],
+        *,
+        literal: bool = False,
+        specification: bool = False,
+    ) -> None:
         """Load the graphs.
 
         Args:
             stages: In the order they run.
             literal: Run every operator as it stands, without the runtime's graph optimisations.
+            specification: Ask ONNX's evaluator, whatever the runtime has.
 
         Raises:
             SourceError: The reference runtime refuses one of them.
         """
-        self._stages = [_open(stage, literal=literal) for stage in stages]
+        self._stages = [
+            _evaluate(stage) if specification else _open(stage, literal=literal) for stage in stages
+        ]
         self.version = " + ".join(dict.fromkeys(stage.version for stage in self._stages))
 
     def run(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> Arrays:
@@ -104,8 +114,9 @@ def _open(stage: StageGraph, *, literal: bool) -> _Stage:
         session = ort.InferenceSession(stage.model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime raises its own unexported classes
         text = " ".join(str(error).split())
-        if "NOT_IMPLEMENTED" in text and (evaluated := _evaluator(stage)) is not None:
-            return evaluated
+        if "NOT_IMPLEMENTED" in text:
+            with suppress(SourceError):  # the runtime's own error says more
+                return _evaluate(stage)
         raise SourceError(
             f"the reference runtime cannot load the {stage.name} graph: {text[:400]}"
         ) from error
@@ -118,12 +129,19 @@ def _open(stage: StageGraph, *, literal: bool) -> _Stage:
     )
 
 
-def _evaluator(stage: StageGraph) -> _Stage | None:
-    """Return the stage for ONNX's evaluator, or None if that does not know an operator either."""
+def _evaluate(stage: StageGraph) -> _Stage:
+    """Open the stage in ONNX's evaluator.
+
+    Raises:
+        SourceError: It does not know an operator.
+    """
     try:
         evaluator = ReferenceEvaluator(onnx.load_model_from_string(stage.model))
-    except Exception:  # it raises many kinds, and the runtime's own error says more
-        return None
+    except Exception as error:  # it raises many kinds
+        text = " ".join(str(error).split())
+        raise SourceError(
+            f"ONNX's evaluator cannot load the {stage.name} graph: {text[:400]}"
+        ) from error
     return _Stage(
         evaluator_version(),
         tuple(evaluator.input_names),
