@@ -21,6 +21,7 @@ from mlopsc import pipeline
 from mlopsc.errors import UnsupportedOpError
 from mlopsc.importer import ImportOptions
 from mlopsc.loader import Model, load
+from mlopsc.schema.target import Generator
 
 Array = np.ndarray[Any, Any]
 TARGET = "host"
@@ -29,15 +30,16 @@ TARGET = "host"
 class MlopscRep(BackendRep):
     """A model that is compiled, or will be when its shape-deciding inputs are known."""
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(self, model: onnx.ModelProto, generator: Generator | None = None) -> None:
         """Compile ``model``, unless an input first has to be bound."""
         self._proto = model
+        self._generator = generator
         self._model: Model | None = None
         self.bound_inputs: tuple[str, ...] = ()
         constants = {tensor.name for tensor in model.graph.initializer}
         self._names = [v.name for v in model.graph.input if v.name not in constants]
         try:
-            self._model = _compile(model)
+            self._model = _compile(model, self._generator)
         except UnsupportedOpError as error:
             self._pending = error
             if not set(error.run_time_inputs) & set(self._names):
@@ -79,18 +81,24 @@ class MlopscRep(BackendRep):
                 model.graph.initializer.append(numpy_helper.from_array(arrays[name], name))
             self.bound_inputs += tuple(fresh)
             try:
-                self._model = _compile(model)
+                self._model = _compile(model, self._generator)
             except UnsupportedOpError as error:
                 self._pending = error
 
 
-def _compile(model: onnx.ModelProto) -> Model:
+def _compile(model: onnx.ModelProto, generator: Generator | None) -> Model:
     """Import, build for the host and load, all in a folder that goes afterwards."""
     with tempfile.TemporaryDirectory(prefix="mlopsc-backend-") as name:
         folder = Path(name)
         source = folder / "model.onnx"
         source.write_bytes(model.SerializeToString())
-        pipeline.build(source, [TARGET], folder / "out", options=ImportOptions(name="model"))
+        pipeline.build(
+            source,
+            [TARGET],
+            folder / "out",
+            options=ImportOptions(name="model"),
+            generator=generator,
+        )
         return load(folder / "out" / TARGET)
 
 
@@ -98,10 +106,16 @@ class MlopscBackend(Backend):
     """See the module's docstring."""
 
     @classmethod
-    def prepare(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> MlopscRep:
-        """Compile ``model`` for this machine."""
+    def prepare(
+        cls,
+        model: onnx.ModelProto,
+        device: str = "CPU",
+        generator: Generator | None = None,
+        **kwargs: Any,
+    ) -> MlopscRep:
+        """Compile ``model`` for this machine, with the target's kernel generator or another."""
         del device, kwargs
-        return MlopscRep(model)
+        return MlopscRep(model, generator)
 
     @classmethod
     def run_model(
