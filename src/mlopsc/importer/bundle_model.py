@@ -13,6 +13,7 @@ from mlopsc.bundle import Bundle, Vector, graph_signature, pack
 from mlopsc.errors import MlopscError, OpenShapeError, SourceError
 from mlopsc.importer.make_vectors import answer, load_vectors, synthesise
 from mlopsc.importer.normalise import normalise
+from mlopsc.importer.normalise.upgrade import OPSET
 from mlopsc.importer.onnx_file import LoadedModel, load_onnx
 from mlopsc.importer.origin import compare_with_origin
 from mlopsc.reference import Reference
@@ -66,7 +67,6 @@ def import_bundle(source: Path, options: ImportOptions) -> Bundle:
     }
     loaded = {name: load_onnx(path) for name in STAGES if (path := paths[name]) is not None}
     originals = [StageGraph(name, m.proto.SerializeToString()) for name, m in loaded.items()]
-    _align_opsets(loaded)
     records, graphs = _normalise_all(loaded, options.bind)
     signatures = [graph_signature(g.model) for g in graphs]
     for (before, (_, outputs)), (after, (inputs, _)) in zip(
@@ -134,12 +134,13 @@ def _normalise_all(
                 f"--bind {key}={size} fits no dimension of the inputs; the open dimensions are: "
                 f"{', '.join(names)}"
             )
+    opset = _common_opset(loaded)
     records, graphs = [], []
     for name, model in loaded.items():
         fitting = {key for pair in open_dims[name] for key in pair}
         own = {key: size for key, size in bind.items() if key in fitting}
         try:
-            done = normalise(model.proto, own)
+            done = normalise(model.proto, own, opset)
         except MlopscError:
             raise
         except Exception as error:  # the libraries raise their own on graphs that make no sense
@@ -175,29 +176,15 @@ def _open_dimensions(proto: onnx.ModelProto) -> list[tuple[str, str]]:
     return found
 
 
-def _align_opsets(loaded: dict[StageName, LoadedModel]) -> None:
-    """Convert all stages to the newest opset among them, so that they can be joined."""
-    versions = {name: _opset(model.proto) for name, model in loaded.items()}
-    newest = max(versions.values())
-    for name, version in versions.items():
-        if version == newest:
-            continue
-        try:
-            converted = onnx.version_converter.convert_version(loaded[name].proto, newest)
-        except (RuntimeError, ValueError) as error:
-            raise SourceError(
-                f"the {name} graph has opset {version} and cannot be converted to {newest}: "
-                f"{' '.join(str(error).split())[:300]}",
-                hint=f"export all stages with opset {newest}",
-            ) from error
-        loaded[name] = LoadedModel(converted, loaded[name].source)
-
-
-def _opset(proto: onnx.ModelProto) -> int:
-    for entry in proto.opset_import:
-        if entry.domain in ("", "ai.onnx"):
-            return int(entry.version)
-    raise SourceError("the model names no ai.onnx operator set", hint="export it again")
+def _common_opset(loaded: Mapping[StageName, LoadedModel]) -> int:
+    """Return the newest opset among the stages, so that they can be joined."""
+    versions = [OPSET] + [
+        int(entry.version)
+        for model in loaded.values()
+        for entry in model.proto.opset_import
+        if entry.domain in ("", "ai.onnx")
+    ]
+    return max(versions)
 
 
 def _check_joint(

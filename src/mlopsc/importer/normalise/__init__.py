@@ -25,6 +25,7 @@ from mlopsc.importer.normalise.identities import RemoveIdentities
 from mlopsc.importer.normalise.loops import SimplifyLoops, UnrollLoops
 from mlopsc.importer.normalise.shapes import InferShapes
 from mlopsc.importer.normalise.subgraphs import PrepareBodies
+from mlopsc.importer.normalise.upgrade import OPSET, UpgradeOpset
 
 # What it has to say about passes that find nothing to do is not for our users.
 logging.getLogger("onnx_ir").setLevel(logging.CRITICAL)
@@ -56,12 +57,13 @@ class Normalised:
     findings: tuple[str, ...]
 
 
-def normalise(proto: onnx.ModelProto, bind: Mapping[str, int]) -> Normalised:
+def normalise(proto: onnx.ModelProto, bind: Mapping[str, int], opset: int = OPSET) -> Normalised:
     """Return ``proto`` in normal form.
 
     Args:
         proto: A checked model.
         bind: Sizes of symbolic dimensions, by name or as ``input:axis``.
+        opset: The least version of ``ai.onnx`` of the result.
 
     Raises:
         OpenShapeError: A dimension stays symbolic, or a name in ``bind`` fits none.
@@ -78,9 +80,10 @@ def normalise(proto: onnx.ModelProto, bind: Mapping[str, int]) -> Normalised:
         PrepareBodies(),
         common.RemoveInitializersFromInputsPass(),
         common.ClearMetadataAndDocStringPass(),
-        binder,
     ):
         _apply(model, step, changed)
+    model = _upgrade(model, opset, changed)
+    _apply(model, binder, changed)
     _apply(model, InferShapes(), [])
     before = _count(model)
     model = ir.from_proto(expand_functions(ir.to_proto(model)))
@@ -116,6 +119,15 @@ def normalise(proto: onnx.ModelProto, bind: Mapping[str, int]) -> Normalised:
         passes=tuple(dict.fromkeys(changed)),
         findings=tuple(find_oddities(model)),
     )
+
+
+def _upgrade(model: ir.Model, opset: int, changed: list[str]) -> ir.Model:
+    result = UpgradeOpset(opset)(model)
+    if result.modified:
+        changed.append("UpgradeOpset")
+        lift = common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)
+        _apply(result.model, lift, changed)
+    return result.model
 
 
 def _count(model: ir.Model) -> int:

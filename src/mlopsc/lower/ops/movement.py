@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import numpy as np
 from tvm import te, tirx, topi
 
 from mlopsc.errors import CompilerError
@@ -178,13 +177,11 @@ def _space_to_depth(node: Node) -> Any:
 def _trilu(node: Node) -> Any:
     x = node.operand(0)
     upper = bool(node.attribute("upper", 1))
-    k = node.integers(1)
-    shift = k[0] if k else 0
-    shift = int(np.clip(shift, -(1 << 31), (1 << 31) - 1))
+    k = node.optional(1)
 
     def element(*index: Any) -> Any:
         row, column = (i.astype("int64") for i in index[-2:])
-        offset = tirx.const(shift, "int64")
+        offset = tirx.const(0, "int64") if k is None else k.at((0,) * k.rank)
         kept = column - row >= offset if upper else column - row <= offset
         return tirx.Select(kept, x.tensor(*index), tirx.const(0, x.dtype))
 

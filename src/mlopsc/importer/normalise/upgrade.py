@@ -1,0 +1,88 @@
+"""Pass *UpgradeOpset*: brings old models to an operator set that lowering knows.
+
+Requires: no model-local functions. Ensures: ``ai.onnx`` has at least the wanted version; what old
+versions kept in attributes (axes, pads, limits) are inputs. Source: ONNX's version converter.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import onnx
+import onnx.version_converter
+import onnx_ir as ir
+
+from mlopsc.errors import SourceError
+
+# From here on the meaning of operators has only grown.
+OPSET: Final = 21
+_LARGE_BYTES = 1024  # larger weights are no shapes, axes or limits
+
+
+class UpgradeOpset(ir.passes.FunctionalPass):
+    """See the module's docstring. The model it is given is used up."""
+
+    def __init__(self, opset: int = OPSET) -> None:
+        """Take the version to reach."""
+        super().__init__()
+        self._opset = opset
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Convert through ONNX's own representation, with large weights set aside.
+
+        Raises:
+            SourceError: The converter cannot.
+        """
+        version = model.opset_imports.get("", self._opset)
+        if version >= self._opset:
+            return ir.passes.PassResult(model, False)
+        inputs = len(model.graph.inputs)
+        weights = {name: v.const_value for name, v in model.graph.initializers.items()}
+        try:
+            _set_aside(model)
+            proto = ir.to_proto(model)
+            upgraded = ir.from_proto(onnx.version_converter.convert_version(proto, self._opset))
+        except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
+            raise SourceError(
+                f"the graph has opset {version} and cannot be converted to {self._opset}: "
+                f"{' '.join(str(error).split())[:300]}",
+                hint=f"export the model with opset {self._opset} or newer",
+            ) from error
+        del upgraded.graph.inputs[inputs:]
+        for name, tensor in weights.items():
+            value = _find(upgraded.graph, name)
+            if value is not None:
+                value.const_value = tensor
+                upgraded.graph.register_initializer(value)
+        upgraded.opset_imports.update(
+            {d: v for d, v in model.opset_imports.items() if d not in upgraded.opset_imports}
+        )
+        upgraded.ir_version = model.ir_version
+        return ir.passes.PassResult(upgraded, True)
+
+
+def _set_aside(model: ir.Model) -> None:
+    """Make every initializer an input, too, and take the data of the large ones away."""
+    for name, value in list(model.graph.initializers.items()):
+        tensor = value.const_value
+        if tensor is None:
+            continue
+        value.shape, value.dtype = ir.Shape(tensor.shape), tensor.dtype
+        model.graph.inputs.append(value)
+        if tensor.nbytes > _LARGE_BYTES:
+            del model.graph.initializers[name]
+            value.const_value = None
+
+
+def _find(graph: ir.Graph, name: str) -> ir.Value | None:
+    """Return the value called ``name`` that something uses."""
+    if name in graph.initializers:
+        return graph.initializers[name]
+    for value in graph.inputs:
+        if value.name == name:
+            return value
+    for node in graph.all_nodes():
+        for value in node.inputs:
+            if value is not None and value.name == name:
+                return value
+    return None
