@@ -13,6 +13,7 @@ from onnx import helper, numpy_helper
 from mlopsc.errors import MlopscError, OpenShapeError, SourceError, UnsupportedOpError
 from mlopsc.importer import ImportOptions, import_bundle
 from mlopsc.importer.normalise import Normalised, normalise
+from mlopsc.importer.normalise.upgrade import OPSET
 
 
 def graph_of(done: Normalised) -> onnx.GraphProto:
@@ -38,7 +39,7 @@ def test_model_in_normal_form_is_left_alone() -> None:
     done = normalise(one_op("Relu"), {})
     assert operators(done) == ["Relu"]
     assert (done.nodes, done.parameters, done.bound, done.findings) == (1, 0, {}, ())
-    assert done.opset == 18
+    assert done.opset == OPSET
 
 
 def test_normal_form_is_a_fixed_point() -> None:

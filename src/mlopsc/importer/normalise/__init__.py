@@ -25,7 +25,7 @@ from mlopsc.importer.normalise.identities import RemoveIdentities
 from mlopsc.importer.normalise.loops import SimplifyLoops, UnrollLoops
 from mlopsc.importer.normalise.shapes import InferShapes
 from mlopsc.importer.normalise.subgraphs import PrepareBodies
-from mlopsc.importer.normalise.upgrade import OPSET, UpgradeOpset
+from mlopsc.importer.normalise.upgrade import OPSET, upgrade_opset
 
 # What it has to say about passes that find nothing to do is not for our users.
 logging.getLogger("onnx_ir").setLevel(logging.CRITICAL)
@@ -122,12 +122,12 @@ def normalise(proto: onnx.ModelProto, bind: Mapping[str, int], opset: int = OPSE
 
 
 def _upgrade(model: ir.Model, opset: int, changed: list[str]) -> ir.Model:
-    result = UpgradeOpset(opset)(model)
-    if result.modified:
+    upgraded = upgrade_opset(model, opset)
+    if upgraded is not model:
         changed.append("UpgradeOpset")
         lift = common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)
-        _apply(result.model, lift, changed)
-    return result.model
+        _apply(upgraded, lift, changed)
+    return upgraded
 
 
 def _count(model: ir.Model) -> int:

@@ -1,4 +1,4 @@
-"""Pass *UpgradeOpset*: brings old models to an operator set that lowering knows.
+"""Step *upgrade_opset*: brings old models to an operator set that lowering knows.
 
 Requires: no model-local functions. Ensures: ``ai.onnx`` has at least the wanted version; what old
 versions kept in attributes (axes, pads, limits) are inputs. Source: ONNX's version converter.
@@ -16,49 +16,65 @@ from mlopsc.errors import SourceError
 
 # From here on the meaning of operators has only grown.
 OPSET: Final = 21
+_LAST_AXIS_OPSET = 13  # softmaxes reduce one axis; before, all axes from the given one on
 _LARGE_BYTES = 1024  # larger weights are no shapes, axes or limits
 
 
-class UpgradeOpset(ir.passes.FunctionalPass):
-    """See the module's docstring. The model it is given is used up."""
+def upgrade_opset(model: ir.Model, opset: int) -> ir.Model:
+    """Convert through ONNX's own representation, with large weights set aside.
 
-    def __init__(self, opset: int = OPSET) -> None:
-        """Take the version to reach."""
-        super().__init__()
-        self._opset = opset
+    Args:
+        model: Is used up.
+        opset: The version to reach.
 
-    def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Convert through ONNX's own representation, with large weights set aside.
+    Raises:
+        SourceError: The converter cannot.
+    """
+    version = model.opset_imports.get("", opset)
+    if version >= opset:
+        return model
+    if version < _LAST_AXIS_OPSET:
+        _flatten_hardmax(model)
+    inputs = len(model.graph.inputs)
+    weights = {name: v.const_value for name, v in model.graph.initializers.items()}
+    try:
+        _set_aside(model)
+        proto = ir.to_proto(model)
+        upgraded = ir.from_proto(onnx.version_converter.convert_version(proto, opset))
+    except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
+        raise SourceError(
+            f"the graph has opset {version} and cannot be converted to {opset}: "
+            f"{' '.join(str(error).split())[:300]}",
+            hint=f"export the model with opset {opset} or newer",
+        ) from error
+    del upgraded.graph.inputs[inputs:]
+    for name, tensor in weights.items():
+        value = _find(upgraded.graph, name)
+        if value is not None:
+            value.const_value = tensor
+            upgraded.graph.register_initializer(value)
+    upgraded.opset_imports.update(
+        {d: v for d, v in model.opset_imports.items() if d not in upgraded.opset_imports}
+    )
+    upgraded.ir_version = model.ir_version
+    return upgraded
 
-        Raises:
-            SourceError: The converter cannot.
-        """
-        version = model.opset_imports.get("", self._opset)
-        if version >= self._opset:
-            return ir.passes.PassResult(model, False)
-        inputs = len(model.graph.inputs)
-        weights = {name: v.const_value for name, v in model.graph.initializers.items()}
-        try:
-            _set_aside(model)
-            proto = ir.to_proto(model)
-            upgraded = ir.from_proto(onnx.version_converter.convert_version(proto, self._opset))
-        except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
-            raise SourceError(
-                f"the graph has opset {version} and cannot be converted to {self._opset}: "
-                f"{' '.join(str(error).split())[:300]}",
-                hint=f"export the model with opset {self._opset} or newer",
-            ) from error
-        del upgraded.graph.inputs[inputs:]
-        for name, tensor in weights.items():
-            value = _find(upgraded.graph, name)
-            if value is not None:
-                value.const_value = tensor
-                upgraded.graph.register_initializer(value)
-        upgraded.opset_imports.update(
-            {d: v for d, v in model.opset_imports.items() if d not in upgraded.opset_imports}
+
+def _flatten_hardmax(model: ir.Model) -> None:
+    """Write the old ``Hardmax``, which the converter leaves as it is, over a flattened input."""
+    for node in list(model.graph.all_nodes()):
+        if node.op_type != "Hardmax" or node.domain or node.graph is None:
+            continue
+        axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 1
+        tape = ir.tape.Tape()
+        shape = tape.op("Shape", [node.inputs[0]])
+        flat = tape.op("Flatten", [node.inputs[0]], {"axis": axis})
+        result = tape.op("Reshape", [tape.op("Hardmax", [flat], {"axis": 1}), shape])
+        output = node.outputs[0]
+        result.name, result.type, result.shape = output.name, output.type, output.shape
+        ir.convenience.replace_nodes_and_values(
+            node.graph, node, [node], list(tape.nodes), [output], [result]
         )
-        upgraded.ir_version = model.ir_version
-        return ir.passes.PassResult(upgraded, True)
 
 
 def _set_aside(model: ir.Model) -> None:
