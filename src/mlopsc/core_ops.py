@@ -40,6 +40,8 @@ _PLAIN = (
 
 CORE_OPS: Final[dict[str, CoreOp]] = {
     **{name: CoreOp() for name in _PLAIN},
+    "If": CoreOp(single_output=False),
+    "Loop": CoreOp(single_output=False),
     "Clip": CoreOp(constant_inputs=(1, 2)),
     "Pow": CoreOp(float_only=True),
     "Expand": CoreOp(constant_inputs=(1,)),

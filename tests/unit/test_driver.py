@@ -69,8 +69,8 @@ def make(
         inputs=tuple(inputs),
         outputs=tuple(outputs),
         kernels={kernel.symbol: kernel},
-        steps=(Call(kernel=kernel.symbol, arguments=arguments),),
-        copies=(
+        steps=(
+            Call(kernel=kernel.symbol, arguments=arguments),
             Copy(
                 source=Location(place="weights"),
                 destination=Location(place="output", index=len(outputs) - 1),
@@ -211,7 +211,8 @@ def test_sizes_beyond_32_bits_compile(tmp_path: Path) -> None:
 
 def test_model_without_inputs_compiles(tmp_path: Path) -> None:
     program = make([spec("x", 4)], [spec("y", 4)])
-    (call,) = program.steps
+    call = program.steps[0]
+    assert isinstance(call, Call)
     arguments = (Location(place="weights"), *call.arguments[1:])
     steps = (Call(kernel=call.kernel, arguments=arguments),)
     compile_all(program.model_copy(update={"inputs": (), "steps": steps}), tmp_path)
@@ -223,7 +224,6 @@ def test_model_without_arena_weights_and_copies_compiles(tmp_path: Path) -> None
         update={
             "arena_bytes": 0,
             "weights_bytes": 0,
-            "copies": (),
             "steps": (Call(kernel="m_k0", arguments=arguments),),
         }
     )

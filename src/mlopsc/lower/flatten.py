@@ -1,12 +1,15 @@
-"""Relax ``main`` → a flat list of kernel calls over tensors.
+"""Relax functions → a list of steps over tensors: kernel calls, copies, loops and conditionals.
 
-Takes the module after ``CallTIRRewrite``; gives tensors (inputs, constants, temporaries) and calls.
-Reshapes alias. Outputs that a kernel computes are written in the caller's buffer directly.
+Takes the module after ``CallTIRRewrite``; gives tensors (inputs, constants, temporaries) and steps.
+Reshapes alias. What a body returns is computed where it is needed, without a copy, if a kernel of
+that body computes it: in the second buffer of a carried value, in its place in a stack, in the
+result of a conditional. Outputs of the model are written in the caller's buffer directly.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,8 +19,10 @@ from tvm import relax
 
 from mlopsc.dtypes import DTYPES
 from mlopsc.errors import CompilerError
+from mlopsc.lower.flow import Flows, IfFlow, LoopFlow
 
 _ALIASING = {"relax.reshape", "relax.expand_dims", "relax.squeeze", "relax.flatten"}
+Kind = Literal["input", "output", "temporary", "constant", "state", "next", "counter", "element"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,17 +31,21 @@ class Tensor:
 
     Attributes:
         id: Unique number.
-        kind: What it is.
+        kind: What it is: an input, output, temporary or constant of the program; what an iteration
+            reads (``state``) or writes (``next``) of a carried value; the number of the iteration;
+            or one element of a stack.
         nbytes: Dense size.
-        input_index: Position among the inputs, for inputs.
+        index: Which input, output, carried value or loop.
         constant: Its bytes, for constants.
+        stack: The tensor it is an element of, for elements of a stack.
     """
 
     id: int
-    kind: Literal["input", "temporary", "constant"]
+    kind: Kind
     nbytes: int
-    input_index: int = 0
+    index: int = 0
     constant: bytes | None = None
+    stack: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -48,37 +57,154 @@ class KernelCall:
 
 
 @dataclass(frozen=True)
+class TensorCopy:
+    """A copy of a whole tensor; ``initial`` if it gives a carried value its first content."""
+
+    source: Tensor
+    destination: Tensor
+    initial: bool = False
+
+
+@dataclass(frozen=True)
+class Carried:
+    """A carried value: its number, where it lies before and after the loop, and a second buffer."""
+
+    index: int
+    home: Tensor
+    other: Tensor
+
+
+@dataclass(frozen=True)
+class FlatLoop:
+    """A loop; see ``schema.program.Loop``."""
+
+    index: int
+    trip_count: int | Tensor | None
+    condition: int | None
+    carried: tuple[Carried, ...]
+    stacks: tuple[Tensor, ...]
+    body: list[FlatStep]
+
+
+@dataclass(frozen=True)
+class FlatIf:
+    """A conditional; see ``schema.program.If``."""
+
+    condition: Tensor
+    then: list[FlatStep]
+    otherwise: list[FlatStep]
+
+
+FlatStep = KernelCall | TensorCopy | FlatLoop | FlatIf
+
+
+@dataclass(frozen=True)
 class FlatProgram:
-    """The calls and the outputs.
+    """The steps, in order.
 
     Attributes:
-        calls: In order.
-        outputs: One tensor per output of the model.
-        direct_outputs: Pairs of a temporary's id and the output buffer it lives in.
+        steps: What runs; the last ones leave the outputs in the caller's buffers.
+        places: Tensors that are computed in the place of another, by id.
     """
 
-    calls: list[KernelCall]
-    outputs: list[Tensor]
-    direct_outputs: list[tuple[int, int]]
+    steps: list[FlatStep]
+    places: dict[int, Tensor]
+
+    def resolve(self, tensor: Tensor) -> Tensor:
+        """Return the tensor in whose place ``tensor`` lies."""
+        return _resolve(self.places, tensor)
+
+
+def tensors_of(step: FlatStep) -> Iterator[Tensor]:
+    """Yield every tensor that ``step`` touches, those of its body included."""
+    match step:
+        case KernelCall():
+            yield from step.arguments
+        case TensorCopy():
+            yield from (step.source, step.destination)
+        case FlatLoop():
+            yield from edges_of(step)
+            for inner in step.body:
+                yield from tensors_of(inner)
+        case FlatIf():
+            yield step.condition
+            for inner in (*step.then, *step.otherwise):
+                yield from tensors_of(inner)
+
+
+def edges_of(loop: FlatLoop) -> Iterator[Tensor]:
+    """Yield what ``loop`` itself needs from its first iteration to its last."""
+    if isinstance(loop.trip_count, Tensor):
+        yield loop.trip_count
+    for value in loop.carried:
+        yield from (value.home, value.other)
+    yield from loop.stacks
+
+
+def calls_of(steps: Sequence[FlatStep]) -> Iterator[KernelCall]:
+    """Yield every kernel call in the order they are written."""
+    for step in steps:
+        match step:
+            case KernelCall():
+                yield step
+            case FlatLoop():
+                yield from calls_of(step.body)
+            case FlatIf():
+                yield from calls_of([*step.then, *step.otherwise])
+
+
+def _resolve(places: dict[int, Tensor], tensor: Tensor) -> Tensor:
+    while tensor.id in places:
+        tensor = places[tensor.id]
+    return tensor
 
 
 @dataclass
-class _Walker:
-    values: dict[Any, Any] = field(default_factory=dict)
-    constants: dict[bytes, Tensor] = field(default_factory=dict)
-    calls: list[KernelCall] = field(default_factory=list)
-    count: int = 0
+class _Shared:
+    """What the functions of one module share."""
 
-    def tensor(self, kind: Literal["input", "temporary"], ty: Any, index: int = 0) -> Tensor:
-        self.count += 1
-        return Tensor(self.count, kind, _nbytes(ty), input_index=index)
+    module: Any
+    flows: Flows
+    constants: dict[bytes, Tensor] = field(default_factory=dict)
+    places: dict[int, Tensor] = field(default_factory=dict)
+    tensors: int = 0
+    states: int = 0
+    loops: int = 0
+
+    def tensor(self, kind: Kind, nbytes: int, **rest: Any) -> Tensor:
+        self.tensors += 1
+        return Tensor(self.tensors, kind, nbytes, **rest)
 
     def constant(self, array: np.ndarray[Any, Any]) -> Tensor:
         data = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()
         if data not in self.constants:
-            self.count += 1
-            self.constants[data] = Tensor(self.count, "constant", len(data), constant=data)
+            self.constants[data] = self.tensor("constant", len(data), constant=data)
         return self.constants[data]
+
+
+@dataclass
+class _Walker:
+    """Makes the steps of one function."""
+
+    shared: _Shared
+    values: dict[Any, Any] = field(default_factory=dict)
+    steps: list[FlatStep] = field(default_factory=list)
+    own: set[int] = field(default_factory=set)  # ids of temporaries that this function computes
+
+    def walk(self, name: str, arguments: Sequence[Tensor] | None = None) -> list[Tensor]:
+        """Make the steps of a function and return its results."""
+        function = self.shared.module[name]
+        if arguments is None:
+            arguments = [
+                self.shared.tensor("input", _nbytes(param.ty), index=index)
+                for index, param in enumerate(function.params)
+            ]
+        self.values.update(zip(function.params, arguments, strict=True))
+        for block in function.body.blocks:
+            for binding in block.bindings:
+                self.bind(binding.var, binding.value)
+        result = self.value(function.body.body)
+        return result if isinstance(result, list) else [result]
 
     def value(self, expr: Any) -> Any:
         if isinstance(expr, relax.Var):
@@ -88,7 +214,8 @@ class _Walker:
         if isinstance(expr, relax.TupleGetItem):
             return self.value(expr.tuple_value)[expr.index]
         if type(expr).__name__ in ("Constant", "GenericConst"):
-            return self.constant((expr.value if hasattr(expr, "value") else expr.data).numpy())
+            array = (expr.value if hasattr(expr, "value") else expr.data).numpy()
+            return self.shared.constant(array)
         raise CompilerError(f"lowering left an expression that no kernel computes: {_brief(expr)}")
 
     def bind(self, var: Any, expr: Any) -> None:
@@ -97,11 +224,14 @@ class _Walker:
             return
         if isinstance(expr.op, tvm.ir.GlobalVar):
             arguments = tuple(self.value(a) for a in expr.args)
-            self.calls.append(KernelCall(expr.op.name_hint, arguments))
+            self.steps.append(KernelCall(expr.op.name_hint, arguments))
+            return
+        if isinstance(expr.op, relax.ExternFunc):
+            self.flow(str(expr.op.global_symbol), [self.value(a) for a in expr.args])
             return
         name = getattr(expr.op, "name", "")
         if name == "relax.builtin.alloc_tensor":
-            self.values[var] = self.tensor("temporary", var.ty)
+            self.values[var] = self.temporary(_nbytes(var.ty))
         elif name in _ALIASING:
             self.values[var] = self.value(expr.args[0])
         else:
@@ -110,27 +240,113 @@ class _Walker:
                 hint="'docs/core-ops.md' lists what can be compiled",
             )
 
+    def temporary(self, nbytes: int) -> Tensor:
+        tensor = self.shared.tensor("temporary", nbytes)
+        self.own.add(tensor.id)
+        return tensor
 
-def flatten(module: Any) -> FlatProgram:
-    """Return ``main`` of ``module`` as a flat program.
+    def flow(self, symbol: str, arguments: list[Tensor]) -> None:
+        flow = self.shared.flows.get(symbol)
+        if isinstance(flow, LoopFlow):
+            self.loop(flow, arguments)
+        elif isinstance(flow, IfFlow):
+            self.conditional(flow, arguments)
+        else:
+            raise CompilerError(f"lowering left a call of '{symbol}', which is no kernel")
+
+    def loop(self, flow: LoopFlow, arguments: list[Tensor]) -> None:
+        shared = self.shared
+        results = len(shared.module[flow.body].body.body.ty.fields) - flow.conditional
+        given, results_of = arguments[:-results], arguments[-results:]
+        count: int | Tensor | None = given.pop(0) if flow.counted else flow.trip_count
+        number, shared.loops = shared.loops, shared.loops + 1
+        homes = results_of[: flow.carried]
+        if flow.conditional:
+            homes = [self.temporary(given[0].nbytes), *homes]
+        initial, outer = given[: len(homes)], given[len(homes) :]
+        carried, reads, writes = [], [], []
+        for first, home in zip(initial, homes, strict=True):
+            carried.append(Carried(shared.states, home, self.temporary(home.nbytes)))
+            reads.append(shared.tensor("state", home.nbytes, index=shared.states))
+            writes.append(shared.tensor("next", home.nbytes, index=shared.states))
+            shared.states += 1
+            self.steps.append(TensorCopy(first, home, initial=True))
+        stacks = results_of[flow.carried :]
+        elements = [
+            shared.tensor("element", stack.nbytes // max(1, flow.trip_count or 1), index=number,
+                          stack=stack)
+            for stack in stacks
+        ]  # fmt: skip
+        counter = shared.tensor("counter", 8, index=number)
+        never = [] if flow.conditional else [shared.constant(np.array(True))]
+        body = _Walker(shared)
+        made = body.walk(flow.body, [counter, *never, *reads, *outer])
+        body.deliver(made, [*writes, *elements])
+        condition = carried[0].index if flow.conditional else None
+        self.steps.append(
+            FlatLoop(number, count, condition, tuple(carried), tuple(stacks), body.steps)
+        )
+
+    def conditional(self, flow: IfFlow, arguments: list[Tensor]) -> None:
+        number = len(self.shared.module[flow.then].body.body.ty.fields)
+        condition, *given = arguments[:-number]
+        branches = []
+        for name, outer in (
+            (flow.then, given[: flow.captured]),
+            (flow.otherwise, given[flow.captured :]),
+        ):
+            branch = _Walker(self.shared)
+            branch.deliver(branch.walk(name, outer), arguments[-number:])
+            branches.append(branch.steps)
+        self.steps.append(FlatIf(condition, *branches))
+
+    def deliver(self, made: Sequence[Tensor], wanted: Sequence[Tensor]) -> None:
+        """Let the results of this function lie where its caller wants them."""
+        for tensor, place in zip(made, wanted, strict=True):
+            if tensor.id in self.own and tensor.id not in self.shared.places:
+                self.shared.places[tensor.id] = place
+            else:
+                self.steps.append(TensorCopy(tensor, place))
+        self.compute_in_place(made)
+
+    def compute_in_place(self, results: Sequence[Tensor]) -> None:
+        """Let what only starts a carried value be computed where that lies, not copied there."""
+        kept: list[FlatStep] = []
+        later = {tensor.id for tensor in results}
+        for step in reversed(self.steps):
+            if (
+                isinstance(step, TensorCopy)
+                and step.initial
+                and step.source.id in self.own
+                and step.source.id not in later
+                and step.source.id not in self.shared.places
+            ):
+                self.shared.places[step.source.id] = step.destination
+                later.add(step.source.id)
+                continue
+            later.update(tensor.id for tensor in tensors_of(step))
+            kept.append(step)
+        self.steps[:] = reversed(kept)
+
+
+def flatten(module: Any, flows: Flows) -> FlatProgram:
+    """Return ``main`` of ``module`` as a flat program; ``flows`` are its external calls.
 
     Raises:
         CompilerError: It holds something that is not a kernel call.
     """
-    main = module["main"]
-    walker = _Walker()
-    for index, param in enumerate(main.params):
-        walker.values[param] = walker.tensor("input", param.ty, index)
-    for block in main.body.blocks:
-        for binding in block.bindings:
-            walker.bind(binding.var, binding.value)
-    result = walker.value(main.body.body)
-    outputs = result if isinstance(result, list) else [result]
-    direct: dict[int, int] = {}
+    shared = _Shared(module, flows)
+    walker = _Walker(shared)
+    outputs = walker.walk("main")
+    walker.compute_in_place(outputs)
     for index, tensor in enumerate(outputs):
-        if tensor.kind == "temporary":
-            direct.setdefault(tensor.id, index)
-    return FlatProgram(walker.calls, outputs, list(direct.items()))
+        place = _resolve(shared.places, tensor)
+        output = shared.tensor("output", tensor.nbytes, index=index)
+        if place.kind == "temporary":
+            shared.places[place.id] = output
+        else:
+            walker.steps.append(TensorCopy(tensor, output))
+    return FlatProgram(walker.steps, shared.places)
 
 
 def _nbytes(ty: Any) -> int:

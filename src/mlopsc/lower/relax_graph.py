@@ -15,6 +15,7 @@ import tvm
 from tvm import relax
 
 from mlopsc.bundle import graph_signature
+from mlopsc.lower.flow import Flows
 from mlopsc.lower.translate import translate
 from mlopsc.schema.common import TensorSpec
 from mlopsc.schema.graph import StageGraph
@@ -22,13 +23,13 @@ from mlopsc.schema.graph import StageGraph
 
 def compile_graph(
     stages: Sequence[StageGraph], target: Any
-) -> tuple[Any, tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Return the Relax module and the signature of the joined graph.
+) -> tuple[Any, Flows, tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Return the Relax module, its control flow and the signature of the joined graph.
 
     Raises:
         CompilerError: An operator of the graph cannot be lowered.
     """
-    module = translate(join_stages(stages))
+    module, flows = translate(join_stages(stages))
     transform = relax.transform
     with target, tvm.transform.PassContext(opt_level=3):
         module = tvm.transform.Sequential(
@@ -45,7 +46,7 @@ def compile_graph(
             ]
         )(module)
     inputs, outputs = graph_signature(stages[0].model)[0], graph_signature(stages[-1].model)[1]
-    return module, inputs, outputs
+    return module, flows, inputs, outputs
 
 
 def join_stages(stages: Sequence[StageGraph]) -> onnx.ModelProto:

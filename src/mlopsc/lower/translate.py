@@ -1,23 +1,27 @@
 """A graph in normal form → a Relax module whose ``main`` calls one TIR function per node.
 
 Takes ONNX; gives ``call_tir`` of what ``lower.ops`` computes. Element types become storage types.
+The bodies of ``Loop`` and ``If`` become functions of their own; ``flow`` says how they are called.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import onnx
 import onnx_ir as ir
 from tvm import relax, te
 
+from mlopsc.bodies import captured
 from mlopsc.errors import CompilerError
+from mlopsc.lower.flow import Flows, IfFlow, LoopFlow
 from mlopsc.lower.ops import LOWERINGS, Node, Operand, Result, stored
 
 
-def translate(model: onnx.ModelProto) -> Any:
-    """Return the Relax module of ``model``.
+def translate(model: onnx.ModelProto) -> tuple[Any, Flows]:
+    """Return the Relax module of ``model`` and what its external calls stand for.
 
     Raises:
         CompilerError: A node is outside the core set or cannot be lowered.
@@ -25,26 +29,42 @@ def translate(model: onnx.ModelProto) -> Any:
     return _Translator(ir.from_proto(model)).module()
 
 
+@dataclass(frozen=True)
+class _Function:
+    """A Relax function to be made of the nodes of a graph."""
+
+    name: str
+    graph: ir.Graph
+    params: Sequence[ir.Value]
+    outputs: Sequence[ir.Value]
+
+
 class _Translator:
     def __init__(self, model: ir.Model) -> None:
         self._model = model
         self._builder = relax.BlockBuilder()
-        self._values: dict[ir.Value, Any] = {}
+        self._values: dict[ir.Value, Any] = {}  # of the function that is being made
+        self._pending: list[_Function] = []
+        self._flows: Flows = {}
 
-    def module(self) -> Any:
+    def module(self) -> tuple[Any, Flows]:
         graph = self._model.graph
-        params = [relax.Var(f"input_{i}", _type(v)) for i, v in enumerate(graph.inputs)]
-        self._values.update(zip(graph.inputs, params, strict=True))
-        with self._builder.function("main", params):
+        self._pending.append(_Function("main", graph, graph.inputs, graph.outputs))
+        for function in self._pending:  # grows: bodies are made after what holds them
+            self._make(function)
+        return self._builder.get(), self._flows
+
+    def _make(self, function: _Function) -> None:
+        params = [relax.Var(f"input_{i}", _type(v)) for i, v in enumerate(function.params)]
+        self._values = dict(zip(function.params, params, strict=True))
+        with self._builder.function(function.name, params):
             with self._builder.dataflow():
-                for node in graph:
+                for node in function.graph:
                     self._emit(node)
-                outputs = [self._value(v) for v in graph.outputs]
-                result = self._builder.emit_output(
-                    outputs[0] if len(outputs) == 1 else relax.Tuple(outputs)
-                )
+                outputs = [self._value(v) for v in function.outputs]
+                alone = len(outputs) == 1 and function.name == "main"
+                result = self._builder.emit_output(outputs[0] if alone else relax.Tuple(outputs))
             self._builder.emit_func_output(result)
-        return self._builder.get()
 
     def _value(self, value: ir.Value) -> Any:
         if value not in self._values:
@@ -55,6 +75,9 @@ class _Translator:
 
     def _emit(self, node: ir.Node) -> None:
         """Lower one node to a TIR function and call it."""
+        if node.op_type in ("Loop", "If") and not node.domain:
+            self._emit_flow(node)
+            return
         described = self._describe(node)
         lowering = LOWERINGS.get(described.op)
         if lowering is None:
@@ -78,6 +101,50 @@ class _Translator:
                 if len(present) == 1
                 else self._builder.emit(relax.TupleGetItem(variable, index))
             )
+
+    def _emit_flow(self, node: ir.Node) -> None:
+        """Call an external function that stands for a loop or a conditional."""
+        number = len(self._flows)
+        symbol = f"mlopsc.flow_{number}"
+        if node.op_type == "Loop":
+            self._flows[symbol], arguments = self._loop(node, number)
+        else:
+            self._flows[symbol], arguments = self._conditional(node, number)
+        types = [_type(output) for output in node.outputs]
+        given = relax.Tuple([self._value(value) for value in arguments])
+        variable = self._builder.emit(relax.call_dps_packed(symbol, given, types))
+        for index, output in enumerate(node.outputs):
+            self._values[output] = (
+                variable
+                if len(types) == 1
+                else self._builder.emit(relax.TupleGetItem(variable, index))
+            )
+
+    def _loop(self, node: ir.Node, number: int) -> tuple[LoopFlow, list[ir.Value]]:
+        body = node.attributes["body"].as_graph()
+        trips, condition, *initial = node.inputs
+        constant = None if trips is None else trips.const_value
+        outer = [v for v in captured(body) if v.const_value is None]
+        flow = LoopFlow(
+            body=f"body_{number}",
+            trip_count=None if constant is None else max(0, int(constant.numpy().reshape(-1)[0])),
+            counted=trips is not None and constant is None,
+            conditional=condition is not None,
+            carried=len(initial),
+        )
+        outputs = list(body.outputs if flow.conditional else body.outputs[1:])
+        self._pending.append(_Function(flow.body, body, [*body.inputs, *outer], outputs))
+        ends = [trips if flow.counted else None, condition]
+        return flow, [value for value in (*ends, *initial, *outer) if value is not None]
+
+    def _conditional(self, node: ir.Node, number: int) -> tuple[IfFlow, list[ir.Value]]:
+        branches = [node.attributes[name].as_graph() for name in ("then_branch", "else_branch")]
+        outer = [[v for v in captured(b) if v.const_value is None] for b in branches]
+        flow = IfFlow(f"then_{number}", f"else_{number}", len(outer[0]))
+        for name, branch, params in zip((flow.then, flow.otherwise), branches, outer, strict=True):
+            self._pending.append(_Function(name, branch, params, branch.outputs))
+        arguments = [node.inputs[0], *outer[0], *outer[1]]
+        return flow, [value for value in arguments if value is not None]
 
     def _describe(self, node: ir.Node) -> Node:
         operands = {v: Operand(v) for v in node.inputs if v is not None}

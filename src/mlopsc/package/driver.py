@@ -1,16 +1,16 @@
 """Writes the C that joins the kernels: the model's header, its driver and its weights.
 
-Reads a ``Program``; gives C99 text. The driver is a straight list of calls; it holds no state.
+Reads a ``Program``; gives C99 text. The driver runs the steps; it holds no state between calls.
 """
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 
 from mlopsc.dtypes import DTYPES
+from mlopsc.package.steps import COPY_FUNCTION, StepWriter, needs_copy
 from mlopsc.schema.common import TensorSpec, c_identifier
-from mlopsc.schema.program import Kernel, Location, Program
+from mlopsc.schema.program import Kernel, Program
 
 # Compilers take a file whose first bytes look like a byte order mark for text in another encoding,
 # so the embedded file starts with this many zeros.
@@ -123,27 +123,13 @@ def driver(program: Program, *, version: str, target: str, bundle: str) -> str:
     if program.weights_bytes:
         lines.append(f"extern const unsigned char {name}_weights[];")
     lines += [_prototype(kernel) for kernel in program.kernels.values()]
-    if program.copies:
-        lines += [
-            "",
-            "static void copy(void *to, const void *from, size_t bytes) {",
-            "  unsigned char *d = (unsigned char *)to;",
-            "  const unsigned char *s = (const unsigned char *)from;",
-            "  while (bytes--) *d++ = *s++;",
-            "}",
-        ]
+    if needs_copy(program.steps):
+        lines += ["", *COPY_FUNCTION]
     lines += [
         "",
         f"MLOPSC_EXPORT int32_t {name}_run({_signature(program)}) {{",
         *_checks(program, ins, outs),
-    ]
-    lines += [
-        f"  {_call(program, step.kernel, step.arguments, ins, outs)}" for step in program.steps
-    ]
-    lines += [
-        f"  copy({_place(c.destination, program, ins, outs)}, "
-        f"{_place(c.source, program, ins, outs)}, {c.nbytes});"
-        for c in program.copies
+        *StepWriter(program, ins, outs).write(program.steps),
     ]
     lines += ["  return MLOPSC_OK;", "}", "", *_generic(program), ""]
     lines += _descriptor(program, version=version, target=target, bundle=bundle)
@@ -198,35 +184,6 @@ def _checks(program: Program, ins: Sequence[str], outs: Sequence[str]) -> list[s
     else:
         lines.append("  (void)arena;")
     return lines
-
-
-def _place(location: Location, program: Program, ins: Sequence[str], outs: Sequence[str]) -> str:
-    """Return a C expression for the address of ``location``."""
-    if location.place == "input":
-        return ins[location.index]
-    if location.place == "output":
-        return outs[location.index]
-    if location.place == "weights":
-        return f"{program.name}_weights + {location.offset}"
-    return f"scratch + {location.offset}"
-
-
-def _call(
-    program: Program,
-    symbol: str,
-    arguments: Sequence[Location],
-    ins: Sequence[str],
-    outs: Sequence[str],
-) -> str:
-    types = program.kernels[symbol].parameters
-    values = [
-        f"AT({DTYPES[dtype].c}, {_place(location, program, ins, outs)})"
-        for location, dtype in zip(arguments, types, strict=True)
-    ]
-    lines = textwrap.wrap(
-        f"{symbol}({', '.join(values)});", 98, subsequent_indent="      ", break_long_words=False
-    )
-    return "\n".join(lines)
 
 
 def _generic(program: Program) -> list[str]:

@@ -17,7 +17,7 @@ from mlopsc.package.gate import ObjectFacts, check_objects, wasm_imports
 from mlopsc.package.limits import check_limits
 from mlopsc.schema.common import FileEntry, digest_bytes
 from mlopsc.schema.package import KernelUse, Memory, Package, Tool
-from mlopsc.schema.program import Program
+from mlopsc.schema.program import Program, calls_in
 from mlopsc.schema.target import Target
 from mlopsc.toolchain import compile_object, link_shared, make_archive
 from mlopsc.tools import zig_version
@@ -185,7 +185,7 @@ def _describe(
     output: Path,
 ) -> Package:
     program = compiled.program
-    calls = [step.kernel for step in program.steps]
+    calls = [call.kernel for call in calls_in(program.steps)]
     files = sorted(path for path in output.rglob("*") if path.is_file())
     return Package(
         name=program.name,

@@ -1,4 +1,4 @@
-"""A lowered model: a straight list of kernel calls over one storage plan.
+"""A lowered model: a list of kernel calls, loops and conditionals over one storage plan.
 
 Made by ``lower``, turned into objects or C by ``codegen``, linked by ``package``. Every tensor
 lives in exactly one place: a caller's buffer, the arena, or the read-only weights.
@@ -6,6 +6,7 @@ lives in exactly one place: a caller's buffer, the arena, or the read-only weigh
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -17,21 +18,36 @@ from mlopsc.schema.target import Generator, Schedule
 PROGRAM_FILE = "program.json"  # what the compile worker leaves in its folder
 WEIGHTS_FILE = "weights.bin"
 
-Place = Literal["input", "output", "arena", "weights"]
+Place = Literal["input", "output", "arena", "weights", "state", "next", "counter"]
+
+
+class Stride(Frozen):
+    """A distance that is added once per iteration of a loop.
+
+    Attributes:
+        loop: Number of the loop.
+        nbytes: Bytes per iteration.
+    """
+
+    loop: int
+    nbytes: int
 
 
 class Location(Frozen):
     """Where the bytes of an argument lie.
 
     Attributes:
-        place: Which block of memory.
-        index: Which input or output; 0 otherwise.
+        place: Which block of memory. ``state`` is what an iteration reads of a carried value and
+            ``next`` what it writes; ``counter`` is the number of the iteration, an int64.
+        index: Which input, output, carried value or loop; 0 otherwise.
         offset: Bytes from the start of the block.
+        strides: What the loops around add to that.
     """
 
     place: Place
     index: int = 0
     offset: Annotated[int, Field(ge=0)] = 0
+    strides: tuple[Stride, ...] = ()
 
 
 class Kernel(Frozen):
@@ -53,16 +69,83 @@ class Kernel(Frozen):
 class Call(Frozen):
     """One step of the program: ``kernel(arguments...)``."""
 
+    kind: Literal["call"] = "call"
     kernel: str
     arguments: tuple[Location, ...]
 
 
 class Copy(Frozen):
-    """A plain copy, for outputs that are an input, a constant or another output."""
+    """A plain copy, for what is an input, a constant or another value that a kernel computed."""
 
+    kind: Literal["copy"] = "copy"
     source: Location
     destination: Location
     nbytes: int
+
+
+class State(Frozen):
+    """A carried value of a loop: two buffers that change places after every iteration.
+
+    Attributes:
+        index: Number, unique in the program; ``state`` and ``next`` locations name it.
+        home: The buffer that holds it before the loop and after it.
+        other: The second buffer.
+        nbytes: Size of each.
+    """
+
+    index: int
+    home: Location
+    other: Location
+    nbytes: int
+
+
+class Loop(Frozen):
+    """Steps that run again and again.
+
+    Attributes:
+        index: Number, unique in the program; ``counter`` locations and strides name it.
+        trip_count: Largest number of iterations: a constant, where an int64 lies, or None for no
+            limit.
+        condition: Number of the state, one byte, that ends the loop when it is 0; None if none.
+        states: Carried values; they are initialised by the steps before.
+        body: Steps of one iteration.
+    """
+
+    kind: Literal["loop"] = "loop"
+    index: int
+    trip_count: int | Location | None
+    condition: int | None
+    states: tuple[State, ...]
+    body: tuple[Step, ...]
+
+
+class If(Frozen):
+    """Steps of which one branch runs.
+
+    Attributes:
+        condition: Where the byte lies that decides.
+        then: Steps if it is not 0.
+        otherwise: Steps if it is 0.
+    """
+
+    kind: Literal["if"] = "if"
+    condition: Location
+    then: tuple[Step, ...]
+    otherwise: tuple[Step, ...]
+
+
+Step = Annotated[Call | Copy | Loop | If, Field(discriminator="kind")]
+
+
+def calls_in(steps: Iterable[Step]) -> Iterator[Call]:
+    """Yield every call, those inside loops and branches included, in the order they are written."""
+    for step in steps:
+        if isinstance(step, Call):
+            yield step
+        elif isinstance(step, Loop):
+            yield from calls_in(step.body)
+        elif isinstance(step, If):
+            yield from calls_in((*step.then, *step.otherwise))
 
 
 class Program(Frozen):
@@ -72,8 +155,7 @@ class Program(Frozen):
         inputs: Raw inputs in the order of the C function's parameters.
         outputs: Outputs, likewise.
         kernels: By symbol.
-        steps: Calls in order.
-        copies: Copies after the last call.
+        steps: In order.
         arena_bytes: Size of the arena, scratch included.
         arena_align: Alignment of the arena and of every offset in it.
         arena_lower_bound: Largest sum of bytes alive at one step: no plan can be smaller.
@@ -89,8 +171,7 @@ class Program(Frozen):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     kernels: dict[str, Kernel]
-    steps: tuple[Call, ...]
-    copies: tuple[Copy, ...]
+    steps: tuple[Step, ...]
     arena_bytes: int
     arena_align: int
     arena_lower_bound: int

@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import onnx_ir as ir
 
+from mlopsc.bodies import bodies, captured
 from mlopsc.core_ops import CORE_OPS
 from mlopsc.dtypes import BY_ONNX_CODE, DTYPES
 from mlopsc.errors import OpenShapeError, UnsupportedOpError
 from mlopsc.importer.normalise.constants import body_of, runs_to_the_end, trip_count
-from mlopsc.importer.normalise.subgraphs import bodies, captured, parents
+from mlopsc.importer.normalise.subgraphs import parents
 
 MAX_ELEMENTS = (1 << 31) - 1  # indices are 32 bits wide
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
@@ -112,6 +113,11 @@ def _check_bodies(node: ir.Node, holders: Mapping[ir.Graph, ir.Node]) -> None:
                     hint="make the number of iterations a constant, or pad the value",
                     run_time_inputs=_sources(holders, *ends),
                 )
+        if node.inputs[0] is None and node.inputs[1] is None:
+            raise UnsupportedOpError(
+                f"{label} never ends: it has no trip count and its condition is always true",
+                hint="give it a trip count",
+            )
         stacked = node.outputs[number:]
         if stacked and (trip_count(node) is None or not runs_to_the_end(node)):
             raise UnsupportedOpError(

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from mlopsc.bodies import bodies, captured
 from mlopsc.importer.normalise.constants import trip_count
-from mlopsc.importer.normalise.subgraphs import bodies, captured
 from mlopsc.reference import run_graph
 
 _RANDOM = {

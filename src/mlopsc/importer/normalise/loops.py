@@ -3,7 +3,7 @@
 *SimplifyLoops* requires *PrepareBodies* and folded constants. It ensures: a loop that runs no or
 one iteration is gone; a value that no iteration changes is captured instead of carried; a carried
 value or stack that nobody reads is gone; what every iteration would compute again is computed once,
-before the loop.
+before the loop; the condition is an input exactly if it can end the loop.
 
 *UnrollLoops* requires that inference and folding have nothing left to do. It unrolls one loop that
 cannot be compiled as it is and whose iterations are known at import: a carried value changes its
@@ -18,16 +18,11 @@ from collections.abc import MutableSequence, Sequence
 import numpy as np
 import onnx_ir as ir
 
+from mlopsc.bodies import bodies, captured
 from mlopsc.core_ops import CORE_OPS
 from mlopsc.errors import UnsupportedOpError
 from mlopsc.importer.normalise.constants import body_of, runs_to_the_end, trip_count
-from mlopsc.importer.normalise.subgraphs import (
-    bodies,
-    captured,
-    inline,
-    make_names_unique,
-    replace,
-)
+from mlopsc.importer.normalise.subgraphs import inline, make_names_unique, replace
 
 MAX_UNROLLED = 1 << 14  # nodes that one loop may become
 
@@ -45,6 +40,7 @@ class SimplifyLoops(ir.passes.InPlacePass):
                 _unroll(model, node, trip_count(node) or 0)
                 modified = True
             else:
+                modified |= _settle_condition(model, node)
                 modified |= _drop_needless(node) or _hoist_invariants(node)
         if modified:
             make_names_unique(model)
@@ -157,6 +153,19 @@ def _origin(value: ir.Value) -> ir.Value:
         value = node.inputs[0]
         node = value.producer()
     return value
+
+
+def _settle_condition(model: ir.Model, loop: ir.Node) -> bool:
+    """Give the condition as an input exactly if it can end the loop.
+
+    Without it the first iteration runs; what the body says still counts, as in ONNX Runtime.
+    """
+    never_ends_it = runs_to_the_end(loop)
+    if never_ends_it == (loop.inputs[1] is None):
+        return False
+    start = None if never_ends_it else _constant(model, np.array(True), f"{loop.name}_start")
+    loop.replace_input_with(1, start)
+    return True
 
 
 def _drop_needless(loop: ir.Node) -> bool:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from mlopsc.bodies import bodies, captured
 from mlopsc.importer.normalise.constants import runs_to_the_end, trip_count
-from mlopsc.importer.normalise.subgraphs import bodies, captured
 
 _MAX_ROUNDS = 16  # of a graph whose control flow nodes depend on each other
 

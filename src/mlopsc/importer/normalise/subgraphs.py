@@ -1,4 +1,4 @@
-"""Graphs inside graphs: the bodies of ``If``, ``Loop`` and ``Scan``, and what they capture.
+"""What passes do with bodies: copy, inline, replace; and pass *PrepareBodies*.
 
 Normalising keeps all initializers in the main graph; a body uses them, and values of the graphs
 around it, by capture.
@@ -10,16 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import onnx_ir as ir
 
-
-def bodies(node: ir.Node) -> list[ir.Graph]:
-    """Return the graphs that are attributes of ``node``."""
-    found: list[ir.Graph] = []
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
-            found.append(attribute.as_graph())
-        elif attribute.type == ir.AttributeType.GRAPHS:
-            found.extend(attribute.as_graphs())
-    return found
+from mlopsc.bodies import bodies
 
 
 def all_graphs(model: ir.Model) -> list[ir.Graph]:
@@ -30,25 +21,6 @@ def all_graphs(model: ir.Model) -> list[ir.Graph]:
 def parents(model: ir.Model) -> dict[ir.Graph, ir.Node]:
     """Return the node that holds each body."""
     return {body: node for node in model.graph.all_nodes() for body in bodies(node)}
-
-
-def captured(graph: ir.Graph) -> list[ir.Value]:
-    """Return the values of outer graphs that ``graph`` or its bodies use, in order of first use."""
-    own: set[ir.Value] = set()
-    used: dict[ir.Value, None] = {}
-
-    def visit(part: ir.Graph) -> None:
-        own.update(part.inputs)
-        own.update(part.initializers.values())
-        for node in part:
-            used.update((value, None) for value in node.inputs if value is not None)
-            for body in bodies(node):
-                visit(body)
-            own.update(node.outputs)
-        used.update((value, None) for value in part.outputs)
-
-    visit(graph)
-    return [value for value in used if value not in own]
 
 
 def copy_of(graph: ir.Graph) -> ir.Graph:

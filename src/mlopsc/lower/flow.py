@@ -1,0 +1,54 @@
+"""How control flow stands in Relax: as calls of external functions that ``flatten`` recognises.
+
+``Loop`` and ``If`` have no kernel. Their bodies become Relax functions of the same module; the
+function around them calls a symbol that exists nowhere, which no pass of TVM looks into.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class LoopFlow:
+    """A loop.
+
+    The call's arguments are, in order: the trip count if it is ``counted`` at run time, the
+    condition if ``conditional``, the initial carried values, what the body captures. Its results
+    are the final carried values and the stacks.
+
+    Attributes:
+        body: Name of the function of one iteration. It takes the iteration's number, the condition
+            (always), the carried values and what it captures; it gives the condition if
+            ``conditional``, the carried values and one element of each stack.
+        trip_count: The trip count if it is constant; None for no limit or if ``counted``.
+        counted: Whether the trip count is an argument.
+        conditional: Whether a condition can end the loop.
+        carried: Number of carried values.
+    """
+
+    body: str
+    trip_count: int | None
+    counted: bool
+    conditional: bool
+    carried: int
+
+
+@dataclass(frozen=True)
+class IfFlow:
+    """A conditional.
+
+    The call's arguments are the condition, what the first branch captures, what the second does.
+
+    Attributes:
+        then: Name of the function of the first branch. It takes what it captures.
+        otherwise: Name of the function of the second.
+        captured: How many values the first branch captures.
+    """
+
+    then: str
+    otherwise: str
+    captured: int
+
+
+Flows = dict[str, LoopFlow | IfFlow]  # by the name of the external function
