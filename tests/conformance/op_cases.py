@@ -14,6 +14,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from mlopsc.reference import run_graph
+
 Array = np.ndarray[Any, Any]
 OPSET = 20
 
@@ -575,4 +577,17 @@ def joined_model(some: Sequence[Case]) -> tuple[onnx.ModelProto, dict[str, Array
     graph = helper.make_graph(nodes, "cases", inputs, outputs, constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
     typed = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    _declare(typed, arrays)
     return typed, arrays
+
+
+def _declare(model: onnx.ModelProto, arrays: dict[str, Array]) -> None:
+    """Give outputs the shapes that inference does not find, those of loops."""
+    unknown = [v for v in model.graph.output if not v.type.tensor_type.HasField("shape")]
+    if not unknown:
+        return
+    results = run_graph(model.SerializeToString(), arrays)
+    for value in unknown:
+        array = results[value.name]
+        dtype = helper.np_dtype_to_tensor_dtype(array.dtype)
+        value.CopyFrom(helper.make_tensor_value_info(value.name, dtype, array.shape))

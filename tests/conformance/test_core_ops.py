@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import op_cases
+import op_cases_flow
 import pytest
 
 import mlopsc
@@ -15,8 +16,13 @@ from mlopsc.core_ops import CORE_OPS, EXPANDED_OPS
 from mlopsc.importer.normalise.expand import _EXPANSIONS
 from mlopsc.schema.target import Generator
 
+
 # Two groups: ordinary values, and values at the edges of float32.
-GROUPS = {"ordinary": op_cases.cases, "special": op_cases.special}
+def ordinary() -> list[op_cases.Case]:
+    return [*op_cases.cases(), *op_cases_flow.cases()]
+
+
+GROUPS = {"ordinary": ordinary, "special": op_cases.special}
 WHERE: list[tuple[str, Generator]] = [
     ("host", "llvm"),
     ("host", "c"),
@@ -30,7 +36,7 @@ WHERE: list[tuple[str, Generator]] = [
 
 
 def test_every_core_operator_has_a_case() -> None:
-    tested = {case.op for case in op_cases.cases()}
+    tested = {case.op for case in ordinary()}
     assert set(CORE_OPS) | set(EXPANDED_OPS) <= tested
 
 

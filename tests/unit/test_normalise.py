@@ -270,34 +270,6 @@ def branches() -> dict[str, onnx.GraphProto]:
     }
 
 
-def test_branch_is_refused() -> None:
-    made = model(
-        [node("If", ["c"], ["y"], **branches())],
-        [value("c", [], "bool"), value("x", [2])],
-        [value("y", [2])],
-    )
-    with pytest.raises(UnsupportedOpError) as caught:
-        normalise(made, {})
-    assert "If" in caught.value.message
-    assert "make_y" in caught.value.message
-
-
-def test_loop_is_refused() -> None:
-    body = helper.make_graph(
-        [node("Identity", ["go"], ["go_on"]), node("Neg", ["v"], ["w"])],
-        "body",
-        [value("i", [], "int64"), value("go", [], "bool"), value("v", [2])],
-        [value("go_on", [], "bool"), value("w", [2])],
-    )
-    made = model(
-        [node("Loop", ["n", "", "x"], ["y"], body=body)],
-        [value("n", [], "int64"), value("x", [2])],
-        [value("y", [2])],
-    )
-    with pytest.raises(UnsupportedOpError, match="Loop"):
-        normalise(made, {})
-
-
 @pytest.mark.parametrize("dtype", ["float16", "string", "complex64"])
 def test_foreign_element_type_of_an_input_is_named(dtype: str) -> None:
     made = model(

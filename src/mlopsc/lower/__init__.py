@@ -1,13 +1,13 @@
 """Stage *lower*: the graphs of a bundle and a target → a flat program and its kernels.
 
 Takes the normalised graphs of all stages (preprocessing is compiled in) and a ``Target``; gives a
-``LoweredModule``: a straight list of kernel calls, one storage plan for everything that lives
+``LoweredModule``: a list of steps (kernel calls, loops, ...), one storage plan for all that lives
 between them, the weights, and the kernels as bare TIR functions that take only pointers. This is
 the only stage that schedules and plans. It must run in a worker process: TVM can crash.
 
 In the order data flows: ``relax_graph`` (ONNX → Relax → TIR), ``intrinsics`` (what ONNX means),
-``schedule`` (loops), ``flatten`` (Relax ``main`` → list of calls), ``bare`` (no runtime left),
-``plan`` (where everything lives).
+``schedule`` (loops), ``flatten`` (Relax functions → list of steps), ``bare`` (no runtime left),
+``lifetimes`` and ``plan`` (where everything lives), ``emit`` (steps → ``Program``).
 """
 
 from __future__ import annotations
