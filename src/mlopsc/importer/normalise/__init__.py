@@ -127,6 +127,7 @@ def _upgrade(model: ir.Model, opset: int, changed: list[str]) -> ir.Model:
         changed.append("UpgradeOpset")
         lift = common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)
         _apply(upgraded, lift, changed)
+        _apply(upgraded, PrepareBodies(), changed)
     return upgraded
 
 
