@@ -1,7 +1,8 @@
 """Reductions and searches along axes. Source: the ONNX operator schemas.
 
-``ReduceMax`` and ``ReduceMin`` of anything with NaN follow the reference; a search gives the first
-index of the extremum unless ``select_last_index`` asks for the last.
+``ReduceMax`` and ``ReduceMin`` of anything with NaN are NaN, as in NumPy and ONNX's own evaluator
+(ONNX Runtime's answer depends on where the NaN stands). A search gives the first index of the
+extremum unless ``select_last_index`` asks for the last.
 """
 
 from __future__ import annotations
@@ -71,9 +72,23 @@ _ANY = te.comm_reducer(lambda a, b: tirx.any(a, b), lambda t: tirx.const(False, 
 _ALL = te.comm_reducer(lambda a, b: tirx.all(a, b), lambda t: tirx.const(True, t), name="all")
 
 
-def _extremum(reducer: Reducer, of_bool: Reducer) -> Lowering:
-    plain, logical = _reduce(reducer), _reduce(of_bool)
-    return lambda node: (logical if node.result.dtype == "bool" else plain)(node)
+def _extremum(reducer: Reducer, of_bool: Reducer, *, largest: bool) -> Lowering:
+    """Choose the reducer by type."""
+
+    def combine(a: Any, b: Any) -> Any:
+        return tirx.Select(tirx.any(a > b if largest else a < b, tirx.isnan(a)), a, b)
+
+    def start(dtype: Any) -> Any:
+        return te.min_value(dtype) if largest else te.max_value(dtype)
+
+    of_float = te.comm_reducer(combine, start, name="largest" if largest else "smallest")
+
+    def lowering(node: Node) -> Any:
+        dtype = node.result.dtype
+        chosen = of_bool if dtype == "bool" else of_float if "float" in dtype else reducer
+        return _reduce(chosen)(node)
+
+    return lowering
 
 
 def _search(largest: bool) -> Lowering:
@@ -113,9 +128,9 @@ def _search(largest: bool) -> Lowering:
 LOWERINGS: Final[dict[str, Lowering]] = {
     "ArgMax": _search(True),
     "ArgMin": _search(False),
-    "ReduceMax": _extremum(te.max, _ANY),
+    "ReduceMax": _extremum(te.max, _ANY, largest=True),
     "ReduceMean": _reduce(te.sum, _mean),
-    "ReduceMin": _extremum(te.min, _ALL),
+    "ReduceMin": _extremum(te.min, _ALL, largest=False),
     "ReduceProd": _reduce(_PROD),
     "ReduceSum": _reduce(te.sum),
 }
