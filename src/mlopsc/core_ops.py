@@ -46,7 +46,6 @@ CORE_OPS: Final[dict[str, CoreOp]] = {
     "Pow": CoreOp(float_only=True),
     "Expand": CoreOp(constant_inputs=(1,)),
     "Pad": CoreOp(constant_inputs=(1, 2, 3)),
-    "Resize": CoreOp(constant_inputs=(1, 2, 3)),
     "ReduceProd": CoreOp(constant_inputs=(1,)),
     "ReduceMax": CoreOp(constant_inputs=(1,)),
     "ReduceMean": CoreOp(constant_inputs=(1,)),
@@ -60,5 +59,5 @@ CORE_OPS: Final[dict[str, CoreOp]] = {
     "Unsqueeze": CoreOp(constant_inputs=(1,)),
 }
 
-# Accepted at import and rewritten in terms of the above (importer/normalise/expand.py).
-EXPANDED_OPS: Final[tuple[str, ...]] = ("Dropout", "Max", "Mean", "Min", "Sign", "Sum")
+# Accepted at import and rewritten in terms of the above (importer/normalise/expansions).
+EXPANDED_OPS: Final[tuple[str, ...]] = ("Dropout", "Mean", "Resize", "Sum")

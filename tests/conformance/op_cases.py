@@ -551,7 +551,9 @@ def cases() -> list[Case]:
     return [*_unary(), *_binary(), *_conv(), *_matmul(), *_shape(), *_reductions(), *_more()]
 
 
-def joined_model(some: Sequence[Case]) -> tuple[onnx.ModelProto, dict[str, Array]]:
+def joined_model(
+    some: Sequence[Case], opset: int = OPSET
+) -> tuple[onnx.ModelProto, dict[str, Array]]:
     """Return one model with the nodes of ``some`` side by side, and its inputs."""
     nodes, inputs, outputs, constants, arrays = [], [], [], [], {}
     for case in some:
@@ -575,7 +577,7 @@ def joined_model(some: Sequence[Case]) -> tuple[onnx.ModelProto, dict[str, Array
         nodes.append(helper.make_node(case.op, names, made, name=case.name, **case.attributes))
         outputs += [onnx.ValueInfoProto(name=name) for name in made]
     graph = helper.make_graph(nodes, "cases", inputs, outputs, constants)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
     typed = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
     _declare(typed, arrays)
     return typed, arrays

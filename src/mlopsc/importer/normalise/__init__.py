@@ -18,9 +18,9 @@ from mlopsc.errors import SourceError
 from mlopsc.importer.normalise.bind import BindDimensions
 from mlopsc.importer.normalise.check import check_normal_form, check_tensors, find_oddities
 from mlopsc.importer.normalise.conditionals import InlineConditionals
-from mlopsc.importer.normalise.expand import ExpandComposites
+from mlopsc.importer.normalise.expand import ExpandComposites, Refusals
 from mlopsc.importer.normalise.fold import FoldConstants
-from mlopsc.importer.normalise.functions import expand_functions
+from mlopsc.importer.normalise.functions import ExpandFunctions
 from mlopsc.importer.normalise.identities import RemoveIdentities
 from mlopsc.importer.normalise.loops import SimplifyLoops, UnrollLoops
 from mlopsc.importer.normalise.shapes import InferShapes
@@ -84,17 +84,10 @@ def normalise(proto: onnx.ModelProto, bind: Mapping[str, int], opset: int = OPSE
         _apply(model, step, changed)
     model = _upgrade(model, opset, changed)
     _apply(model, binder, changed)
-    _apply(model, InferShapes(), [])
-    before = _count(model)
-    model = ir.from_proto(expand_functions(ir.to_proto(model)))
-    if _count(model) != before:
-        changed.append("ExpandFunctions")
-        lift = common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)
-        _apply(model, lift, changed)
-        _apply(model, PrepareBodies(), changed)
-    _settle(model, changed)
+    refusals: Refusals = {}
+    _settle(model, changed, refusals)
     while _apply(model, UnrollLoops(), changed):
-        _settle(model, changed)
+        _settle(model, changed, refusals)
     for step in (
         RemoveIdentities(),
         common.CommonSubexpressionEliminationPass(),
@@ -108,7 +101,7 @@ def normalise(proto: onnx.ModelProto, bind: Mapping[str, int], opset: int = OPSE
     ):
         _apply(model, step, changed)
     model.ir_version = min(model.ir_version or MAX_IR_VERSION, MAX_IR_VERSION)
-    check_normal_form(model)
+    check_normal_form(model, refusals)
     _check_signature(proto, model)
     return Normalised(
         model=_serialise(model),
@@ -136,11 +129,17 @@ def _count(model: ir.Model) -> int:
     return sum(1 for _ in model.graph.all_nodes())
 
 
-def _settle(model: ir.Model, changed: list[str]) -> None:
+def _settle(model: ir.Model, changed: list[str], refusals: Refusals) -> None:
     """Infer, fold and expand until nothing changes."""
     for _ in range(_MAX_ROUNDS):
         _apply(model, InferShapes(), [])
-        steps = (FoldConstants(), InlineConditionals(), SimplifyLoops(), ExpandComposites())
+        steps = (
+            FoldConstants(),
+            InlineConditionals(),
+            SimplifyLoops(),
+            ExpandComposites(refusals),
+            ExpandFunctions(refusals),
+        )
         if not any([_apply(model, step, changed) for step in steps]):  # all, not the first
             break
 

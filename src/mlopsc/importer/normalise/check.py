@@ -13,6 +13,7 @@ from mlopsc.core_ops import CORE_OPS
 from mlopsc.dtypes import BY_ONNX_CODE, DTYPES
 from mlopsc.errors import OpenShapeError, UnsupportedOpError
 from mlopsc.importer.normalise.constants import body_of, runs_to_the_end, trip_count
+from mlopsc.importer.normalise.expansions.builder import Refusal
 from mlopsc.importer.normalise.subgraphs import parents
 
 MAX_ELEMENTS = (1 << 31) - 1  # indices are 32 bits wide
@@ -41,8 +42,12 @@ def check_tensors(model: ir.Model) -> None:
             )
 
 
-def check_normal_form(model: ir.Model) -> None:
+def check_normal_form(model: ir.Model, refusals: Mapping[ir.Node, Refusal]) -> None:
     """Check operators, element types and shapes.
+
+    Args:
+        model: What the passes made.
+        refusals: Why operators outside the core set could not be rewritten.
 
     Raises:
         UnsupportedOpError: A node is outside the core set, or a tensor has a foreign type.
@@ -51,7 +56,7 @@ def check_normal_form(model: ir.Model) -> None:
     producers = list(model.graph.all_nodes())
     holders = parents(model)
     for node in producers:
-        _check_node(node, holders)
+        _check_node(node, holders, refusals.get(node))
         _check_bodies(node, holders)
     inner = (value for body in holders for value in body.inputs)
     outer = (value for node in producers for value in node.outputs if value.name)
@@ -59,9 +64,17 @@ def check_normal_form(model: ir.Model) -> None:
         _check_value(value)
 
 
-def _check_node(node: ir.Node, holders: Mapping[ir.Graph, ir.Node]) -> None:
+def _check_node(
+    node: ir.Node, holders: Mapping[ir.Graph, ir.Node], refusal: Refusal | None
+) -> None:
     label = f"node '{node.name}' ({node.domain + '::' if node.domain else ''}{node.op_type})"
     rule = CORE_OPS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+    if rule is None and refusal is not None:
+        raise UnsupportedOpError(
+            f"{label}: {refusal.reason}",
+            hint=f"rewrite the model without {node.op_type}; {_DOCS}",
+            run_time_inputs=_sources(holders, refusal.value),
+        )
     if rule is None:
         raise UnsupportedOpError(
             f"{label} uses an operator outside the core set",

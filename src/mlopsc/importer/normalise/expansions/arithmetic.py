@@ -1,0 +1,36 @@
+"""Sums, means and other plain arithmetic. Source: the ONNX operator schemas.
+
+Sums add from the left. ``Dropout`` outside training passes its input on, with a mask of true.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from mlopsc.importer.normalise.expansions.builder import Builder, Expansion, Refusal, Tensor, total
+
+
+def _sum(b: Builder) -> Tensor:
+    return total(b.inputs())
+
+
+def _mean(b: Builder) -> Tensor:
+    return _sum(b) / len(b.inputs())
+
+
+def _dropout(b: Builder) -> list[Tensor]:
+    x = b.required(0)
+    ratio, training = b.array(1, "the ratio"), b.array(2, "the training mode")
+    drops = ratio is None or float(ratio) != 0.0
+    if training is not None and bool(training) and drops:
+        raise Refusal("it draws random numbers in training; expected training_mode 0 or ratio 0")
+    return [x, b.constant(np.ones(x.shape, np.bool_))]
+
+
+EXPANSIONS: Final[dict[str, Expansion]] = {
+    "Dropout": _dropout,
+    "Mean": _mean,
+    "Sum": _sum,
+}

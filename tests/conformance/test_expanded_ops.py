@@ -1,0 +1,41 @@
+"""What composite operators are rewritten to equals what the reference makes of them as they are:
+import compares the two, and conformance compares what is compiled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import op_cases
+import pytest
+from op_cases_expanded import CASES
+
+import mlopsc
+from mlopsc.core_ops import EXPANDED_OPS
+from mlopsc.importer.normalise.expansions import EXPANSIONS
+
+
+def test_the_table_of_expanded_operators_is_the_pass() -> None:
+    assert set(EXPANDED_OPS) == {name for _, name in EXPANSIONS}
+    assert list(EXPANDED_OPS) == sorted(EXPANDED_OPS)
+
+
+def test_every_expanded_operator_has_a_case() -> None:
+    tested = {case.op for make in (op_cases.cases, *CASES.values()) for case in make()}
+    assert set(EXPANDED_OPS) <= tested
+
+
+@pytest.mark.parametrize("opset", CASES)
+def test_expanded_operators_equal_the_reference(tmp_path: Path, opset: int) -> None:
+    cases = CASES[opset]()
+    model, arrays = op_cases.joined_model(cases, opset)
+    onnx.save(model, tmp_path / "cases.onnx")
+    np.savez(tmp_path / "vectors.npz", **{name: array[None] for name, array in arrays.items()})
+    mlopsc.import_model(
+        tmp_path / "cases.onnx", tmp_path / "cases.mlb", vectors=tmp_path / "vectors.npz"
+    )
+    mlopsc.build(tmp_path / "cases.mlb", "host", tmp_path / "out")
+    report = mlopsc.conform(tmp_path / "out" / "host", bundle=tmp_path / "cases.mlb")
+    assert [o.name for o in report.outputs if o.first_differing is not None] == []
+    assert len(report.outputs) == sum(case.outputs for case in cases)
