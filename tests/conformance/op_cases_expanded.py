@@ -89,13 +89,22 @@ def _resize() -> list[Case]:
     return cases
 
 
-def _upsample() -> list[Case]:
-    scales = _floats(1, 1, 2, 2.5)
+def _old_resize() -> list[Case]:
+    x, up, down = f("upsample", 1, 2, 5, 4), _floats(1, 1, 2, 2.5), _floats(1, 1, 0.6, 0.5)
     return [
-        Case("Upsample", kind, (f("upsample", 1, 2, 3, 4), scales), attributes={"mode": kind})
+        Case("Resize", f"{kind}_{way}", (x, scales), attributes={"mode": kind})
+        for kind in ("nearest", "linear")
+        for way, scales in (("up", up), ("down", down))
+    ]
+
+
+def _upsample() -> list[Case]:
+    x, scales = f("upsample", 1, 2, 3, 4), _floats(1, 1, 2, 2.5)
+    return [
+        Case("Upsample", kind, (x, scales), attributes={"mode": kind})
         for kind in ("nearest", "linear")
     ]
 
 
 # By version of the operator set; where a form ended or began.
-CASES = {9: _upsample, 20: _resize}
+CASES = {9: _upsample, 10: _old_resize, 20: _resize}

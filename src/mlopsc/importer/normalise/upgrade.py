@@ -17,6 +17,7 @@ from mlopsc.errors import SourceError
 # From here on the meaning of operators has only grown.
 OPSET: Final = 21
 _LAST_AXIS_OPSET = 13  # softmaxes reduce one axis; before, all axes from the given one on
+_RESIZE_OPSET = 11  # Resize names how it transforms coordinates; before, there was one way
 _LARGE_BYTES = 1024  # larger weights are no shapes, axes or limits
 
 
@@ -35,6 +36,7 @@ def upgrade_opset(model: ir.Model, opset: int) -> ir.Model:
         return model
     if version < _LAST_AXIS_OPSET:
         _flatten_hardmax(model)
+    resized = _resized(model) if version < _RESIZE_OPSET else set()
     inputs = len(model.graph.inputs)
     weights = {name: v.const_value for name, v in model.graph.initializers.items()}
     try:
@@ -53,6 +55,7 @@ def upgrade_opset(model: ir.Model, opset: int) -> ir.Model:
         if value is not None:
             value.const_value = tensor
             upgraded.graph.register_initializer(value)
+    _keep_coordinates(upgraded, resized)
     upgraded.opset_imports.update(
         {d: v for d, v in model.opset_imports.items() if d not in upgraded.opset_imports}
     )
@@ -75,6 +78,23 @@ def _flatten_hardmax(model: ir.Model) -> None:
         ir.convenience.replace_nodes_and_values(
             node.graph, node, [node], list(tape.nodes), [output], [result]
         )
+
+
+def _resized(model: ir.Model) -> set[str]:
+    """Return the results of the old ``Resize`` and ``Upsample``."""
+    nodes = (n for n in model.graph.all_nodes() if n.op_type in ("Resize", "Upsample"))
+    return {str(node.outputs[0].name) for node in nodes if not node.domain}
+
+
+def _keep_coordinates(model: ir.Model, resized: set[str]) -> None:
+    """Say in attributes how old resizing transforms coordinates; the converter leaves it open."""
+    for node in model.graph.all_nodes():
+        if node.op_type != "Resize" or str(node.outputs[0].name) not in resized:
+            continue
+        scales = node.inputs[2].const_value if node.inputs[2] is not None else None
+        shrinks = scales is not None and (scales.numpy() <= 1).all() and (scales.numpy() < 1).any()
+        node.attributes.add(ir.AttrString("coordinate_transformation_mode", "asymmetric"))
+        node.attributes.add(ir.AttrString("nearest_mode", "ceil" if shrinks else "floor"))
 
 
 def _set_aside(model: ir.Model) -> None:
