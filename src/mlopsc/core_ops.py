@@ -27,7 +27,7 @@ class CoreOp:
 
 _PLAIN = (
     "Abs", "Add", "And", "ArgMax", "ArgMin", "AveragePool", "BatchNormalization", "BitShift",
-    "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Cast", "Ceil", "Concat", "Conv",
+    "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Cast", "Ceil", "Clip", "Concat", "Conv",
     "ConvTranspose", "Cos", "DepthToSpace", "Div", "Einsum", "Elu", "Equal", "Erf", "Exp",
     "Flatten", "Floor", "Gather", "GatherElements", "GatherND", "Gemm", "GlobalAveragePool",
     "GlobalMaxPool", "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish", "Hardmax",
@@ -42,10 +42,9 @@ CORE_OPS: Final[dict[str, CoreOp]] = {
     **{name: CoreOp() for name in _PLAIN},
     "If": CoreOp(single_output=False),
     "Loop": CoreOp(single_output=False),
-    "Clip": CoreOp(constant_inputs=(1, 2)),
     "Pow": CoreOp(float_only=True),
     "Expand": CoreOp(constant_inputs=(1,)),
-    "Pad": CoreOp(constant_inputs=(1, 2, 3)),
+    "Pad": CoreOp(constant_inputs=(1, 3)),
     "ReduceProd": CoreOp(constant_inputs=(1,)),
     "ReduceMax": CoreOp(constant_inputs=(1,)),
     "ReduceMean": CoreOp(constant_inputs=(1,)),
