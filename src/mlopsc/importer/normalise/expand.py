@@ -1,0 +1,91 @@
+"""Pass *ExpandComposites*: writes composite operators in terms of core ones.
+
+Requires: inferred types and shapes. Ensures: no operator of ``expansions.EXPANSIONS`` is left,
+unless its expansion refuses it; then the refusal says why. A node whose inputs have no static shape
+yet is left for a later round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, MutableMapping
+
+import onnx_ir as ir
+
+from mlopsc.importer.normalise.expansions import EXPANSIONS
+from mlopsc.importer.normalise.expansions.builder import Builder, Expansion, Refusal, Tensor
+
+Refusals = MutableMapping[ir.Node, Refusal]
+
+
+class ExpandComposites(ir.passes.InPlacePass):
+    """See the module's docstring."""
+
+    def __init__(self, refusals: Refusals) -> None:
+        """Write into ``refusals`` why a node is left."""
+        super().__init__()
+        self._refusals = refusals
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Replace every composite node by its expansion."""
+        taken: set[str] | None = None
+        modified = False
+        for node in list(model.graph.all_nodes()):
+            expansion = EXPANSIONS.get((node.domain, node.op_type))
+            if expansion is None or not _is_typed(node):
+                continue
+            taken = _names(model) if taken is None else taken
+            modified |= self._expand(model, node, expansion, taken)
+        return ir.passes.PassResult(model, modified)
+
+    def _expand(
+        self, model: ir.Model, node: ir.Node, expansion: Expansion, taken: set[str]
+    ) -> bool:
+        builder = Builder(node, model.opset_imports.get("", 1), taken)
+        graph = node.graph
+        if graph is None:
+            return False
+        try:
+            made = expansion(builder)
+        except Refusal as refusal:
+            self._refusals[node] = refusal
+            return False
+        if made is None:
+            return False
+        results = [made] if isinstance(made, Tensor) else list(made)
+        results = (results + [None] * len(node.outputs))[: len(node.outputs)]
+        old, new = [], []
+        for index, (output, result) in enumerate(zip(node.outputs, results, strict=True)):
+            if not builder.wanted(index):
+                continue
+            if result is None:
+                self._refusals[node] = Refusal(f"its output {index} cannot be computed")
+                return False
+            if result.value.producer() not in builder.nodes or result.value in new:
+                result = builder.op("Identity", result)
+            result.value.name = output.name
+            if output.shape is not None and output.shape.is_static():
+                result.value.shape = output.shape
+            old.append(output)
+            new.append(result.value)
+        for constant in builder.constants:
+            model.graph.register_initializer(constant)
+        ir.convenience.replace_nodes_and_values(graph, node, [node], builder.nodes, old, new)
+        return True
+
+
+def _is_typed(node: ir.Node) -> bool:
+    return all(
+        v is None or (v.dtype is not None and v.shape is not None and v.shape.is_static())
+        for v in node.inputs
+    )
+
+
+def _names(model: ir.Model) -> set[str]:
+    return set(_walk(model))
+
+
+def _walk(model: ir.Model) -> Iterator[str]:
+    yield from model.graph.initializers
+    yield from (str(v.name) for v in model.graph.inputs)
+    for node in model.graph.all_nodes():
+        yield from (str(v.name) for v in (*node.inputs, *node.outputs) if v is not None)
