@@ -18,7 +18,7 @@ from onnx import numpy_helper
 from onnx.backend.base import Backend, BackendRep, Device, DeviceType, namedtupledict
 
 from mlopsc import pipeline
-from mlopsc.errors import UnsupportedOpError
+from mlopsc.errors import MlopscError
 from mlopsc.importer import ImportOptions
 from mlopsc.loader import Model, load
 from mlopsc.schema.target import Generator
@@ -40,9 +40,9 @@ class MlopscRep(BackendRep):
         self._names = [v.name for v in model.graph.input if v.name not in constants]
         try:
             self._model = _compile(model, self._generator)
-        except UnsupportedOpError as error:
+        except MlopscError as error:
             self._pending = error
-            if not set(error.run_time_inputs) & set(self._names):
+            if not set(_run_time_inputs(error)) & set(self._names):
                 raise
 
     def run(self, inputs: Any, **kwargs: Any) -> tuple[Array, ...]:
@@ -70,7 +70,7 @@ class MlopscRep(BackendRep):
         model = onnx.ModelProto()
         model.CopyFrom(self._proto)
         while self._model is None:
-            wanted = [n for n in self._pending.run_time_inputs if n in arrays]
+            wanted = [n for n in _run_time_inputs(self._pending) if n in arrays]
             fresh = [name for name in wanted if name not in self.bound_inputs]
             if not fresh:
                 return
@@ -82,8 +82,14 @@ class MlopscRep(BackendRep):
             self.bound_inputs += tuple(fresh)
             try:
                 self._model = _compile(model, self._generator)
-            except UnsupportedOpError as error:
+            except MlopscError as error:
                 self._pending = error
+
+
+def _run_time_inputs(error: MlopscError) -> tuple[str, ...]:
+    """Return the inputs that would have to be constants."""
+    found = [n for e in (error, *error.also) for n in getattr(e, "run_time_inputs", ())]
+    return tuple(dict.fromkeys(found))
 
 
 def _compile(model: onnx.ModelProto, generator: Generator | None) -> Model:

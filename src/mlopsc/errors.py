@@ -7,6 +7,7 @@ class's ``exit_code``; the table in ``docs/errors.md`` is generated from this mo
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 
@@ -16,6 +17,9 @@ class MlopscError(Exception):
     Attributes:
         exit_code: The process exit status of this kind of failure; unique per class.
         hint: What the user can do next.
+        node: Name of the model's node it is about, or "".
+        op: Operator of that node, or "".
+        also: Further failures that were found at the same time.
     """
 
     exit_code: ClassVar[int] = 1
@@ -25,11 +29,22 @@ class MlopscError(Exception):
         """Store the message and the hint; without one, the hint of the class."""
         super().__init__(message)
         self.hint = hint or self.default_hint
+        self.node = ""
+        self.op = ""
+        self.also: tuple[MlopscError, ...] = ()
 
     @property
     def message(self) -> str:
         """The message without the hint."""
         return str(self.args[0])
+
+
+def raise_first(problems: Iterable[MlopscError]) -> None:
+    """Raise the first of ``problems``, if there is one, with the others in ``also``."""
+    found = list(problems)
+    if found:
+        found[0].also = tuple(found[1:])
+        raise found[0]
 
 
 class SourceError(MlopscError):

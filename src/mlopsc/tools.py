@@ -217,6 +217,7 @@ def _rebuild_error(error: Mapping[str, Any], crash: type[MlopscError]) -> Mlopsc
     rebuilt = kinds.get(error["kind"], crash)(error["message"], hint=error["hint"])
     for name, value in error["details"].items():  # JSON knows no tuples, errors no lists
         setattr(rebuilt, name, tuple(value) if isinstance(value, list) else value)
+    rebuilt.also = tuple(_rebuild_error(other, crash) for other in error["also"])
     return rebuilt
 
 

@@ -159,20 +159,22 @@ def _call(module: str, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
         result = getattr(importlib.import_module(module), name)(**arguments)
         json.dumps(result)
     except MlopscError as error:
-        details = {k: v for k, v in vars(error).items() if k != "hint"}
-        return {
-            "error": {
-                "kind": type(error).__name__,
-                "message": error.message,
-                "hint": error.hint,
-                "details": details,
-            }
-        }
+        return {"error": _describe(error)}
     except Exception as error:  # a compiler's own exception: reported, never a traceback
         text = " ".join(str(error).split()) or "no message"
         message = f"{type(error).__name__} in {module}:{name}: {text[:600]}"
-        return {"error": {"kind": "", "message": message, "hint": "", "details": {}}}
+        return {"error": {"kind": "", "message": message, "hint": "", "also": [], "details": {}}}
     return {"result": result}
+
+
+def _describe(error: MlopscError) -> dict[str, Any]:
+    return {
+        "kind": type(error).__name__,
+        "message": error.message,
+        "hint": error.hint,
+        "also": [_describe(other) for other in error.also],
+        "details": {k: v for k, v in vars(error).items() if k not in ("hint", "also")},
+    }
 
 
 def _die_with_parent() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import onnx_ir as ir
 
-from mlopsc.errors import OpenShapeError
+from mlopsc.errors import OpenShapeError, raise_first
 
 BATCH = 1
 MAX_SIZE = (1 << 31) - 1
@@ -25,6 +25,7 @@ class BindDimensions(ir.passes.InPlacePass):
         super().__init__()
         self._bind = dict(bind)
         self.bound: dict[str, int] = {}
+        self._problems: list[OpenShapeError] = []
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Bind, forget inferred shapes, and refuse names that fit no dimension."""
@@ -32,30 +33,34 @@ class BindDimensions(ir.passes.InPlacePass):
         names: set[str] = set()
         for value in model.graph.inputs:
             value.shape = self._bind_input(value, used, names)
-        unknown = sorted(set(self._bind) - used)
-        if unknown:
-            known = ", ".join(sorted(names)) or "none"
-            raise OpenShapeError(
-                f"--bind {unknown[0]}={self._bind[unknown[0]]} fits no dimension of the inputs; "
-                f"the open dimensions are: {known}"
+        known = ", ".join(sorted(names)) or "none"
+        for key in sorted(set(self._bind) - used):
+            self._refuse(
+                f"--bind {key}={self._bind[key]} fits no dimension of the inputs; the open "
+                f"dimensions are: {known}"
             )
+        raise_first(self._problems)
         if self.bound:
             for node in model.graph:
                 for output in node.outputs:
                     output.shape = None
         return ir.passes.PassResult(model, bool(self.bound))
 
-    def _bind_input(self, value: ir.Value, used: set[str], names: set[str]) -> ir.Shape:
+    def _refuse(self, message: str, hint: str = "") -> None:
+        self._problems.append(OpenShapeError(message, hint=hint))
+
+    def _bind_input(self, value: ir.Value, used: set[str], names: set[str]) -> ir.Shape | None:
         if value.shape is None:
-            raise OpenShapeError(
+            self._refuse(
                 f"input '{value.name}' has no shape; expected a fixed number of dimensions",
-                hint="export the model with input shapes",
+                "export the model with input shapes",
             )
+            return None
         sizes = []
         for axis, size in enumerate(value.shape):
             if isinstance(size, int):
                 if not 0 <= size <= MAX_SIZE:
-                    raise OpenShapeError(
+                    self._refuse(
                         f"dimension {axis} of input '{value.name}' is {size}; expected a size "
                         f"from 0 to {MAX_SIZE}"
                     )
@@ -73,13 +78,14 @@ class BindDimensions(ir.passes.InPlacePass):
             used.add(key)
             chosen = self._bind[key]
             if not 1 <= chosen <= MAX_SIZE:
-                raise OpenShapeError(f"--bind {key}={chosen}: expected a size from 1 to {MAX_SIZE}")
+                self._refuse(f"--bind {key}={chosen}: expected a size from 1 to {MAX_SIZE}")
         elif axis == 0:
             chosen = BATCH
         else:
-            raise OpenShapeError(
+            self._refuse(
                 f"dimension {axis} of input '{value.name}' is symbolic ('{name}') and has no size",
-                hint=f"choose one: --bind {name}=N",
+                f"choose one: --bind {name}=N",
             )
+            chosen = 1
         self.bound[name] = chosen
         return chosen

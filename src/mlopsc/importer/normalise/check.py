@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
 
 import numpy as np
 import onnx_ir as ir
@@ -11,13 +12,41 @@ import onnx_ir as ir
 from mlopsc.bodies import bodies, captured
 from mlopsc.core_ops import CORE_OPS
 from mlopsc.dtypes import BY_ONNX_CODE, DTYPES
-from mlopsc.errors import OpenShapeError, UnsupportedOpError
+from mlopsc.errors import MlopscError, OpenShapeError, UnsupportedOpError, raise_first
 from mlopsc.importer.normalise.constants import body_of, runs_to_the_end, trip_count
 from mlopsc.importer.normalise.expansions.builder import Refusal
 from mlopsc.importer.normalise.subgraphs import parents
 
 MAX_ELEMENTS = (1 << 31) - 1  # indices are 32 bits wide
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
+# Positions of inputs that decide shapes, of operators that are folded or expanded where these are
+# constants. Source: the op schemas.
+SHAPE_INPUTS: Final[dict[str, tuple[int, ...]]] = {
+    "AffineGrid": (1,),
+    "BlackmanWindow": (0,),
+    "CenterCropPad": (1,),
+    "Col2Im": (1, 2),
+    "ConstantOfShape": (0,),
+    "DFT": (1, 2),
+    "HammingWindow": (0,),
+    "HannWindow": (0,),
+    "MaxUnpool": (2,),
+    "MelWeightMatrix": (0, 1),
+    "OneHot": (1,),
+    "Range": (0, 1, 2),
+    "ReduceL1": (1,),
+    "ReduceL2": (1,),
+    "ReduceLogSum": (1,),
+    "ReduceLogSumExp": (1,),
+    "ReduceSumSquare": (1,),
+    "STFT": (1, 3),
+    "SequenceAt": (1,),
+    "SequenceErase": (1,),
+    "SequenceInsert": (2,),
+    "SplitToSequence": (1,),
+    "TopK": (1,),
+    "Upsample": (1,),
+}
 _DOCS = "'docs/core-ops.md' lists the operators that can be compiled"
 
 
@@ -27,16 +56,20 @@ def check_tensors(model: ir.Model) -> None:
     Raises:
         UnsupportedOpError: One is a sequence, a map, optional or sparse, or shares its name.
     """
+    raise_first(_find_foreign_values(model))
+
+
+def _find_foreign_values(model: ir.Model) -> Iterator[MlopscError]:
     names = [str(value.name) for value in (*model.graph.inputs, *model.graph.outputs)]
     twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise UnsupportedOpError(
-            f"'{twice[0]}' is the name of several inputs or outputs",
+    for name in twice:
+        yield UnsupportedOpError(
+            f"'{name}' is the name of several inputs or outputs",
             hint="give every input and output a name of its own",
         )
     for value in (*model.graph.inputs, *model.graph.outputs):
         if value.type is not None and not isinstance(value.type, ir.TensorType):
-            raise UnsupportedOpError(
+            yield UnsupportedOpError(
                 f"'{value.name}' is of type {value.type}; expected a tensor",
                 hint="export the model with plain tensors as inputs and outputs",
             )
@@ -53,63 +86,103 @@ def check_normal_form(model: ir.Model, refusals: Mapping[ir.Node, Refusal]) -> N
         UnsupportedOpError: A node is outside the core set, or a tensor has a foreign type.
         OpenShapeError: A tensor's shape is not known.
     """
+    raise_first(_find_problems(model, refusals))
+
+
+def _find_problems(model: ir.Model, refusals: Mapping[ir.Node, Refusal]) -> Iterator[MlopscError]:
+    """Yield what keeps ``model`` from the normal form; what only follows from it is left out."""
     producers = list(model.graph.all_nodes())
     holders = parents(model)
+    faulty: set[ir.Node] = set()
     for node in producers:
-        _check_node(node, holders, refusals.get(node))
-        _check_bodies(node, holders)
+        found = [*_check_node(node, holders, refusals.get(node)), *_check_bodies(node, holders)]
+        problems = list(_at(node, found))
+        if problems:
+            faulty.add(node)
+        yield from problems
     inner = (value for body in holders for value in body.inputs)
-    outer = (value for node in producers for value in node.outputs if value.name)
-    for value in (*model.graph.inputs, *outer, *inner):
-        _check_value(value)
+    for value in (*model.graph.inputs, *inner):
+        yield from _check_value(value)
+    for node in producers:
+        if node not in faulty and all(v is None or _is_static(v) for v in node.inputs):
+            for value in node.outputs:
+                if value.name:
+                    yield from _at(node, _check_value(value))
 
 
 def _check_node(
     node: ir.Node, holders: Mapping[ir.Graph, ir.Node], refusal: Refusal | None
-) -> None:
-    label = f"node '{node.name}' ({node.domain + '::' if node.domain else ''}{node.op_type})"
+) -> Iterator[MlopscError]:
     rule = CORE_OPS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
     if rule is None and refusal is not None:
-        raise UnsupportedOpError(
-            f"{label}: {refusal.reason}",
+        yield UnsupportedOpError(
+            f"{_label(node)}: {refusal.reason}",
             hint=f"rewrite the model without {node.op_type}; {_DOCS}",
             run_time_inputs=_sources(holders, refusal.value),
         )
-    if rule is None:
-        raise UnsupportedOpError(
-            f"{label} uses an operator outside the core set",
-            hint=f"rewrite the model without {node.op_type}; {_DOCS}",
+        return
+    open_inputs = list(_open_shape_inputs(node))
+    for index, value in open_inputs:
+        yield UnsupportedOpError(
+            f"{_label(node)}: input {index} ('{value.name}') is computed at run time; expected a "
+            "constant, because it decides shapes",
+            hint="make it a constant in the export",
+            run_time_inputs=_sources(holders, value),
         )
+    if rule is None:
+        if not open_inputs:
+            yield UnsupportedOpError(
+                f"{_label(node)} uses an operator outside the core set",
+                hint=f"rewrite the model without {node.op_type}; {_DOCS}",
+            )
+        return
     first = node.inputs[0] if node.inputs else None
     if rule.float_only and first is not None and first.dtype not in _FLOATS:
-        raise UnsupportedOpError(
-            f"{label} works on {first.dtype.name if first.dtype else 'an unknown type'}; only "
-            "floating-point types can be compiled",
+        yield UnsupportedOpError(
+            f"{_label(node)} works on {first.dtype.name if first.dtype else 'an unknown type'}; "
+            "only floating-point types can be compiled",
             hint="cast its inputs to float and its output back",
         )
-    for index in rule.constant_inputs:
-        value = node.inputs[index] if index < len(node.inputs) else None
-        if value is not None and value.const_value is None:
-            raise UnsupportedOpError(
-                f"{label}: input {index} ('{value.name}') is computed at run time; expected a "
-                "constant, because it decides shapes",
-                hint="make it a constant in the export",
-                run_time_inputs=_sources(holders, value),
-            )
     if len([o for o in node.outputs if o.name and (o.uses() or o.is_graph_output())]) > 1 and (
         rule.single_output
     ):
-        raise UnsupportedOpError(f"{label}: only its first output can be compiled; {_DOCS}")
+        yield UnsupportedOpError(f"{_label(node)}: only its first output can be compiled; {_DOCS}")
 
 
-def _check_bodies(node: ir.Node, holders: Mapping[ir.Graph, ir.Node]) -> None:
+def _label(node: ir.Node) -> str:
+    return f"node '{node.name}' ({_op_name(node)})"
+
+
+def _op_name(node: ir.Node) -> str:
+    return f"{node.domain}::{node.op_type}" if node.domain else node.op_type
+
+
+def _at(node: ir.Node, problems: Iterable[MlopscError]) -> Iterator[MlopscError]:
+    """Yield ``problems`` with the place they are at."""
+    for problem in problems:
+        problem.node, problem.op = node.name or "", _op_name(node)
+        yield problem
+
+
+def _open_shape_inputs(node: ir.Node) -> Iterator[tuple[int, ir.Value]]:
+    """Yield position and value of the inputs that decide shapes and are no constants."""
+    if node.domain not in ("", "ai.onnx"):
+        return
+    rule = CORE_OPS.get(node.op_type)
+    for index in rule.constant_inputs if rule else SHAPE_INPUTS.get(node.op_type, ()):
+        value = node.inputs[index] if index < len(node.inputs) else None
+        if value is not None and value.const_value is None:
+            yield index, value
+
+
+def _check_bodies(node: ir.Node, holders: Mapping[ir.Graph, ir.Node]) -> Iterator[MlopscError]:
     """Check that what a body returns has the same type and shape whatever runs."""
-    label = f"node '{node.name}' ({node.op_type})"
+    label = _label(node)
     if node.op_type == "If":
         then, other = (node.attributes[n].as_graph() for n in ("then_branch", "else_branch"))
         for one, two in zip(then.outputs, other.outputs, strict=True):
             if _describe(one) != _describe(two):
-                raise UnsupportedOpError(
+                yield UnsupportedOpError(
                     f"{label}: '{one.name}' is {_describe(one)} if its condition is true, else "
                     f"{_describe(two)}; expected equal types and static shapes",
                     hint="make its condition a constant, or both branches return one shape",
@@ -120,20 +193,20 @@ def _check_bodies(node: ir.Node, holders: Mapping[ir.Graph, ir.Node]) -> None:
         ends = (node.inputs[0], node.inputs[1], body.outputs[0])
         for inside, after in zip(body.inputs[2:], body.outputs[1:], strict=False):
             if _describe(inside) != _describe(after):
-                raise UnsupportedOpError(
+                yield UnsupportedOpError(
                     f"{label}: carried value '{inside.name}' is {_describe(inside)} before an "
                     f"iteration and {_describe(after)} after it; expected static shapes that stay",
                     hint="make the number of iterations a constant, or pad the value",
                     run_time_inputs=_sources(holders, *ends),
                 )
         if node.inputs[0] is None and node.inputs[1] is None:
-            raise UnsupportedOpError(
+            yield UnsupportedOpError(
                 f"{label} never ends: it has no trip count and its condition is always true",
                 hint="give it a trip count",
             )
         stacked = node.outputs[number:]
         if stacked and (trip_count(node) is None or not runs_to_the_end(node)):
-            raise UnsupportedOpError(
+            yield UnsupportedOpError(
                 f"{label} stacks '{stacked[0].name}' over a number of iterations that only run "
                 "time tells; expected a constant trip count and no other end",
                 hint="make the trip count a constant, or carry a tensor of the largest size",
@@ -175,23 +248,28 @@ def _feeds(loop: ir.Node, inside: ir.Value) -> list[ir.Value]:
     return [value for value in (loop.inputs[index], *after) if value is not None]
 
 
-def _check_value(value: ir.Value) -> None:
+def _is_static(value: ir.Value) -> bool:
+    return value.shape is not None and value.shape.is_static()
+
+
+def _check_value(value: ir.Value) -> Iterator[MlopscError]:
     code = int(value.dtype.value) if value.dtype is not None else 0
     if code not in BY_ONNX_CODE:
         kind = value.dtype.name if value.dtype is not None else "unknown"
-        raise UnsupportedOpError(
+        yield UnsupportedOpError(
             f"tensor '{value.name}' has element type {kind}; expected one of {', '.join(DTYPES)}",
             hint="convert the model to one of these types",
         )
-    if value.shape is None or not value.shape.is_static():
-        raise OpenShapeError(
+    if not _is_static(value):
+        yield OpenShapeError(
             f"the shape of tensor '{value.name}' is {value.shape} and cannot be computed; expected "
             "a shape that follows from the input shapes",
             hint="make what decides it a constant, or bind the dimension with --bind",
         )
-    sizes = [int(d) for d in value.shape]
+        return
+    sizes = [int(d) for d in value.shape or ()]
     if 0 in sizes or math.prod(sizes) > MAX_ELEMENTS:
-        raise OpenShapeError(
+        yield OpenShapeError(
             f"tensor '{value.name}' has shape {sizes}; expected 1 to {MAX_ELEMENTS} elements",
             hint="bind its dimensions to other sizes with --bind, or change the model",
         )
