@@ -7,9 +7,11 @@ optimisations, so that one version on one kind of processor always computes the 
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,8 @@ import onnx
 from onnx.reference import ReferenceEvaluator
 
 from mlopsc.errors import SourceError
-from mlopsc.schema.graph import StageGraph
+from mlopsc.external_data import external_tensors, offset_of, set_external
+from mlopsc.schema.graph import ALIGN, StageGraph
 
 # Before it is imported: its telemetry keeps an identifier of the user on disk.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -25,6 +28,8 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
 Arrays = dict[str, np.ndarray[Any, Any]]
+# Beyond this, weights are used as they lie in their files: optimisations would make copies.
+LARGE_BYTES = 1 << 30
 
 
 def reference_version() -> str:
@@ -101,6 +106,7 @@ class _Stage:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     run: Callable[[Arrays], Sequence[Any]]
+    files: Any = None  # what must exist as long as it runs
 
 
 def _open(stage: StageGraph, *, literal: bool) -> _Stage:
@@ -108,11 +114,17 @@ def _open(stage: StageGraph, *, literal: bool) -> _Stage:
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
-    if literal:
+    large = sum(len(weight.data) for weight in stage.weights.values()) > LARGE_BYTES
+    if literal or large:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if large:
+        options.add_session_config_entry("session.disable_prepacking", "1")
+    files = tempfile.TemporaryDirectory(prefix="mlopsc-reference-")
     try:
-        session = ort.InferenceSession(stage.model, options, providers=["CPUExecutionProvider"])
+        model = _place_weights(stage, Path(files.name), options)
+        session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime raises its own unexported classes
+        files.cleanup()
         text = " ".join(str(error).split())
         if "NOT_IMPLEMENTED" in text:
             with suppress(SourceError):  # the runtime's own error says more
@@ -126,7 +138,37 @@ def _open(stage: StageGraph, *, literal: bool) -> _Stage:
         tuple(value.name for value in session.get_inputs()),
         outputs,
         lambda feed: session.run(outputs, feed),
+        files,
     )
+
+
+def _place_weights(stage: StageGraph, work: Path, options: ort.SessionOptions) -> bytes:
+    """Return the model such that the runtime maps its weights from files.
+
+    Weights that lie in memory are written to a file in ``work`` first.
+    """
+    if not stage.weights:
+        return stage.model
+    places: dict[int, tuple[Path, int]] = {}
+    with (work / "weights").open("wb") as spilled:
+        for offset, weight in stage.weights.items():
+            if weight.file is None:
+                spilled.seek(-spilled.tell() % ALIGN, os.SEEK_CUR)
+                places[offset] = (work.resolve() / "weights", spilled.tell())
+                spilled.write(weight.data)
+            else:
+                places[offset] = (weight.file.resolve(), weight.offset)
+    folder = Path(os.path.commonpath([path.parent for path, _ in places.values()]))
+    options.add_session_config_entry(
+        "session.model_external_initializers_file_folder_path", str(folder)
+    )
+    model = onnx.load_model_from_string(stage.model)
+    for tensor in external_tensors(model):
+        key = offset_of(tensor)
+        path, offset = places[key]
+        location = path.relative_to(folder).as_posix()
+        set_external(tensor, location, offset, len(stage.weights[key].data))
+    return bytes(model.SerializeToString())
 
 
 def _evaluate(stage: StageGraph) -> _Stage:
@@ -136,7 +178,12 @@ def _evaluate(stage: StageGraph) -> _Stage:
         SourceError: It does not know an operator.
     """
     try:
-        evaluator = ReferenceEvaluator(onnx.load_model_from_string(stage.model))
+        model = onnx.load_model_from_string(stage.model)
+        for tensor in external_tensors(model):
+            tensor.raw_data = bytes(stage.weights[offset_of(tensor)].data)
+            tensor.data_location = onnx.TensorProto.DEFAULT
+            del tensor.external_data[:]
+        evaluator = ReferenceEvaluator(model)
     except Exception as error:  # it raises many kinds
         text = " ".join(str(error).split())
         raise SourceError(

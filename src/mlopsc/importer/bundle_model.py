@@ -66,7 +66,7 @@ def import_bundle(source: Path, options: ImportOptions) -> Bundle:
         "postprocess": options.postprocess,
     }
     loaded = {name: load_onnx(path) for name in STAGES if (path := paths[name]) is not None}
-    originals = [StageGraph(name, m.proto.SerializeToString()) for name, m in loaded.items()]
+    originals = [model.as_stage(name) for name, model in loaded.items()]
     records, graphs = _normalise_all(loaded, options.bind)
     signatures = [graph_signature(g.model) for g in graphs]
     for (before, (_, outputs)), (after, (inputs, _)) in zip(
@@ -140,7 +140,7 @@ def _normalise_all(
         fitting = {key for pair in open_dims[name] for key in pair}
         own = {key: size for key, size in bind.items() if key in fitting}
         try:
-            done = normalise(model.proto, own, opset)
+            done = normalise(model.proto, own, opset, name)
         except MlopscError:
             raise
         except Exception as error:  # the libraries raise their own on graphs that make no sense
@@ -148,7 +148,7 @@ def _normalise_all(
             raise SourceError(
                 f"the {name} graph cannot be read: {type(error).__name__}: {text[:300]}"
             ) from error
-        graphs.append(StageGraph(name, done.model))
+        graphs.append(done.graph)
         records.append(
             StageRecord(
                 name=name,

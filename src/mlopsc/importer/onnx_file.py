@@ -1,23 +1,31 @@
-"""Frontend *onnx*: reads an ONNX file, with its external data, safely.
+"""Frontend *onnx*: reads an ONNX file and finds its external data, safely.
 
-Nothing is executed. External data must lie inside the model's folder.
+Nothing is executed. External data must lie in regular files inside the model's folder; it is not
+read, only located: in the model that ``load_onnx`` returns, locations are absolute paths.
 """
 
 from __future__ import annotations
 
+import math
+import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import onnx
+import onnx_ir as ir
 from google.protobuf.message import DecodeError
-from onnx.external_data_helper import load_external_data_for_model, uses_external_data
 
+from mlopsc.bundle.weights import map_file
 from mlopsc.errors import SourceError
-from mlopsc.schema.bundle import Source
+from mlopsc.external_data import external_tensors, set_external, tensors
+from mlopsc.schema.bundle import Source, StageName
 from mlopsc.schema.common import digest_bytes
+from mlopsc.schema.graph import ALIGN, INLINE_BYTES, StageGraph, Weight, weights_name
 
 MAX_BYTES = (1 << 31) - 1  # a protobuf message cannot be larger
 _HINT = "check that the file is complete and was exported as ONNX"
+_TYPES = frozenset(onnx.TensorProto.DataType.values()) - {onnx.TensorProto.UNDEFINED}
 
 
 @dataclass(frozen=True)
@@ -26,6 +34,21 @@ class LoadedModel:
 
     proto: onnx.ModelProto
     source: Source
+
+    def as_stage(self, name: StageName) -> StageGraph:
+        """Return the model as it came, with its external data as weights."""
+        model = onnx.ModelProto()
+        model.CopyFrom(self.proto)
+        weights: dict[int, Weight] = {}
+        end = 0
+        for tensor in external_tensors(model):
+            place = ir.from_proto(tensor)
+            path, start = Path(place.location), place.offset or 0
+            offset = end + -end % ALIGN
+            end = offset + place.nbytes
+            weights[offset] = Weight(map_file(path, start, place.nbytes), path, start)
+            set_external(tensor, weights_name(name), offset, place.nbytes)
+        return StageGraph(name, bytes(model.SerializeToString()), weights)
 
 
 def load_onnx(path: Path) -> LoadedModel:
@@ -36,9 +59,10 @@ def load_onnx(path: Path) -> LoadedModel:
     """
     try:
         data = path.read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise SourceError(
-            f"cannot read '{path}': {error.strerror or error}; expected an ONNX file",
+            f"cannot read '{path}': {reason}; expected an ONNX file",
             hint="check the path",
         ) from error
     if len(data) > MAX_BYTES:
@@ -47,14 +71,11 @@ def load_onnx(path: Path) -> LoadedModel:
             hint="export the model with external data",
         )
     model = _parse(path, data)
-    _load_external(path, model)
-    try:
-        onnx.checker.check_model(model)
-    except (onnx.checker.ValidationError, RuntimeError, ValueError) as error:
-        text = " ".join(str(error).split())
-        raise SourceError(
-            f"'{path}' is not a valid ONNX model: {text[:400]}", hint=_HINT
-        ) from error
+    for tensor in tensors(model):
+        _check_shape(path, tensor)
+    for tensor in external_tensors(model):
+        _locate(path, tensor)
+    _check(path, model)
     producer = f"{model.producer_name} {model.producer_version}".strip()
     return LoadedModel(
         model, Source(framework="onnx", producer=producer, digest=digest_bytes(data))
@@ -76,21 +97,104 @@ def _parse(path: Path, data: bytes) -> onnx.ModelProto:
     return model
 
 
-def _load_external(path: Path, model: onnx.ModelProto) -> None:
-    tensors = [t for t in model.graph.initializer if uses_external_data(t)]
-    for tensor in tensors:
-        location = next((e.value for e in tensor.external_data if e.key == "location"), "")
-        parts = PurePosixPath(location)
-        if not location or parts.is_absolute() or ".." in parts.parts or "\\" in location:
-            raise SourceError(
-                f"external data of '{tensor.name}' lies at '{location}', outside the model's "
-                "folder; expected a relative path inside it",
-                hint="export the model again into one folder",
-            )
+def _check_shape(path: Path, tensor: onnx.TensorProto) -> None:
+    """Refuse shapes that no tensor has, before anything is computed with them."""
+    if any(size < 0 for size in tensor.dims) or math.prod(tensor.dims) > MAX_BYTES:
+        raise SourceError(
+            f"tensor '{tensor.name}' in '{path}' has shape {list(tensor.dims)[:8]}; expected sizes "
+            f"from 0 on and at most {MAX_BYTES} elements",
+            hint=_HINT,
+        )
+
+
+def _locate(path: Path, tensor: onnx.TensorProto) -> None:
+    """Make the location of external data absolute; small data moves into the tensor."""
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    location = entries.get("location", "")
+    if len(entries) != len(tensor.external_data) or tensor.data_type not in _TYPES:
+        raise _bad_data(path, tensor, location, "it is described more than once or has no type")
+    file = _inside(path, tensor, location)
+    size = ir.DataType(tensor.data_type).bitwidth * math.prod(tensor.dims)
+    size = -(-size // 8)
     try:
-        load_external_data_for_model(model, str(path.parent))
-    except (onnx.checker.ValidationError, OSError, ValueError, RuntimeError) as error:
+        offset = int(entries.get("offset", "0"))
+        length = int(entries.get("length", str(size)))
+    except ValueError as error:
+        raise _bad_data(path, tensor, location, "offset or length is no number") from error
+    available = file.stat().st_size
+    if length != size or not 0 <= offset <= available - length:
+        raise _bad_data(
+            path,
+            tensor,
+            location,
+            f"it takes {length} bytes at {offset}; expected {size} bytes inside a file of "
+            f"{available}",
+        )
+    if size > INLINE_BYTES:
+        set_external(tensor, str(file), offset, length)
+        return
+    with file.open("rb") as stream:
+        stream.seek(offset)
+        tensor.raw_data = stream.read(length)
+    tensor.data_location = onnx.TensorProto.DEFAULT
+    del tensor.external_data[:]
+
+
+def _inside(path: Path, tensor: onnx.TensorProto, location: str) -> Path:
+    """Return the regular file at ``location``, which must lie in the model's folder."""
+    parts = PurePosixPath(location)
+    folder = path.parent.resolve()
+    try:
+        file = (folder / parts).resolve()
+        outside = (
+            not location
+            or parts.is_absolute()
+            or ".." in parts.parts
+            or any(c in location for c in "\\:\0")
+            or folder not in file.parents
+        )
+        regular = not outside and stat.S_ISREG(file.stat().st_mode)
+    except FileNotFoundError as error:
+        raise _bad_data(path, tensor, location, "there is no such file") from error
+    except (OSError, ValueError, RuntimeError) as error:  # a name too long, a circle of links
+        raise _bad_data(path, tensor, location, f"{error}") from error
+    if outside:
+        raise SourceError(
+            f"external data of '{tensor.name}' lies at '{location}', outside the model's folder; "
+            "expected a relative path inside it",
+            hint="export the model again into one folder",
+        )
+    if not regular:
+        raise _bad_data(path, tensor, location, "it is no regular file")
+    return file
+
+
+def _bad_data(path: Path, tensor: onnx.TensorProto, location: str, reason: str) -> SourceError:
+    return SourceError(
+        f"external data of '{tensor.name}' in '{path}', at '{location}', cannot be used: {reason}",
+        hint=_HINT,
+    )
+
+
+def _check(path: Path, model: onnx.ModelProto) -> None:
+    """Run ONNX's checker; it sees external data as tensors without elements."""
+    external = list(external_tensors(model))
+    kept = [onnx.TensorProto() for _ in external]
+    for tensor, copy in zip(external, kept, strict=True):
+        copy.CopyFrom(tensor)
+        tensor.ClearField("external_data")
+        tensor.ClearField("data_location")
+        tensor.dims[:] = [0]
+    try:
+        onnx.checker.check_model(model)
+    except (onnx.checker.ValidationError, RuntimeError, ValueError) as error:
         text = " ".join(str(error).split())
         raise SourceError(
-            f"external data of '{path}' cannot be read: {text[:300]}", hint=_HINT
+            f"'{path}' is not a valid ONNX model: {text[:400]}", hint=_HINT
         ) from error
+    _restore(external, kept)
+
+
+def _restore(tensors: Iterable[onnx.TensorProto], copies: Iterable[onnx.TensorProto]) -> None:
+    for tensor, copy in zip(tensors, copies, strict=True):
+        tensor.CopyFrom(copy)

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import onnx
+import onnx_ir as ir
 import tvm
 from tvm import relax
 
-from mlopsc.bundle import graph_signature
+from mlopsc.bundle import graph_signature, load_graph
 from mlopsc.lower.flow import Flows
 from mlopsc.lower.translate import translate
 from mlopsc.schema.common import TensorSpec
@@ -49,21 +49,26 @@ def compile_graph(
     return module, flows, inputs, outputs
 
 
-def join_stages(stages: Sequence[StageGraph]) -> onnx.ModelProto:
-    """Return the stages as one model; each stage's outputs feed the next one's inputs by name.
+def join_stages(stages: Sequence[StageGraph]) -> ir.Model:
+    """Return the stages as one graph; each stage's outputs feed the next one's inputs by name.
 
-    Values of earlier stages get a prefix, so that no name of theirs meets one of a later stage;
-    inputs and outputs keep their order, and only that counts.
+    Names of values may repeat; inputs and outputs keep their order, and only that counts.
     """
-    joined = onnx.load_model_from_string(stages[0].model)
-    for stage in stages[1:]:
-        following = onnx.load_model_from_string(stage.model)
-        prefix = f"before_{stage.name}/"
-        names = [value.name for value in following.graph.input]
-        joined = onnx.compose.merge_models(
-            onnx.compose.add_prefix(joined, prefix),
-            following,
-            io_map=[(f"{prefix}{name}", name) for name in names],
-            outputs=[value.name for value in following.graph.output],
-        )
-    return joined
+    models = [load_graph(stage) for stage in stages]
+    joined = models[0].graph
+    for number, model in enumerate(models[1:]):
+        following = model.graph
+        given = {value.name: value for value in joined.outputs}
+        for value in following.inputs:
+            ir.convenience.replace_all_uses_with(value, given[value.name])
+        for constant in list(following.initializers.values()):
+            following.initializers.pop(constant.name)
+            constant.name = f"{number}/{constant.name}"
+            joined.register_initializer(constant)
+        outputs, nodes = list(following.outputs), list(following)
+        following.outputs.clear()
+        following.remove(nodes)
+        joined.outputs.clear()
+        joined.outputs.extend(outputs)
+        joined.extend(nodes)
+    return models[0]

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import onnx
 import onnx_ir as ir
 from tvm import relax, te
 
@@ -20,13 +19,13 @@ from mlopsc.lower.flow import Flows, IfFlow, LoopFlow
 from mlopsc.lower.ops import LOWERINGS, Node, Operand, Result, stored
 
 
-def translate(model: onnx.ModelProto) -> tuple[Any, Flows]:
+def translate(model: ir.Model) -> tuple[Any, Flows]:
     """Return the Relax module of ``model`` and what its external calls stand for.
 
     Raises:
         CompilerError: A node is outside the core set or cannot be lowered.
     """
-    return _Translator(ir.from_proto(model)).module()
+    return _Translator(model).module()
 
 
 @dataclass(frozen=True)

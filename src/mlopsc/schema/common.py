@@ -77,9 +77,12 @@ class FileEntry(Frozen):
     media_type: str
 
 
-def digest_bytes(data: bytes) -> str:
-    """Return ``sha256:hex`` of ``data``."""
-    return "sha256:" + hashlib.sha256(data).hexdigest()
+def digest_bytes(*chunks: bytes | memoryview) -> str:
+    """Return ``sha256:hex`` of ``chunks``, one after the other."""
+    state = hashlib.sha256()
+    for chunk in chunks:
+        state.update(chunk)
+    return "sha256:" + state.hexdigest()
 
 
 def c_identifier(name: str) -> str:

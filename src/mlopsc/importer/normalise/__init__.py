@@ -14,10 +14,12 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from mlopsc.bundle import detach
 from mlopsc.errors import SourceError
 from mlopsc.importer.normalise.bind import BindDimensions
 from mlopsc.importer.normalise.check import check_normal_form, check_tensors, find_oddities
 from mlopsc.importer.normalise.conditionals import InlineConditionals
+from mlopsc.importer.normalise.duplicates import DeduplicateInitializers
 from mlopsc.importer.normalise.expand import ExpandComposites, Refusals
 from mlopsc.importer.normalise.fold import FoldConstants
 from mlopsc.importer.normalise.functions import ExpandFunctions
@@ -26,6 +28,8 @@ from mlopsc.importer.normalise.loops import SimplifyLoops, UnrollLoops
 from mlopsc.importer.normalise.shapes import InferShapes
 from mlopsc.importer.normalise.subgraphs import PrepareBodies
 from mlopsc.importer.normalise.upgrade import OPSET, upgrade_opset
+from mlopsc.schema.bundle import StageName
+from mlopsc.schema.graph import StageGraph
 
 # What it has to say about passes that find nothing to do is not for our users.
 logging.getLogger("onnx_ir").setLevel(logging.CRITICAL)
@@ -39,7 +43,7 @@ class Normalised:
     """A graph in normal form.
 
     Attributes:
-        model: Serialised.
+        graph: Serialised, with its weights.
         opset: Version of ``ai.onnx``.
         nodes: Number of nodes.
         parameters: Number of weight elements.
@@ -48,7 +52,7 @@ class Normalised:
         findings: Things to know that are no errors.
     """
 
-    model: bytes
+    graph: StageGraph
     opset: int
     nodes: int
     parameters: int
@@ -56,14 +60,25 @@ class Normalised:
     passes: tuple[str, ...]
     findings: tuple[str, ...]
 
+    @property
+    def model(self) -> bytes:
+        """The serialised graph."""
+        return self.graph.model
 
-def normalise(proto: onnx.ModelProto, bind: Mapping[str, int], opset: int = OPSET) -> Normalised:
+
+def normalise(
+    proto: onnx.ModelProto,
+    bind: Mapping[str, int],
+    opset: int = OPSET,
+    name: StageName = "model",
+) -> Normalised:
     """Return ``proto`` in normal form.
 
     Args:
         proto: A checked model.
         bind: Sizes of symbolic dimensions, by name or as ``input:axis``.
         opset: The least version of ``ai.onnx`` of the result.
+        name: Which stage it is.
 
     Raises:
         OpenShapeError: A dimension stays symbolic, or a name in ``bind`` fits none.
@@ -91,7 +106,7 @@ def normalise(proto: onnx.ModelProto, bind: Mapping[str, int], opset: int = OPSE
     for step in (
         RemoveIdentities(),
         common.CommonSubexpressionEliminationPass(),
-        common.DeduplicateInitializersPass(),
+        DeduplicateInitializers(),
         common.RemoveUnusedNodesPass(),
         common.RemoveUnusedFunctionsPass(),
         common.RemoveUnusedOpsetsPass(),
@@ -103,14 +118,17 @@ def normalise(proto: onnx.ModelProto, bind: Mapping[str, int], opset: int = OPSE
     model.ir_version = min(model.ir_version or MAX_IR_VERSION, MAX_IR_VERSION)
     check_normal_form(model, refusals)
     _check_signature(proto, model)
+    findings = tuple(find_oddities(model))
+    parameters = sum(v.const_value.size for v in model.graph.initializers.values())
+    model.producer_name, model.producer_version, model.doc_string = "mlopsc", "", None
     return Normalised(
-        model=_serialise(model),
+        graph=detach(model, name),
         opset=model.opset_imports.get("", 0),
         nodes=_count(model),
-        parameters=sum(v.const_value.size for v in model.graph.initializers.values()),
+        parameters=parameters,
         bound=binder.bound,
         passes=tuple(dict.fromkeys(changed)),
-        findings=tuple(find_oddities(model)),
+        findings=findings,
     )
 
 
@@ -169,11 +187,3 @@ def _apply(model: ir.Model, step: ir.passes.PassBase, changed: list[str]) -> boo
     if result.modified:
         changed.append(type(step).__name__.removesuffix("Pass"))
     return bool(result.modified)
-
-
-def _serialise(model: ir.Model) -> bytes:
-    proto = ir.to_proto(model)
-    proto.ClearField("doc_string")
-    proto.producer_name = "mlopsc"
-    proto.producer_version = ""
-    return bytes(proto.SerializeToString(deterministic=True))

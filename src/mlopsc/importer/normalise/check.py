@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from mlopsc.bodies import bodies, captured
+from mlopsc.bundle import pieces
 from mlopsc.core_ops import CORE_OPS
 from mlopsc.dtypes import BY_ONNX_CODE, DTYPES
 from mlopsc.errors import MlopscError, OpenShapeError, UnsupportedOpError, raise_first
@@ -280,10 +281,11 @@ def find_oddities(model: ir.Model) -> Iterator[str]:
     for value in model.graph.initializers.values():
         if value.const_value is None or value.dtype not in (ir.DataType.FLOAT, ir.DataType.DOUBLE):
             continue
-        array = value.const_value.numpy()
-        for count, what in (
-            (int(np.isnan(array).sum()), "NaN"),
-            (int(np.isinf(array).sum()), "infinite"),
-        ):
+        counts = {"NaN": 0, "infinite": 0}
+        for part in pieces(value.const_value):
+            counts["NaN"] += int(np.isnan(part).sum())
+            counts["infinite"] += int(np.isinf(part).sum())
+        for what, count in counts.items():
             if count:
-                yield f"weight '{value.name}' holds {count} {what} of {array.size} values"
+                size = value.const_value.size
+                yield f"weight '{value.name}' holds {count} {what} of {size} values"

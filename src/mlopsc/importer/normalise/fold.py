@@ -11,8 +11,9 @@ import numpy as np
 import onnx_ir as ir
 
 from mlopsc.bodies import bodies, captured
+from mlopsc.bundle import detach
 from mlopsc.importer.normalise.constants import trip_count
-from mlopsc.reference import run_graph
+from mlopsc.reference import Reference
 
 _RANDOM = {
     "Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform",
@@ -151,8 +152,8 @@ def _compute(
         opset_imports=dict(model.graph.opset_imports),
         name="constants",
     )
-    proto = ir.to_proto(ir.Model(part, ir_version=min(model.ir_version or 10, 10)))
-    results = run_graph(proto.SerializeToString(), {})
+    alone = ir.Model(part, ir_version=min(model.ir_version or 10, 10))
+    results = Reference([detach(alone, "model")]).run({})
     return [np.asarray(results[str(v.name)]) for v in frontier]
 
 

@@ -49,7 +49,7 @@ def upgrade_opset(model: ir.Model, opset: int) -> ir.Model:
             f"{' '.join(str(error).split())[:300]}",
             hint=f"export the model with opset {opset} or newer",
         ) from error
-    del upgraded.graph.inputs[inputs:]
+    upgraded.graph.inputs[inputs:] = []  # `del` would leave them marked as inputs
     for name, tensor in weights.items():
         value = _find(upgraded.graph, name)
         if value is not None:
