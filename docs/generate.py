@@ -83,18 +83,21 @@ def core_op_lists() -> str:
             f"`{inputs[i].name}`" for i in CORE_OPS[op].constant_inputs if i < len(inputs)
         )
 
-    plain = sorted(op for op, rule in CORE_OPS.items() if not rule.constant_inputs)
+    of_onnx = [op for op in CORE_OPS if "::" not in op]
+    plain = sorted(op for op in of_onnx if not CORE_OPS[op].constant_inputs)
     ruled = sorted(op for op, rule in CORE_OPS.items() if rule.constant_inputs)
     several = sorted(op for op, rule in CORE_OPS.items() if not rule.single_output)
     return "\n".join(
         [
-            f"{len(CORE_OPS)} operators of the domain `ai.onnx`. Without conditions:\n",
+            f"{len(of_onnx)} operators of the domain `ai.onnx`. Without conditions:\n",
             names(plain),
             "With inputs that must be constants, where they are given:\n",
             table(["Operator", "Constant inputs"], [[f"`{op}`", constants(op)] for op in ruled]),
             "Of every node only the first output may be used, except of "
             + " and ".join(f"`{op}`" for op in several)
             + ".\n",
+            "Operators of other domains:\n",
+            names(sorted(op for op in CORE_OPS if "::" in op)),
             "Accepted at import and rewritten in terms of the above:\n",
             names(sorted(EXPANDED_OPS)),
         ]

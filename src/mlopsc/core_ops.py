@@ -56,6 +56,7 @@ CORE_OPS: Final[dict[str, CoreOp]] = {
     "Squeeze": CoreOp(constant_inputs=(1,)),
     "Tile": CoreOp(constant_inputs=(1,)),
     "Unsqueeze": CoreOp(constant_inputs=(1,)),
+    "ai.onnx.ml::TreeEnsemble": CoreOp(),
 }
 
 # Accepted at import and rewritten in terms of the above (importer/normalise/expansions).

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -12,8 +13,8 @@ from typing import Final
 from mlopsc.errors import CompilerError
 from mlopsc.resources import kernels_dir
 
+_INCLUDE = re.compile(r'^#include "(.+)"$', re.MULTILINE)
 PUBLIC_HEADER: Final = "mlopsc.h"
-RUNTIME_HEADERS: Final = ("mlopsc_math.h", "mlopsc_math_bits.h")
 
 # Function -> its file, and the functions that one calls.
 RUNTIME: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
@@ -26,6 +27,10 @@ RUNTIME: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "mlopsc_sinf": ("mlopsc_sincosf.c", ()),
     "mlopsc_cosf": ("mlopsc_sincosf.c", ()),
     "mlopsc_rintf": ("mlopsc_rintf.c", ()),
+    "mlopsc_trees_f32_u16": ("mlopsc_trees_f32_u16.c", ()),
+    "mlopsc_trees_f32_u32": ("mlopsc_trees_f32_u32.c", ()),
+    "mlopsc_trees_f64_u16": ("mlopsc_trees_f64_u16.c", ()),
+    "mlopsc_trees_f64_u32": ("mlopsc_trees_f64_u32.c", ()),
 }
 
 
@@ -50,5 +55,18 @@ def runtime_files(symbols: Iterable[str]) -> tuple[list[Path], list[Path]]:
         sources.add(source)
         pending.extend(calls)
     folder = kernels_dir() / "runtime"
-    headers = [folder / name for name in RUNTIME_HEADERS] if sources else []
-    return headers, [folder / name for name in sorted(sources)]
+    files = [folder / name for name in sorted(sources)]
+    return _headers(files), files
+
+
+def _headers(files: Iterable[Path]) -> list[Path]:
+    """Return the headers beside ``files`` that they include, directly or not."""
+    found: set[Path] = set()
+    pending = list(files)
+    while pending:
+        path = pending.pop()
+        names = _INCLUDE.findall(path.read_text(encoding="utf-8"))
+        fresh = {path.with_name(name) for name in names} - found
+        found |= fresh
+        pending += fresh
+    return sorted(found)

@@ -18,6 +18,7 @@ from mlopsc.reference import run_graph
 
 Array = np.ndarray[Any, Any]
 OPSET = 20
+ML_OPSET = 5
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        return f"{self.op}_{self.label}"
+        return f"{self.op.rpartition('::')[2]}_{self.label}"
 
 
 @dataclass(frozen=True)
@@ -574,10 +575,14 @@ def joined_model(
                     )
                 )
         made = [f"{case.name}_o{k}" for k in range(case.outputs)]
-        nodes.append(helper.make_node(case.op, names, made, name=case.name, **case.attributes))
+        domain, _, op = case.op.rpartition("::")
+        nodes.append(
+            helper.make_node(op, names, made, name=case.name, domain=domain, **case.attributes)
+        )
         outputs += [onnx.ValueInfoProto(name=name) for name in made]
     graph = helper.make_graph(nodes, "cases", inputs, outputs, constants)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
+    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", ML_OPSET)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
     typed = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
     _declare(typed, arrays)
     return typed, arrays

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import op_cases
 import op_cases_flow
+import op_cases_ml
 import pytest
 
 import mlopsc
@@ -18,7 +19,7 @@ from mlopsc.schema.target import Generator
 
 # Two groups: ordinary values, and values at the edges of float32.
 def ordinary() -> list[op_cases.Case]:
-    return [*op_cases.cases(), *op_cases_flow.cases()]
+    return [*op_cases.cases(), *op_cases_flow.cases(), *op_cases_ml.cases()]
 
 
 GROUPS = {"ordinary": ordinary, "special": op_cases.special}

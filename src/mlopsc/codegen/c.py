@@ -19,6 +19,7 @@ from tvm import tirx
 from tvm_ffi.structural import structural_map
 
 from mlopsc.dtypes import DTYPES
+from mlopsc.kernels import RUNTIME
 
 _DROPPED = (
     "#include", "#define TVM_", "#ifdef __cplusplus", 'extern "C"', "#endif", "void* __tvm",
@@ -110,7 +111,8 @@ def _clean(source: str, helpers: dict[str, str]) -> str:
     externs = {
         found[1]
         for found in _EXTERN.finditer(source)
-        if not any(f" {name}(" in found[1] for name in helpers) and "*" not in found[1]
+        if not any(f" {name}(" in found[1] for name in helpers)
+        and ("*" not in found[1] or _name(found[1]) in RUNTIME)
     }
     known = {_name(text) for text in externs}
     externs |= {text for text in _LIBM if _name(text) not in known}

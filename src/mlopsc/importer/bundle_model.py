@@ -25,7 +25,8 @@ from mlopsc.schema.graph import StageGraph
 _HEADERS = frozenset(
     {
         "assert", "complex", "ctype", "errno", "fenv", "float", "inttypes", "iso646", "limits",
-        "locale", "main", "math", "mlopsc", "mlopsc_math", "mlopsc_math_bits", "setjmp", "signal",
+        "locale", "main", "math", "mlopsc", "mlopsc_math", "mlopsc_math_bits", "mlopsc_trees",
+        "mlopsc_trees_body", "setjmp", "signal",
         "stdalign", "stdarg", "stdatomic", "stdbool", "stddef", "stdint", "stdio", "stdlib",
         "stdnoreturn", "string", "tgmath", "threads", "time", "uchar", "unistd", "vector",
         "wchar", "wctype",

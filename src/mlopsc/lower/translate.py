@@ -88,6 +88,7 @@ class _Translator:
             _check(node, tensor, result)
         # One parameter per tensor, however often the node takes it.
         used = [o for o in dict.fromkeys(described.inputs) if o is not None and o.used]
+        used += described.tables
         function = te.create_prim_func([*(o.tensor for o in used), *tensors], "int64")
         name = self._builder.add_func(function.without_attr("global_symbol"), node.op_type.lower())
         types = [relax.TensorType(r.shape, r.dtype) for r in wanted]

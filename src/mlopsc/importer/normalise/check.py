@@ -114,7 +114,8 @@ def _find_problems(model: ir.Model, refusals: Mapping[ir.Node, Refusal]) -> Iter
 def _check_node(
     node: ir.Node, holders: Mapping[ir.Graph, ir.Node], refusal: Refusal | None
 ) -> Iterator[MlopscError]:
-    rule = CORE_OPS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+    domain = "" if node.domain == "ai.onnx" else node.domain
+    rule = CORE_OPS.get(f"{domain}::{node.op_type}" if domain else node.op_type)
     if rule is None and refusal is not None:
         yield UnsupportedOpError(
             f"{_label(node)}: {refusal.reason}",

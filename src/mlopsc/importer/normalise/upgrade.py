@@ -31,7 +31,7 @@ def upgrade_opset(model: ir.Model, opset: int) -> ir.Model:
     Raises:
         SourceError: The converter cannot.
     """
-    version = model.opset_imports.get("", opset)
+    version = model.opset_imports.setdefault("", opset)  # a model may use other sets only
     if version >= opset:
         return model
     if version < _LAST_AXIS_OPSET:

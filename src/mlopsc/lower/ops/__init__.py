@@ -17,6 +17,7 @@ from mlopsc.lower.ops import (
     normalization,
     pooling,
     reduction,
+    trees,
 )
 from mlopsc.lower.ops.node import Lowering, Node, Operand, Result, stored
 
@@ -30,6 +31,7 @@ LOWERINGS: Final[dict[str, Lowering]] = {
     **normalization.LOWERINGS,
     **pooling.LOWERINGS,
     **reduction.LOWERINGS,
+    **trees.LOWERINGS,
 }
 
 __all__ = ["LOWERINGS", "Lowering", "Node", "Operand", "Result", "stored"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -86,6 +86,7 @@ class Node:
         outputs: Shape and storage type of each output; None where it is left out.
         attributes: By name, as Python values.
         version: Opset version of its domain.
+        tables: Constants that the lowering made.
     """
 
     op: str
@@ -93,6 +94,18 @@ class Node:
     outputs: tuple[Result | None, ...]
     attributes: dict[str, Any]
     version: int
+    tables: list[Operand] = field(default_factory=list)
+
+    def table(self, array: Array) -> Any:
+        """Return a tensor of constants that are computed from what the node says."""
+        dtype = ir.DataType.from_numpy(array.dtype)
+        value = ir.Value(
+            const_value=ir.tensor(array),
+            shape=ir.Shape(array.shape),
+            type=ir.TensorType(dtype),
+        )
+        self.tables.append(Operand(value))
+        return self.tables[-1].tensor
 
     def operand(self, index: int) -> Operand:
         """Return an input that must be there."""

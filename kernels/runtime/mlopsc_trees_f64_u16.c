@@ -1,0 +1,5 @@
+/* Decision trees: see mlopsc_trees.h. */
+#define NAME mlopsc_trees_f64_u16
+#define REAL double
+#define WORD uint16_t
+#include "mlopsc_trees_body.h"
