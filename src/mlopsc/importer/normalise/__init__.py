@@ -25,6 +25,9 @@ from mlopsc.importer.normalise.fold import FoldConstants
 from mlopsc.importer.normalise.functions import ExpandFunctions
 from mlopsc.importer.normalise.identities import RemoveIdentities
 from mlopsc.importer.normalise.loops import SimplifyLoops, UnrollLoops
+from mlopsc.importer.normalise.recurrent import ExpandRecurrent
+from mlopsc.importer.normalise.reverse_sequence import ExpandReverseSequence
+from mlopsc.importer.normalise.scan import ExpandScan
 from mlopsc.importer.normalise.shapes import InferShapes
 from mlopsc.importer.normalise.subgraphs import PrepareBodies
 from mlopsc.importer.normalise.upgrade import OPSET, upgrade_opset
@@ -154,6 +157,10 @@ def _settle(model: ir.Model, changed: list[str], refusals: Refusals) -> None:
         steps = (
             FoldConstants(),
             InlineConditionals(),
+            ExpandScan(),
+            ExpandRecurrent(),
+            ExpandReverseSequence(),
+            common.RemoveUnusedNodesPass(),
             SimplifyLoops(),
             ExpandComposites(refusals),
             ExpandFunctions(refusals),

@@ -23,6 +23,7 @@ from mlopsc.core_ops import CORE_OPS
 from mlopsc.errors import UnsupportedOpError
 from mlopsc.importer.normalise.constants import body_of, runs_to_the_end, trip_count
 from mlopsc.importer.normalise.subgraphs import inline, make_names_unique, replace
+from mlopsc.importer.normalise.write import add_constant
 
 MAX_UNROLLED = 1 << 14  # nodes that one loop may become
 
@@ -96,27 +97,24 @@ def _unroll(model: ir.Model, loop: ir.Node, count: int) -> None:
     number = len(loop.inputs) - 2
     values = [v for v in loop.inputs[2:] if v is not None]
     scanned: list[list[ir.Value]] = [[] for _ in loop.outputs[number:]]
-    condition = _constant(model, np.array(True), f"{loop.name}_condition")
+    condition = add_constant(model, np.array(True), f"{loop.name}_condition")
     for iteration in range(count):
-        step = _constant(model, np.array(iteration, np.int64), f"{loop.name}_{iteration}")
+        step = add_constant(model, np.array(iteration, np.int64), f"{loop.name}_{iteration}")
         results = inline(loop, body, [step, condition, *values])
         values = results[1 : 1 + number]
         for one, each in zip(scanned, results[1 + number :], strict=False):
             one.append(each)
-    axis = _constant(model, np.array([0], np.int64), f"{loop.name}_axis")
+    axis = add_constant(model, np.array([0], np.int64), f"{loop.name}_axis")
     stacked = [
-        _stack(model, loop, parts, axis) if parts else _nothing(model, body, loop, index)
+        _stack(loop, parts, axis) if parts else _nothing(model, body, loop, index)
         for index, parts in enumerate(scanned)
     ]
     replace(loop, [*values[: len(loop.outputs)], *stacked])
 
 
-def _stack(model: ir.Model, loop: ir.Node, parts: list[ir.Value], axis: ir.Value) -> ir.Value:
+def _stack(loop: ir.Node, parts: list[ir.Value], axis: ir.Value) -> ir.Value:
     tape = ir.tape.Tape()
-    if model.opset_imports.get("", 0) < 13:
-        single = [tape.op("Unsqueeze", [part], {"axes": [0]}) for part in parts]
-    else:
-        single = [tape.op("Unsqueeze", [part, axis]) for part in parts]
+    single = [tape.op("Unsqueeze", [part, axis]) for part in parts]
     result = tape.op("Concat", single, {"axis": 0}) if len(single) > 1 else single[0]
     if loop.graph is not None:
         loop.graph.insert_before(loop, tape.nodes)
@@ -128,22 +126,7 @@ def _nothing(model: ir.Model, body: ir.Graph, loop: ir.Node, index: int) -> ir.V
     each = body.outputs[len(loop.inputs) - 1 + index]
     sizes = [0 if not isinstance(d, int) else d for d in each.shape or ()]
     dtype = each.dtype or ir.DataType.FLOAT
-    return _constant(model, np.empty([0, *sizes], dtype.numpy()), f"{loop.name}_empty{index}")
-
-
-def _constant(model: ir.Model, array: np.ndarray, name: str) -> ir.Value:
-    base, number = name, 0
-    while name in model.graph.initializers:
-        number += 1
-        name = f"{base}_{number}"
-    value = ir.Value(
-        name=name,
-        const_value=ir.tensor(array, name=name),
-        shape=ir.Shape(array.shape),
-        type=ir.TensorType(ir.DataType.from_numpy(array.dtype)),
-    )
-    model.graph.register_initializer(value)
-    return value
+    return add_constant(model, np.empty([0, *sizes], dtype.numpy()), f"{loop.name}_empty{index}")
 
 
 def _origin(value: ir.Value) -> ir.Value:
@@ -163,7 +146,7 @@ def _settle_condition(model: ir.Model, loop: ir.Node) -> bool:
     never_ends_it = runs_to_the_end(loop)
     if never_ends_it == (loop.inputs[1] is None):
         return False
-    start = None if never_ends_it else _constant(model, np.array(True), f"{loop.name}_start")
+    start = None if never_ends_it else add_constant(model, np.array(True), f"{loop.name}_start")
     loop.replace_input_with(1, start)
     return True
 

@@ -1,0 +1,104 @@
+"""Pass *ExpandScan*: writes ``Scan`` as a ``Loop``.
+
+Requires: *PrepareBodies*, and inferred ranks of outputs that are stacked along another axis than
+the first. Ensures: no such ``Scan`` is left. An iteration gathers its slices of the scanned inputs,
+from the end where the direction says so. Source: the schema since opset 9.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from mlopsc.importer.normalise.constants import body_of
+from mlopsc.importer.normalise.subgraphs import inline, make_names_unique, replace
+from mlopsc.importer.normalise.write import Writer
+
+
+class ExpandScan(ir.passes.InPlacePass):
+    """See the module's docstring."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Replace every ``Scan``."""
+        modified = False
+        for node in [n for n in model.graph.all_nodes() if n.op_type == "Scan" and not n.domain]:
+            if node.graph is None or "num_scan_inputs" not in node.attributes:
+                continue
+            write = Writer(model, node.name)
+            results = _expand(node, write)
+            if results is None:
+                continue
+            write.put_before(node)
+            replace(node, results)
+            modified = True
+        if modified:
+            make_names_unique(model)
+        return ir.passes.PassResult(model, modified)
+
+
+def _integers(node: ir.Node, name: str, number: int) -> list[int]:
+    found = node.attributes.get(name)
+    return [0] * number if found is None else [int(v) for v in found.as_ints()]
+
+
+def _expand(node: ir.Node, write: Writer) -> list[ir.Value] | None:
+    """Return the values of the node's outputs, or None while a rank is missing."""
+    body = body_of(node)
+    scanned = node.attributes["num_scan_inputs"].as_int()
+    carried = len(node.inputs) - scanned
+    stacked = len(body.outputs) - carried
+    backwards = _integers(node, "scan_input_directions", scanned)
+    axes = _integers(node, "scan_input_axes", scanned)
+    out_backwards = _integers(node, "scan_output_directions", stacked)
+    out_axes = _integers(node, "scan_output_axes", stacked)
+    ranks = [_rank(*pair) for pair in zip(node.outputs[carried:], body.outputs[carried:],
+                                          strict=True)]  # fmt: skip
+    if any(axis != 0 and rank is None for axis, rank in zip(out_axes, ranks, strict=True)):
+        return None
+    initial = [v for v in node.inputs[:carried] if v is not None]
+    sources = [v for v in node.inputs[carried:] if v is not None]
+    size = write("Shape", sources[0])
+    count = write("Gather", size, write.constant(axes[0]), axis=0)
+    last = write("Sub", count, write.constant(1))
+
+    inner = write.body()
+    number = ir.Value(name=f"{write.name}_step")
+    states = [ir.Value(name=f"{write.name}_state{k}") for k in range(carried)]
+    slices = []
+    for source, backward, axis in zip(sources, backwards, axes, strict=True):
+        step = inner("Sub", last, number) if backward else number
+        slices.append(inner("Gather", source, step, axis=axis))
+    # The nodes of the body go where a node stands; ``loop`` adds one more after them.
+    anchor = ir.node("Identity", [number])
+    holder = ir.Graph([], [], nodes=[*inner.nodes, anchor], name="scan")
+    results = inline(anchor, body, [*states, *slices])
+    nodes = [n for n in holder if n is not anchor]
+    holder.remove([*nodes, anchor])
+    anchor.replace_input_with(0, None)
+    inner.nodes = nodes
+    made = write.loop(count, initial, (inner, [number, *states], results), stacked)
+    return [
+        *made[:carried],
+        *(
+            _lay(write, value, bool(backward), axis, rank)
+            for value, backward, axis, rank in zip(
+                made[carried:], out_backwards, out_axes, ranks, strict=True
+            )
+        ),
+    ]
+
+
+def _rank(output: ir.Value, each: ir.Value) -> int | None:
+    if output.shape is not None:
+        return len(output.shape)
+    return None if each.shape is None else len(each.shape) + 1
+
+
+def _lay(write: Writer, value: ir.Value, backward: bool, axis: int, rank: int | None) -> ir.Value:
+    """Return a stack in the wanted direction along the wanted axis."""
+    if backward:
+        value = write.reversed(value)
+    if axis == 0 or rank is None:
+        return value
+    order = list(range(1, rank))
+    order.insert(axis + rank if axis < 0 else axis, 0)
+    return write("Transpose", value, perm=order)
