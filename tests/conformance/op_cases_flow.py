@@ -77,6 +77,51 @@ NESTED = """(int64 $i, bool $c, float[2,3] $h) => (bool $co, float[2,3] $ho, flo
 }"""
 
 
+def _recurrent(op: str, label: str, gates: int, two: int = 1, **attributes: Any) -> Case:
+    """Return a case with everything that a node can be given, of 4 steps and a batch of 3."""
+    key = op + label
+    inputs: list[Any] = [
+        f(key + "x", 4, 3, 5),
+        Const(f(key + "w", two, gates * 2, 5, low=-1, high=1)),
+        Const(f(key + "r", two, gates * 2, 2, low=-1, high=1)),
+        Const(f(key + "b", two, gates * 4)),
+        np.array([4, 1, 3], np.int32) if two == 2 else None,
+        f(key + "h", two, 3, 2),
+    ]
+    if op == "LSTM":
+        inputs += [f(key + "c", two, 3, 2), Const(f(key + "p", two, 6))]
+    outputs = 3 if op == "LSTM" else 2
+    return Case(op, label, tuple(inputs), outputs, {"hidden_size": 2, **attributes})
+
+
+def _recurrent_cases() -> list[Case]:
+    found = []
+    for op, gates in (("RNN", 1), ("GRU", 3), ("LSTM", 4)):
+        found += [
+            _recurrent(op, "forward", gates),
+            _recurrent(op, "reverse", gates, direction="reverse", clip=0.5),
+            _recurrent(op, "lengths", gates, 2, direction="bidirectional"),
+        ]
+    found.append(_recurrent("GRU", "linear", 3, linear_before_reset=1))
+    found.append(
+        Case(
+            "ReverseSequence",
+            "run_time",
+            (f("rs", 4, 3, 2), np.array([4, 1, 3], np.int64)),
+        )
+    )
+    body = _graph(
+        "Scan_sum",
+        """body (float[3] $s, float[3] $x) => (float[3] $so, float[3] $y) {
+            $so = Add($s, $x)
+            $y = Mul($so, $so)
+        }""",
+    )
+    attributes = {"body": body, "num_scan_inputs": 1, "scan_input_directions": [1]}
+    found.append(Case("Scan", "sum", (f("ss", 3), f("sx", 6, 3)), 2, attributes))
+    return found
+
+
 def cases() -> list[Case]:
     """Return all of them."""
     x = f("flow", 3, 4)
@@ -109,4 +154,4 @@ def cases() -> list[Case]:
                 2,
             )
         )
-    return found
+    return [*found, *_recurrent_cases()]

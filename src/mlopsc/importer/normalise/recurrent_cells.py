@@ -1,7 +1,8 @@
 """One step of ``RNN``, ``GRU`` and ``LSTM`` in terms of core operators. Source: their schemas.
 
 Where the schemas leave it open ONNX Runtime decides: which activations take their factors from the
-lists, that h of LSTM is not clipped, and that ``input_forget`` makes the forget gate one minus the input gate.
+lists, that h of LSTM is not clipped, and that ``input_forget`` makes the forget gate one minus the
+input gate.
 """
 
 from __future__ import annotations
