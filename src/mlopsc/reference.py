@@ -189,9 +189,10 @@ def _evaluate(stage: StageGraph) -> _Stage:
         raise SourceError(
             f"ONNX's evaluator cannot load the {stage.name} graph: {text[:400]}"
         ) from error
+    constants = {tensor.name for tensor in model.graph.initializer}  # old models list them twice
     return _Stage(
         evaluator_version(),
-        tuple(evaluator.input_names),
+        tuple(name for name in evaluator.input_names if name not in constants),
         tuple(evaluator.output_names),
         lambda feed: [np.asarray(value) for value in evaluator.run(None, feed)],
     )

@@ -17,6 +17,7 @@ from mlopsc.errors import SourceError
 # From here on the meaning of operators has only grown.
 OPSET: Final = 21
 _LAST_AXIS_OPSET = 13  # softmaxes reduce one axis; before, all axes from the given one on
+_BROADCAST_OPSET = 7  # PRelu broadcasts its slopes; before, they were one a channel
 _RESIZE_OPSET = 11  # Resize names how it transforms coordinates; before, there was one way
 _LARGE_BYTES = 1024  # larger weights are no shapes, axes or limits
 
@@ -56,6 +57,8 @@ def upgrade_opset(model: ir.Model, opset: int) -> ir.Model:
             value.const_value = tensor
             upgraded.graph.register_initializer(value)
     _keep_coordinates(upgraded, resized)
+    if version < _BROADCAST_OPSET:
+        _align_slopes(upgraded)
     upgraded.opset_imports.update(
         {d: v for d, v in model.opset_imports.items() if d not in upgraded.opset_imports}
     )
@@ -95,6 +98,24 @@ def _keep_coordinates(model: ir.Model, resized: set[str]) -> None:
         shrinks = scales is not None and (scales.numpy() <= 1).all() and (scales.numpy() < 1).any()
         node.attributes.add(ir.AttrString("coordinate_transformation_mode", "asymmetric"))
         node.attributes.add(ir.AttrString("nearest_mode", "ceil" if shrinks else "floor"))
+
+
+def _align_slopes(model: ir.Model) -> None:
+    """Give the slopes of ``PRelu``, one a channel, the shape that broadcasts to axis 1."""
+    for node in list(model.graph.all_nodes()):
+        if node.op_type != "PRelu" or node.domain or node.graph is None:
+            continue
+        x, slopes = node.inputs
+        tape = ir.tape.Tape()
+
+        def vector(number: int, tape: ir.tape.Tape = tape) -> ir.Value:
+            return tape.op("Constant", [], {"value_ints": [number]})
+
+        rank = tape.op("Shape", [tape.op("Shape", [x])])
+        beyond = tape.op("Max", [tape.op("Sub", [rank, vector(2)]), vector(0)])
+        shape = tape.op("Concat", [vector(-1), tape.op("Expand", [vector(1), beyond])], {"axis": 0})
+        node.replace_input_with(1, tape.op("Reshape", [slopes, shape]))
+        node.graph.insert_before(node, list(tape.nodes))
 
 
 def _set_aside(model: ir.Model) -> None:

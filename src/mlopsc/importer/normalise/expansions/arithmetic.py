@@ -29,7 +29,16 @@ def _dropout(b: Builder) -> list[Tensor]:
     return [x, b.constant(np.ones(x.shape, np.bool_))]
 
 
+def _constant_of_shape(b: Builder) -> Tensor:
+    """Repeat the value at run time: what is small enough has been folded."""
+    shape = b.array(0, "the shape")
+    value = b.attribute("value")
+    element = np.zeros(1, np.float32) if value is None else value.numpy()
+    return b.constant(element.reshape(())).expand(*(() if shape is None else shape.tolist()))
+
+
 EXPANSIONS: Final[dict[str, Expansion]] = {
+    "ConstantOfShape": _constant_of_shape,
     "Dropout": _dropout,
     "Mean": _mean,
     "Sum": _sum,
