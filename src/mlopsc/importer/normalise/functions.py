@@ -8,12 +8,14 @@ node is expanded by itself, so that one that cannot be does not keep the others 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from mlopsc.bodies import bodies, captured
 from mlopsc.core_ops import CORE_OPS
 from mlopsc.importer.normalise.expand import Refusals
 from mlopsc.importer.normalise.expansions import EXPANSIONS
@@ -50,6 +52,8 @@ class ExpandFunctions(ir.passes.InPlacePass):
             found += 1
             function.domain, function.name, function.overload = _DOMAIN, name, ""
             _pass_attributes(node, schema, function)
+            for index, output in enumerate(node.outputs):  # what stands for it has a name
+                output.name = output.name or f"{node.outputs[0].name}_unused_{index}"
             node.domain, node.op_type, node.overload = _DOMAIN, name, ""
             model.functions[function.identifier()] = function
         if found:
@@ -104,11 +108,48 @@ def _body(node: ir.Node, schema: Any, model: ir.Model) -> ir.Function:
         raise Refusal("ONNX gives no definition for these inputs and attributes")
     body = onnx.FunctionProto.FromString(text)
     _check_versions(body, opset)
-    del body.output[len(node.outputs) :]
+    _fit(body, node)
     for entry in body.opset_import:
         if entry.domain in ("", "ai.onnx"):
             entry.version = opset
     return ir.from_proto(body)
+
+
+def _fit(body: onnx.FunctionProto, node: ir.Node) -> None:
+    """Give ``body`` the outputs that ``node`` has, and only the attributes that it refers to.
+
+    ONNX leaves outputs out that the node does not have; a copy of an input stands in for them.
+    """
+    del body.output[len(node.outputs) :]
+    made = {name for inner in body.node for name in inner.output} | set(body.input)
+    for index, name in enumerate(body.output):
+        if name not in made:
+            if node.outputs[index].name:
+                raise Refusal(f"ONNX's definition gives no output {index}")
+            body.node.append(onnx.helper.make_node("Identity", [body.input[0]], [name]))
+    _pass_captured(body, node, made)
+    used = set(_references(body.node))
+    kept = [name for name in body.attribute if name in used]
+    body.attribute[:] = kept
+
+
+def _pass_captured(body: onnx.FunctionProto, node: ir.Node, made: set[str]) -> None:
+    """Make what graphs among the attributes capture, and ``body`` now uses, inputs of both."""
+    captures = {str(v.name): v for graph in bodies(node) for v in captured(graph)}
+    for name in dict.fromkeys(name for inner in body.node for name in inner.input):
+        if name in captures and name not in made:
+            node.resize_inputs(len(body.input) + 1)
+            node.replace_input_with(len(body.input), captures[name])
+            body.input.append(name)
+
+
+def _references(nodes: Iterable[onnx.NodeProto]) -> Iterator[str]:
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.ref_attr_name:
+                yield attribute.ref_attr_name
+            for graph in (*attribute.graphs, attribute.g):
+                yield from _references(graph.node)
 
 
 def _type(value: ir.Value | None) -> bytes:
