@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import onnx
+import onnx_ir as ir
+
+_MOST_DIGITS = 20  # of an offset
 
 
 def external_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
@@ -51,14 +56,56 @@ def _parts(sparse: Iterable[onnx.SparseTensorProto]) -> Iterator[onnx.TensorProt
         yield from (tensor.values, tensor.indices)
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor's data lies, as the tensor says.
+
+    Attributes:
+        location: A path, or a name.
+        offset: Bytes.
+        length: Bytes; what the type and shape say, unless it is given.
+    """
+
+    location: str
+    offset: int
+    length: int
+
+
+def place_of(tensor: onnx.TensorProto) -> Place:
+    """Return where the external data of ``tensor`` lies.
+
+    Raises:
+        ValueError: That is not said, said twice, or no place.
+    """
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    if len(entries) != len(tensor.external_data) or not entries.get("location"):
+        raise ValueError("its location is missing, or something is said twice")
+    numbers = {key: entries.get(key, default) for key, default in (("offset", "0"), ("length", ""))}
+    for key, text in numbers.items():
+        if text and not (text.isascii() and text.isdecimal() and len(text) < _MOST_DIGITS):
+            raise ValueError(f"its {key} is '{text[:40]}'; expected a number of bytes")
+    offset, length = int(numbers["offset"] or 0), int(numbers["length"] or nbytes(tensor))
+    if length != nbytes(tensor):
+        raise ValueError(f"its length is {length}; expected {nbytes(tensor)} bytes")
+    return Place(entries["location"], offset, length)
+
+
+def nbytes(tensor: onnx.TensorProto) -> int:
+    """Return the size of the raw data of ``tensor``.
+
+    Raises:
+        ValueError: Its type has no raw data.
+    """
+    try:
+        bits: int = ir.DataType(tensor.data_type).bitwidth
+    except (ValueError, TypeError) as error:  # strings have no width
+        raise ValueError("its type has no raw data") from error
+    return -(-bits * int(math.prod(tensor.dims)) // 8)
+
+
 def set_external(tensor: onnx.TensorProto, location: str, offset: int, length: int) -> None:
     """Make ``tensor`` refer to ``length`` bytes at ``offset`` of ``location``."""
     del tensor.external_data[:]
     tensor.data_location = onnx.TensorProto.EXTERNAL
     for key, value in (("location", location), ("offset", offset), ("length", length)):
         tensor.external_data.add(key=key, value=str(value))
-
-
-def offset_of(tensor: onnx.TensorProto) -> int:
-    """Return the offset of external data that ``set_external`` described."""
-    return next((int(e.value) for e in tensor.external_data if e.key == "offset"), 0)

@@ -7,6 +7,7 @@ optimisations, so that one version on one kind of processor always computes the 
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -19,7 +20,7 @@ import onnx
 from onnx.reference import ReferenceEvaluator
 
 from mlopsc.errors import SourceError
-from mlopsc.external_data import external_tensors, offset_of, set_external
+from mlopsc.external_data import external_tensors, place_of, set_external
 from mlopsc.schema.graph import ALIGN, StageGraph
 
 # Before it is imported: its telemetry keeps an identifier of the user on disk.
@@ -29,7 +30,7 @@ import onnxruntime as ort
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 # Beyond this, weights are used as they lie in their files: optimisations would make copies.
-LARGE_BYTES = 1 << 30
+LARGE_BYTES = 1 << 28
 
 
 def reference_version() -> str:
@@ -162,13 +163,28 @@ def _place_weights(stage: StageGraph, work: Path, options: ort.SessionOptions) -
     options.add_session_config_entry(
         "session.model_external_initializers_file_folder_path", str(folder)
     )
+    _allow_maps(sum(len(weight.data) for weight in stage.weights.values()))
     model = onnx.load_model_from_string(stage.model)
     for tensor in external_tensors(model):
-        key = offset_of(tensor)
+        key = place_of(tensor).offset
         path, offset = places[key]
         location = path.relative_to(folder).as_posix()
         set_external(tensor, location, offset, len(stage.weights[key].data))
     return bytes(model.SerializeToString())
+
+
+def _allow_maps(size: int) -> None:
+    """Raise this process's limit of private memory, if it has one, by ``size`` bytes.
+
+    The runtime maps files in a way that counts as private memory, although it writes to none.
+    """
+    if sys.platform == "linux":
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        if soft != resource.RLIM_INFINITY:
+            soft += size if hard == resource.RLIM_INFINITY else min(size, hard - soft)
+            resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 def _evaluate(stage: StageGraph) -> _Stage:
@@ -180,7 +196,7 @@ def _evaluate(stage: StageGraph) -> _Stage:
     try:
         model = onnx.load_model_from_string(stage.model)
         for tensor in external_tensors(model):
-            tensor.raw_data = bytes(stage.weights[offset_of(tensor)].data)
+            tensor.raw_data = bytes(stage.weights[place_of(tensor).offset].data)
             tensor.data_location = onnx.TensorProto.DEFAULT
             del tensor.external_data[:]
         evaluator = ReferenceEvaluator(model)

@@ -151,7 +151,7 @@ def _limit_memory(limit: int) -> None:
 
         hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
         limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
 
 def _call(module: str, name: str, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -6,16 +6,20 @@ import contextlib
 import json
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import models
 import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
 
-from mlopsc.bundle import Bundle, read_bundle, write_bundle
+from mlopsc.bundle import Bundle, load_graph, pack, read_bundle, write_bundle
 from mlopsc.bundle.archive import ALIGN
 from mlopsc.errors import BrokenBundleError
 from mlopsc.importer import ImportOptions, import_bundle
+from mlopsc.reference import Reference
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -103,6 +107,81 @@ def test_members_are_stored_aligned_and_without_time(written: bytes, tmp_path: P
             assert info.date_time == EPOCH
             assert start % ALIGN == 0, info.filename
             assert written[start:end] == content[info.filename]
+
+
+def weighty(folder: Path, *, external: bool) -> Path:
+    """Save a model with two equal large weights and a small one."""
+    large = np.arange(1024, dtype=np.float32).reshape(16, 64) / 64
+    made = models.model(
+        [
+            models.node("Add", ["x", "a"], ["p"]),
+            models.node("Mul", ["p", "b"], ["q"]),
+            models.node("Mul", ["q", "s"], ["y"]),
+        ],
+        [models.value("x", [16, 64])],
+        [models.value("y", [16, 64])],
+        {"a": large, "b": large.copy(), "s": np.full(64, 2, np.float32)},
+    )
+    path = folder / "weighty.onnx"
+    onnx.save(made, path, save_as_external_data=external, location="w.bin", size_threshold=0)
+    return path
+
+
+@pytest.mark.parametrize("external", [False, True], ids=["inline", "external"])
+def test_large_weights_are_a_member_of_their_own(external: bool, tmp_path: Path) -> None:
+    bundle = import_bundle(weighty(tmp_path, external=external), ImportOptions())
+    write_bundle(bundle, tmp_path / "a.mlb")
+    content = members(tmp_path / "a.mlb")
+    expected = np.arange(1024, dtype=np.float32) / 64
+    assert content["model.weights"] == expected.tobytes(), "once, and nothing else"
+    again = read_bundle(tmp_path / "a.mlb")
+    assert equal(again, bundle)
+    (weight,) = again.stages[0].weights.values()
+    assert weight.file == (tmp_path / "a.mlb").resolve()
+    with (tmp_path / "a.mlb").open("rb") as file:
+        file.seek(weight.offset)
+        assert file.read(len(weight.data)) == weight.data
+    tensors = load_graph(again.stages[0]).graph.initializers.values()
+    assert sorted(t.const_value.nbytes for t in tensors) == [256, 4096]
+    assert all(np.array_equal(t.const_value.numpy().ravel(), expected)
+               for t in tensors if t.const_value.nbytes == 4096)  # fmt: skip
+    inputs = again.vectors[0].inputs
+    computed = Reference(again.stages).run(inputs)["y"]
+    x = inputs["x"]
+    np.testing.assert_array_equal(
+        computed, (x + expected.reshape(16, 64)) * expected.reshape(16, 64) * 2
+    )
+
+
+def test_unpacked_bundle_is_a_model_for_other_tools(tmp_path: Path) -> None:
+    bundle = import_bundle(weighty(tmp_path, external=False), ImportOptions())
+    write_bundle(bundle, tmp_path / "a.mlb")
+    with zipfile.ZipFile(tmp_path / "a.mlb") as archive:
+        archive.extractall(tmp_path / "unpacked")
+    onnx.checker.check_model(tmp_path / "unpacked" / "model.onnx", full_check=True)
+    session = ort.InferenceSession(tmp_path / "unpacked" / "model.onnx")
+    for vector in bundle.vectors:
+        (got,) = session.run(["y"], vector.inputs)
+        np.testing.assert_array_equal(got, vector.outputs["y"])
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("location", "other.weights"), ("location", "../model.weights"), ("offset", "64"),
+        ("offset", "-64"), ("offset", "99999999999999999999"), ("length", "4095"),
+        ("length", "-1"), ("length", "8192"),
+    ],
+)  # fmt: skip
+def test_graph_that_refers_to_other_data(key: str, value: str, tmp_path: Path) -> None:
+    bundle = import_bundle(weighty(tmp_path, external=False), ImportOptions())
+    graph = onnx.load_model_from_string(bundle.stages[0].model)
+    (tensor,) = (t for t in graph.graph.initializer if t.external_data)
+    next(e for e in tensor.external_data if e.key == key).value = value
+    stage = replace(bundle.stages[0], model=graph.SerializeToString())
+    write_bundle(pack(bundle.manifest, [stage], bundle.vectors), tmp_path / "a.mlb")
+    with pytest.raises(BrokenBundleError, match="weights"):
+        read_bundle(tmp_path / "a.mlb")
 
 
 def test_manifest_comes_first_and_lists_the_rest_in_order(written: bytes, tmp_path: Path) -> None:

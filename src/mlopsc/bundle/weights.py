@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from mlopsc.external_data import external_tensors
+from mlopsc.external_data import external_tensors, place_of
 from mlopsc.schema.bundle import StageName
 from mlopsc.schema.graph import ALIGN, INLINE_BYTES, StageGraph, Weight, weights_name
 
@@ -67,16 +67,15 @@ def find_weights(stage: StageName, model: bytes, block: Weight) -> StageGraph:
     proto = onnx.load_model_from_string(model)
     weights = {}
     for tensor in external_tensors(proto):
-        external = ir.from_proto(tensor)
-        offset, length = external.offset or 0, external.length or 0
-        if (
-            external.location != weights_name(stage)
-            or length != external.nbytes
-            or not 0 <= offset <= offset + length <= len(block.data)
-        ):
+        try:
+            place = place_of(tensor)
+        except ValueError as error:
+            raise ValueError(f"the weights of '{tensor.name}': {error}") from error
+        end = place.offset + place.length
+        if place.location != weights_name(stage) or end > len(block.data):
             raise ValueError(f"the weights of '{tensor.name}' are not in '{weights_name(stage)}'")
-        data = block.data[offset : offset + length]
-        weights[offset] = Weight(data, block.file, block.offset + offset)
+        data = block.data[place.offset : end]
+        weights[place.offset] = Weight(data, block.file, block.offset + place.offset)
     return StageGraph(stage, model, weights)
 
 

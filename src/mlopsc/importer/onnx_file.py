@@ -13,19 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import onnx
-import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from mlopsc.bundle.weights import map_file
 from mlopsc.errors import SourceError
-from mlopsc.external_data import external_tensors, set_external, tensors
+from mlopsc.external_data import external_tensors, place_of, set_external, tensors
 from mlopsc.schema.bundle import Source, StageName
 from mlopsc.schema.common import digest_bytes
 from mlopsc.schema.graph import ALIGN, INLINE_BYTES, StageGraph, Weight, weights_name
 
 MAX_BYTES = (1 << 31) - 1  # a protobuf message cannot be larger
 _HINT = "check that the file is complete and was exported as ONNX"
-_TYPES = frozenset(onnx.TensorProto.DataType.values()) - {onnx.TensorProto.UNDEFINED}
 
 
 @dataclass(frozen=True)
@@ -42,12 +40,13 @@ class LoadedModel:
         weights: dict[int, Weight] = {}
         end = 0
         for tensor in external_tensors(model):
-            place = ir.from_proto(tensor)
-            path, start = Path(place.location), place.offset or 0
+            place = place_of(tensor)
+            path = Path(place.location)
             offset = end + -end % ALIGN
-            end = offset + place.nbytes
-            weights[offset] = Weight(map_file(path, start, place.nbytes), path, start)
-            set_external(tensor, weights_name(name), offset, place.nbytes)
+            end = offset + place.length
+            data = map_file(path, place.offset, place.length)
+            weights[offset] = Weight(data, path, place.offset)
+            set_external(tensor, weights_name(name), offset, place.length)
         return StageGraph(name, bytes(model.SerializeToString()), weights)
 
 
@@ -109,33 +108,25 @@ def _check_shape(path: Path, tensor: onnx.TensorProto) -> None:
 
 def _locate(path: Path, tensor: onnx.TensorProto) -> None:
     """Make the location of external data absolute; small data moves into the tensor."""
-    entries = {entry.key: entry.value for entry in tensor.external_data}
-    location = entries.get("location", "")
-    if len(entries) != len(tensor.external_data) or tensor.data_type not in _TYPES:
-        raise _bad_data(path, tensor, location, "it is described more than once or has no type")
-    file = _inside(path, tensor, location)
-    size = ir.DataType(tensor.data_type).bitwidth * math.prod(tensor.dims)
-    size = -(-size // 8)
     try:
-        offset = int(entries.get("offset", "0"))
-        length = int(entries.get("length", str(size)))
+        place = place_of(tensor)
     except ValueError as error:
-        raise _bad_data(path, tensor, location, "offset or length is no number") from error
+        raise _bad_data(path, tensor, str(error)) from error
+    file = _inside(path, tensor, place.location)
     available = file.stat().st_size
-    if length != size or not 0 <= offset <= available - length:
+    if place.offset + place.length > available:
         raise _bad_data(
             path,
             tensor,
-            location,
-            f"it takes {length} bytes at {offset}; expected {size} bytes inside a file of "
+            f"it takes {place.length} bytes at {place.offset} of '{place.location}', which has "
             f"{available}",
         )
-    if size > INLINE_BYTES:
-        set_external(tensor, str(file), offset, length)
+    if place.length > INLINE_BYTES:
+        set_external(tensor, str(file), place.offset, place.length)
         return
     with file.open("rb") as stream:
-        stream.seek(offset)
-        tensor.raw_data = stream.read(length)
+        stream.seek(place.offset)
+        tensor.raw_data = stream.read(place.length)
     tensor.data_location = onnx.TensorProto.DEFAULT
     del tensor.external_data[:]
 
@@ -155,9 +146,9 @@ def _inside(path: Path, tensor: onnx.TensorProto, location: str) -> Path:
         )
         regular = not outside and stat.S_ISREG(file.stat().st_mode)
     except FileNotFoundError as error:
-        raise _bad_data(path, tensor, location, "there is no such file") from error
+        raise _bad_data(path, tensor, f"there is no file '{location}'") from error
     except (OSError, ValueError, RuntimeError) as error:  # a name too long, a circle of links
-        raise _bad_data(path, tensor, location, f"{error}") from error
+        raise _bad_data(path, tensor, f"'{location}': {error}") from error
     if outside:
         raise SourceError(
             f"external data of '{tensor.name}' lies at '{location}', outside the model's folder; "
@@ -165,14 +156,13 @@ def _inside(path: Path, tensor: onnx.TensorProto, location: str) -> Path:
             hint="export the model again into one folder",
         )
     if not regular:
-        raise _bad_data(path, tensor, location, "it is no regular file")
+        raise _bad_data(path, tensor, f"'{location}' is no regular file")
     return file
 
 
-def _bad_data(path: Path, tensor: onnx.TensorProto, location: str, reason: str) -> SourceError:
+def _bad_data(path: Path, tensor: onnx.TensorProto, reason: str) -> SourceError:
     return SourceError(
-        f"external data of '{tensor.name}' in '{path}', at '{location}', cannot be used: {reason}",
-        hint=_HINT,
+        f"external data of '{tensor.name}' in '{path}' cannot be used: {reason}", hint=_HINT
     )
 
 

@@ -28,8 +28,8 @@ class Weight:
     """
 
     data: memoryview
-    file: Path | None = None
-    offset: int = 0
+    file: Path | None = field(default=None, compare=False)
+    offset: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)

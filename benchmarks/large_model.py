@@ -1,0 +1,126 @@
+"""Memory that importing a model with gigabytes of external data takes.
+
+Usage: ``python benchmarks/large_model.py [--gib 8] [--folder DIR] [--json FILE]``. Makes a chain of
+matrix products whose weights, all different, lie in one sparse file, imports it with the command
+line, and samples the memory of all processes of the import every 20 ms: *anonymous* memory is what
+it takes for itself, *file* memory are mapped pages that the page cache holds anyway. Linux only.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import click
+from onnx import TensorProto, helper, save
+
+from mlopsc.cli.render import echo_table
+
+SIDE = 8192  # 512 MiB each
+
+
+def make_model(folder: Path, gib: float, *, side: int = SIDE) -> Path:
+    """Write a model of ``gib`` GiB of weights; the file of weights is sparse."""
+    bytes_each = side * 2 * side * 4
+    count = max(2, round(gib * (1 << 30) / bytes_each))
+    weights = []
+    with (folder / "weights.bin").open("wb") as file:
+        for number in range(count):
+            file.seek(number * bytes_each)
+            file.write((number + 1).to_bytes(4, "little"))  # no two weights are the same
+            tensor = TensorProto(
+                name=f"w{number}",
+                data_type=TensorProto.FLOAT,
+                dims=[side, 2 * side] if number % 2 == 0 else [2 * side, side],
+                data_location=TensorProto.EXTERNAL,
+            )
+            for key, value in (
+                ("location", "weights.bin"),
+                ("offset", str(number * bytes_each)),
+                ("length", str(bytes_each)),
+            ):
+                tensor.external_data.add(key=key, value=value)
+            weights.append(tensor)
+        file.truncate(count * bytes_each)
+    nodes = [
+        helper.make_node("MatMul", [f"x{i}", f"w{i}"], [f"x{i + 1}"], name=f"product{i}")
+        for i in range(count)
+    ]
+    result = side if count % 2 == 0 else 2 * side
+    graph = helper.make_graph(
+        nodes,
+        "chain",
+        [helper.make_tensor_value_info("x0", TensorProto.FLOAT, [1, side])],
+        [helper.make_tensor_value_info(f"x{count}", TensorProto.FLOAT, [1, result])],
+        weights,
+    )
+    path = folder / "chain.onnx"
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)]), path)
+    return path
+
+
+def processes_below(pid: int) -> list[int]:
+    """Return ``pid`` and all its descendants."""
+    found = [pid]
+    for parent in found:
+        try:
+            for task in Path(f"/proc/{parent}/task").iterdir():
+                found += map(int, (task / "children").read_text().split())
+        except OSError:  # it has just ended
+            continue
+    return found
+
+
+def memory_of(pid: int) -> tuple[int, int]:
+    """Return anonymous and file memory in bytes."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0, 0
+    fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    anonymous, files = (int(fields.get(k, "0 kB").split()[0]) << 10 for k in ("RssAnon", "RssFile"))
+    return anonymous, files
+
+
+def watch(command: list[str]) -> dict[str, float]:
+    """Run ``command``; return seconds and the peaks of the memory of all its processes."""
+    start, anonymous, files = time.monotonic(), 0, 0
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            found = [memory_of(pid) for pid in processes_below(process.pid)]
+            anonymous = max(anonymous, sum(a for a, _ in found))
+            files = max(files, sum(f for _, f in found))
+            time.sleep(0.02)
+    if process.returncode != 0:
+        raise click.ClickException(f"{command} failed with status {process.returncode}")
+    return {"seconds": time.monotonic() - start, "anonymous": anonymous, "file": files}
+
+
+@click.command()
+@click.option("--gib", default=8.0, show_default=True, help="GiB of weights.")
+@click.option("--folder", type=click.Path(path_type=Path), help="Where; needs twice the size.")
+@click.option("--json", "output", type=click.Path(path_type=Path), help="Write the figures here.")
+def main(gib: float, folder: Path | None, output: Path | None) -> None:
+    """Measure one import."""
+    with tempfile.TemporaryDirectory(prefix="mlopsc-large-", dir=folder) as name:
+        work = Path(name)
+        model, bundle = make_model(work, gib), work / "chain.mlb"
+        figures = watch([sys.executable, "-m", "mlopsc", "import", str(model), "-o", str(bundle)])
+        figures["weights"] = (work / "weights.bin").stat().st_size
+        figures["bundle"] = bundle.stat().st_size
+    echo_table(
+        "Import",
+        ["", "MiB"],
+        [[k, f"{figures[k] / (1 << 20):.0f}"] for k in ("weights", "bundle", "anonymous", "file")],
+    )
+    click.echo(f"{figures['seconds']:.0f} s")
+    if output is not None:
+        output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Models with gigabytes of weights: mapped from file to file, never held in memory."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from support import REPOSITORY
+
+from mlopsc.bundle import read_bundle
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+def benchmark() -> ModuleType:
+    """Return ``benchmarks/large_model.py``, which makes such models and watches memory."""
+    path = REPOSITORY / "benchmarks" / "large_model.py"
+    spec = importlib.util.spec_from_file_location("large_model", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def anonymous_memory(folder: Path, gib: float, side: int) -> tuple[float, int]:
+    """Import a model; return the anonymous memory that took and the size of its weights."""
+    folder.mkdir()
+    large = benchmark()
+    model = large.make_model(folder, gib, side=side)
+    command = ["-m", "mlopsc", "import", str(model), "-o", str(folder / "chain.mlb")]
+    figures = large.watch([sys.executable, *command])
+    size = (folder / "weights.bin").stat().st_size
+    bundle = read_bundle(folder / "chain.mlb")
+    (stage,) = bundle.stages
+    assert sum(len(w.data) for w in stage.weights.values()) == size
+    for number, weight in enumerate(stage.weights.values()):
+        assert int.from_bytes(weight.data[:4], "little") == number + 1
+    assert bundle.manifest.origin is not None and bundle.manifest.origin.compared
+    assert all(np.isfinite(a).all() for v in bundle.vectors for a in v.outputs.values())
+    return figures["anonymous"], size
+
+
+def test_import_takes_little_memory_of_its_own(tmp_path: Path) -> None:
+    base, _ = anonymous_memory(tmp_path / "small", 0, side=16)
+    taken, size = anonymous_memory(tmp_path / "large", 0.3125, side=2048)
+    assert size == 320 << 20
+    assert taken - base < size / 4
+
+
+@pytest.mark.slow
+def test_import_of_more_than_2_gib_takes_little_memory_of_its_own(tmp_path: Path) -> None:
+    base, _ = anonymous_memory(tmp_path / "small", 0, side=16)
+    taken, size = anonymous_memory(tmp_path / "large", 2.5, side=8192)
+    assert size > 1 << 31
+    assert taken - base < 256 << 20
