@@ -1,7 +1,7 @@
 """The order of the stages. Nothing else knows it.
 
-``import_model`` → bundle; ``build`` → packages, one per target; ``conform`` → report;
-``run`` → outputs.
+``import_model`` → bundle; ``check_model`` → verdict; ``build`` → packages, one per target;
+``conform`` → report; ``run`` → outputs.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mlopsc import import_worker
 from mlopsc.bundle import Bundle, is_bundle, read_bundle
 from mlopsc.conformance import conform_package
-from mlopsc.errors import InputError, OutputError, SourceError
-from mlopsc.importer import ImportOptions
+from mlopsc.errors import InputError, MlopscError, OutputError, SourceError
+from mlopsc.importer import ImportOptions, OperatorUse
 from mlopsc.loader import check_inputs
 from mlopsc.outputs import atomic_file, atomic_folders, check_folder, check_free
 from mlopsc.package import CompiledModel, check_limits, make_package
@@ -32,6 +33,23 @@ from mlopsc.tools import run_worker
 
 BUNDLE_SUFFIX = ".mlb"
 Progress = Callable[[str, str], None]  # target, what is being done
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What an import would say of a model.
+
+    Attributes:
+        problems: Why it is refused; empty if it is not.
+        inputs: Names, types and shapes of the raw inputs, if it is accepted.
+        outputs: The same of the outputs.
+        operators: What its normal form consists of.
+    """
+
+    problems: tuple[MlopscError, ...] = ()
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    operators: tuple[OperatorUse, ...] = ()
 
 
 def import_model(
@@ -52,6 +70,23 @@ def import_model(
         return read_bundle(path)
 
 
+def check_model(
+    source: Path, options: ImportOptions, *, timeout: float = import_worker.TIMEOUT_S
+) -> Verdict:
+    """Return what an import of ``source`` would say, all problems at once; write nothing."""
+    try:
+        reply = _run_import("check_file", source, options, timeout)
+    except MlopscError as error:
+        return Verdict(problems=(error, *error.also))
+    return Verdict(
+        inputs=tuple(reply["inputs"]),
+        outputs=tuple(reply["outputs"]),
+        operators=tuple(
+            OperatorUse(use["op"], use["nodes"], tuple(use["types"])) for use in reply["operators"]
+        ),
+    )
+
+
 def _import(
     source: Path,
     output: Path,
@@ -60,16 +95,22 @@ def _import(
     shown: Path,
     timeout: float = import_worker.TIMEOUT_S,
 ) -> None:
-    run_worker(
-        "mlopsc.import_worker:import_file",
+    names = {"output": str(output.resolve()), "shown": str(shown)}
+    _run_import("import_file", source, options, timeout, **names)
+
+
+def _run_import(
+    function: str, source: Path, options: ImportOptions, timeout: float, **arguments: str
+) -> Any:
+    return run_worker(
+        f"mlopsc.import_worker:{function}",
         {
             "source": str(source),
             "options": {
                 name: str(value) if isinstance(value, Path) else value
                 for name, value in vars(options).items()
             },
-            "output": str(output.resolve()),
-            "shown": str(shown),
+            **arguments,
         },
         crash=SourceError,
         timeout=timeout,

@@ -79,6 +79,9 @@ def main() -> NoReturn:
         click.echo(f"mlopsc: error: {error.message}", err=True)
         if error.hint:
             click.echo(f"  next: {error.hint}", err=True)
+        if error.also:
+            more = f"and {len(error.also)} more; 'mlopsc import --check' lists all problems"
+            click.echo(f"  {more}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:  # a full disk, for instance
         if _interrupted:

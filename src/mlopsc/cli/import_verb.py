@@ -1,9 +1,11 @@
-"""``mlopsc import SOURCE -o NAME.mlb``."""
+"""``mlopsc import SOURCE -o NAME.mlb`` and ``mlopsc import --check SOURCE``."""
 
 from __future__ import annotations
 
+import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,17 +18,36 @@ from mlopsc.cli.options import (
 )
 from mlopsc.cli.render import echo_json, progress, size
 
+if TYPE_CHECKING:
+    from mlopsc.pipeline import Verdict
+
 
 @click.command("import")
 @click.argument("source", type=PATH)
-@click.option("-o", "--output", type=PATH, required=True, help="The bundle, NAME.mlb.")
+@click.option("-o", "--output", type=PATH, help="The bundle, NAME.mlb.")
+@click.option("--check", is_flag=True, help="Only say whether it can be imported, or all reasons.")
 @import_options
 @force_option
 @json_option
-def command(source: Path, output: Path, force: bool, as_json: bool, **options: Any) -> None:
-    """Import an ONNX model into a bundle that knows nothing of any target."""
+def command(
+    source: Path, output: Path | None, check: bool, force: bool, as_json: bool, **options: Any
+) -> None:
+    """Import an ONNX model into a bundle that knows nothing of any target.
+
+    With --check nothing is written: the verdict, the reasons and the exit code are those of the
+    import.
+    """
     from mlopsc import pipeline
 
+    if check:
+        if output is not None or force:
+            raise click.UsageError("--check writes nothing: leave out --output and --force")
+        with progress(f"checking {source}", quiet=as_json):
+            verdict = pipeline.check_model(source, collect_import_options(options))
+        _report(source, verdict, as_json)
+        return
+    if output is None:
+        raise click.UsageError("Missing option '-o' / '--output'.")
     with progress(f"importing {source}", quiet=as_json):
         bundle = pipeline.import_model(source, output, collect_import_options(options), force=force)
     manifest = bundle.manifest
@@ -50,3 +71,45 @@ def command(source: Path, output: Path, force: bool, as_json: bool, **options: A
         )
         for finding in stage.findings:
             click.echo(f"  warning  {finding}", err=True)
+
+
+def _report(source: Path, verdict: Verdict, as_json: bool) -> None:
+    """Print the verdict and end with the exit code that the import would have."""
+    problems = verdict.problems
+    if as_json:
+        found = [
+            {
+                "kind": type(problem).__name__,
+                "exit_code": problem.exit_code,
+                "message": problem.message,
+                "hint": problem.hint,
+                "node": problem.node,
+                "op": problem.op,
+            }
+            for problem in problems
+        ]
+        echo_json(
+            {
+                "source": str(source),
+                "verdict": "refused" if problems else "ok",
+                "problems": found,
+                "inputs": verdict.inputs,
+                "outputs": verdict.outputs,
+                "operators": [asdict(use) for use in verdict.operators],
+            }
+        )
+    elif problems:
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        click.echo(f"{source}: refused, {count}")
+        for problem in problems:
+            click.echo(f"  {problem.message}\n    next: {problem.hint}")
+    else:
+        click.echo(f"{source}: ok")
+        for spec in verdict.inputs:
+            click.echo(f"  input    {spec}")
+        for spec in verdict.outputs:
+            click.echo(f"  output   {spec}")
+        for use in verdict.operators:
+            click.echo(f"  {use.nodes:6} {use.op}: {', '.join(use.types)}")
+    if problems:
+        sys.exit(problems[0].exit_code)

@@ -7,5 +7,6 @@ folded constants (``docs/core-ops.md``), with test vectors answered by the refer
 from __future__ import annotations
 
 from mlopsc.importer.bundle_model import ImportOptions, import_bundle
+from mlopsc.importer.describe import OperatorUse, operators_of
 
-__all__ = ["ImportOptions", "import_bundle"]
+__all__ = ["ImportOptions", "OperatorUse", "import_bundle", "operators_of"]
