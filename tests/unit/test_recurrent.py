@@ -92,7 +92,7 @@ def same(model: onnx.ModelProto, inputs: dict[str, Array]) -> onnx.GraphProto:
     return onnx.load_model_from_string(done.model).graph
 
 
-LENGTHS = np.array([2, 5, 1], np.int32)
+LENGTHS = np.array([2, 5, 0], np.int32)
 
 
 @pytest.mark.parametrize("op", GATES)
@@ -285,3 +285,25 @@ def test_scan(directions: tuple[int, int, int], axes: tuple[int, int, int]) -> N
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
     same(onnx.shape_inference.infer_shapes(model), arrays)
+
+
+def test_scan_of_opset_8_runs_over_a_batch() -> None:
+    body = onnx.parser.parse_graph(
+        """body (float[3] s, float[3] a) => (float[3] so, float[3] o) {
+            so = Add(s, a)
+            o = Mul(so, a)
+        }"""
+    )
+    node = helper.make_node(
+        "Scan", ["", "s", "a"], ["y", "o"], body=body, num_scan_inputs=1, directions=[1]
+    )
+    arrays = {"s": draw("s", 2, 3), "a": draw("a", 2, 4, 3)}
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [helper.make_tensor_value_info(n, 1, a.shape) for n, a in arrays.items()],
+        [helper.make_tensor_value_info(n, 1, s) for n, s in (("y", [2, 3]), ("o", [2, 4, 3]))],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 8)], ir_version=8)
+    left = same(model, arrays)
+    assert [n.op_type for n in left.node] == ["Loop"]

@@ -122,7 +122,9 @@ class _Translator:
 
     def _loop(self, node: ir.Node, number: int) -> tuple[LoopFlow, list[ir.Value]]:
         body = node.attributes["body"].as_graph()
-        trips, condition, *initial = node.inputs
+        trips, condition, initial = node.inputs[0], node.inputs[1], node.inputs[2:]
+        if not initial:
+            condition = None  # nothing can change it
         constant = None if trips is None else trips.const_value
         outer = [v for v in captured(body) if v.const_value is None]
         flow = LoopFlow(

@@ -100,6 +100,8 @@ def normalise(
         common.ClearMetadataAndDocStringPass(),
     ):
         _apply(model, step, changed)
+    if model.opset_imports.get("", opset) < opset:
+        _apply(model, ExpandScan(), changed)  # its old form cannot be upgraded
     model = _upgrade(model, opset, changed)
     _apply(model, binder, changed)
     refusals: Refusals = {}

@@ -14,7 +14,7 @@ from mlopsc.bundle import pieces
 from mlopsc.core_ops import CORE_OPS
 from mlopsc.dtypes import BY_ONNX_CODE, DTYPES
 from mlopsc.errors import MlopscError, OpenShapeError, UnsupportedOpError, raise_first
-from mlopsc.importer.normalise.constants import body_of, runs_to_the_end, trip_count
+from mlopsc.importer.normalise.constants import body_of, ends_of, runs_to_the_end, trip_count
 from mlopsc.importer.normalise.expansions.builder import Refusal
 from mlopsc.importer.normalise.subgraphs import parents
 
@@ -191,8 +191,8 @@ def _check_bodies(node: ir.Node, holders: Mapping[ir.Graph, ir.Node]) -> Iterato
                     run_time_inputs=_sources(holders, node.inputs[0]),
                 )
     if node.op_type == "Loop":
-        body, number = body_of(node), len(node.inputs) - 2
-        ends = (node.inputs[0], node.inputs[1], body.outputs[0])
+        body, number = body_of(node), len(node.inputs[2:])
+        ends = (*ends_of(node), body.outputs[0])
         for inside, after in zip(body.inputs[2:], body.outputs[1:], strict=False):
             if _describe(inside) != _describe(after):
                 yield UnsupportedOpError(
@@ -201,7 +201,7 @@ def _check_bodies(node: ir.Node, holders: Mapping[ir.Graph, ir.Node]) -> Iterato
                     hint="make the number of iterations a constant, or pad the value",
                     run_time_inputs=_sources(holders, *ends),
                 )
-        if node.inputs[0] is None and node.inputs[1] is None:
+        if ends_of(node) == (None, None):
             yield UnsupportedOpError(
                 f"{label} never ends: it has no trip count and its condition is always true",
                 hint="give it a trip count",

@@ -27,12 +27,18 @@ def body_of(loop: ir.Node) -> ir.Graph:
     return loop.attributes["body"].as_graph()
 
 
+def ends_of(loop: ir.Node) -> tuple[ir.Value | None, ir.Value | None]:
+    """Return the trip count and the first condition of a ``Loop``; trailing inputs may be gone."""
+    inputs = [*loop.inputs, None, None]
+    return inputs[0], inputs[1]
+
+
 def runs_to_the_end(loop: ir.Node) -> bool:
     """Whether nothing but the trip count ends ``loop``: its condition is always true.
 
     It is if it starts true and every iteration passes it on or computes a constant true.
     """
-    start = loop.inputs[1] if len(loop.inputs) > 1 else None
+    _, start = ends_of(loop)
     if start is not None and scalar_of(start) is not True:
         return False
     body = body_of(loop)
@@ -49,10 +55,9 @@ def trip_count(loop: ir.Node) -> int | None:
 
     A loop without trip count and without a condition that can end it would never end.
     """
-    start = loop.inputs[1] if len(loop.inputs) > 1 else None
+    given, start = ends_of(loop)
     if scalar_of(start) is False:
         return 0
-    given = loop.inputs[0] if loop.inputs else None
     if given is None:
         return None
     count = scalar_of(given)

@@ -3,7 +3,7 @@
 *SimplifyLoops* requires *PrepareBodies* and folded constants. It ensures: a loop that runs no or
 one iteration is gone; a value that no iteration changes is captured instead of carried; a carried
 value or stack that nobody reads is gone; what every iteration would compute again is computed once,
-before the loop; the condition is an input exactly if it can end the loop.
+before the loop; the condition is an input exactly if it can end the loop or nothing is carried.
 
 *UnrollLoops* requires that inference and folding have nothing left to do. It unrolls one loop that
 cannot be compiled as it is and whose iterations are known at import: a carried value changes its
@@ -21,7 +21,7 @@ import onnx_ir as ir
 from mlopsc.bodies import bodies, captured
 from mlopsc.core_ops import CORE_OPS
 from mlopsc.errors import UnsupportedOpError
-from mlopsc.importer.normalise.constants import body_of, runs_to_the_end, trip_count
+from mlopsc.importer.normalise.constants import body_of, ends_of, runs_to_the_end, trip_count
 from mlopsc.importer.normalise.subgraphs import inline, make_names_unique, replace
 from mlopsc.importer.normalise.write import add_constant
 
@@ -94,7 +94,7 @@ def _is_static(loop: ir.Node) -> bool:
 def _unroll(model: ir.Model, loop: ir.Node, count: int) -> None:
     """Write ``count`` iterations one after the other in the place of ``loop``."""
     body = body_of(loop)
-    number = len(loop.inputs) - 2
+    number = len(loop.inputs[2:])
     values = [v for v in loop.inputs[2:] if v is not None]
     scanned: list[list[ir.Value]] = [[] for _ in loop.outputs[number:]]
     condition = add_constant(model, np.array(True), f"{loop.name}_condition")
@@ -123,7 +123,7 @@ def _stack(loop: ir.Node, parts: list[ir.Value], axis: ir.Value) -> ir.Value:
 
 def _nothing(model: ir.Model, body: ir.Graph, loop: ir.Node, index: int) -> ir.Value:
     """Return the empty tensor that a loop without iterations stacks."""
-    each = body.outputs[len(loop.inputs) - 1 + index]
+    each = body.outputs[1 + len(loop.inputs[2:]) + index]
     sizes = [0 if not isinstance(d, int) else d for d in each.shape or ()]
     dtype = each.dtype or ir.DataType.FLOAT
     return add_constant(model, np.empty([0, *sizes], dtype.numpy()), f"{loop.name}_empty{index}")
@@ -139,14 +139,16 @@ def _origin(value: ir.Value) -> ir.Value:
 
 
 def _settle_condition(model: ir.Model, loop: ir.Node) -> bool:
-    """Give the condition as an input exactly if it can end the loop.
+    """Give the condition as an input exactly if it can end the loop, or if nothing is carried.
 
-    Without it the first iteration runs; what the body says still counts, as in ONNX Runtime.
+    Without it the first iteration runs; what the body says still counts, as in ONNX Runtime. A node
+    must have two inputs; so a loop that carries nothing, which no condition can end, has it.
     """
-    never_ends_it = runs_to_the_end(loop)
-    if never_ends_it == (loop.inputs[1] is None):
+    wanted = not runs_to_the_end(loop) or not loop.inputs[2:]
+    if wanted == (ends_of(loop)[1] is not None):
         return False
-    start = None if never_ends_it else add_constant(model, np.array(True), f"{loop.name}_start")
+    loop.resize_inputs(max(2, len(loop.inputs)))
+    start = add_constant(model, np.array(True), f"{loop.name}_start") if wanted else None
     loop.replace_input_with(1, start)
     return True
 
@@ -154,7 +156,7 @@ def _settle_condition(model: ir.Model, loop: ir.Node) -> bool:
 def _drop_needless(loop: ir.Node) -> bool:
     """Carry and stack only what must be: see the module's docstring."""
     body = body_of(loop)
-    number = len(loop.inputs) - 2
+    number = len(loop.inputs[2:])
     results: list[ir.Value | None] = [None] * len(loop.outputs)
     dropped = set()
     for index, (output, after) in enumerate(zip(loop.outputs, body.outputs[1:], strict=True)):
@@ -177,7 +179,7 @@ def _drop_needless(loop: ir.Node) -> bool:
     made = ir.Node(
         "",
         "Loop",
-        [*loop.inputs[:2], *(loop.inputs[2 + index] for index in carried)],
+        [*ends_of(loop), *(loop.inputs[2 + index] for index in carried)],
         list(loop.attributes.values()),
         num_outputs=len(kept),
         name=loop.name,

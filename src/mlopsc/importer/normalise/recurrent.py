@@ -2,7 +2,8 @@
 
 Requires: inferred shapes. Ensures: none of the three is left. The input of all steps times W is one
 ``MatMul`` before the loop, so that a step multiplies only the state. A direction is a loop of its
-own. After the end of a sequence (``sequence_lens``) the states stay and the output is 0.
+own. After the end of a sequence (``sequence_lens``) the states stay and the output is 0; the last
+states of an empty sequence are 0, as in ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -122,6 +123,10 @@ class _Expansion:
                 self._steps, direction.initial, (inner, [number, *states], [*new, output]), 1
             )
         )
+        if self._lengths is not None:
+            zero = write.constant(0, self._dtype)
+            any_step = write("Less", write.constant(0), self._lengths)
+            last = [write("Where", any_step, state, zero) for state in last]
         if backwards:
             y = write.reversed(y)
         elif direction.reverse:

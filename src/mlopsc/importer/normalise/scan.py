@@ -2,7 +2,8 @@
 
 Requires: *PrepareBodies*, and inferred ranks of outputs that are stacked along another axis than
 the first. Ensures: no such ``Scan`` is left. An iteration gathers its slices of the scanned inputs,
-from the end where the direction says so. Source: the schema since opset 9.
+from the end where the direction says so. The ``Scan`` of opset 8, which has a batch, becomes a loop
+over the batch around a loop over time. Source: the schemas.
 """
 
 from __future__ import annotations
@@ -13,18 +14,21 @@ from mlopsc.importer.normalise.constants import body_of
 from mlopsc.importer.normalise.subgraphs import inline, make_names_unique, replace
 from mlopsc.importer.normalise.write import Writer
 
+_BATCHED = 8  # the opset whose Scan has a batch
+
 
 class ExpandScan(ir.passes.InPlacePass):
     """See the module's docstring."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Replace every ``Scan``."""
+        old = model.opset_imports.get("", 0) <= _BATCHED
         modified = False
         for node in [n for n in model.graph.all_nodes() if n.op_type == "Scan" and not n.domain]:
-            if node.graph is None or "num_scan_inputs" not in node.attributes:
-                continue
+            if node.graph is None or (old and node.inputs[0] is not None):
+                continue  # lengths of sequences: left for the check to refuse
             write = Writer(model, node.name)
-            results = _expand(node, write)
+            results = _expand_batch(node, write) if old else _expand(node, write)
             if results is None:
                 continue
             write.put_before(node)
@@ -56,26 +60,7 @@ def _expand(node: ir.Node, write: Writer) -> list[ir.Value] | None:
         return None
     initial = [v for v in node.inputs[:carried] if v is not None]
     sources = [v for v in node.inputs[carried:] if v is not None]
-    size = write("Shape", sources[0])
-    count = write("Gather", size, write.constant(axes[0]), axis=0)
-    last = write("Sub", count, write.constant(1))
-
-    inner = write.body()
-    number = ir.Value(name=f"{write.name}_step")
-    states = [ir.Value(name=f"{write.name}_state{k}") for k in range(carried)]
-    slices = []
-    for source, backward, axis in zip(sources, backwards, axes, strict=True):
-        step = inner("Sub", last, number) if backward else number
-        slices.append(inner("Gather", source, step, axis=axis))
-    # The nodes of the body go where a node stands; ``loop`` adds one more after them.
-    anchor = ir.node("Identity", [number])
-    holder = ir.Graph([], [], nodes=[*inner.nodes, anchor], name="scan")
-    results = inline(anchor, body, [*states, *slices])
-    nodes = [n for n in holder if n is not anchor]
-    holder.remove([*nodes, anchor])
-    anchor.replace_input_with(0, None)
-    inner.nodes = nodes
-    made = write.loop(count, initial, (inner, [number, *states], results), stacked)
+    made = _iterate(write, body, initial, list(zip(sources, backwards, axes, strict=True)))
     return [
         *made[:carried],
         *(
@@ -85,6 +70,50 @@ def _expand(node: ir.Node, write: Writer) -> list[ir.Value] | None:
             )
         ),
     ]
+
+
+def _expand_batch(node: ir.Node, write: Writer) -> list[ir.Value]:
+    """Return the values of a node of opset 8: a loop over the batch around one over time."""
+    body = body_of(node)
+    scanned = node.attributes["num_scan_inputs"].as_int()
+    given = [v for v in node.inputs[1:] if v is not None]
+    carried = len(given) - scanned
+    backwards = _integers(node, "directions", scanned)
+    batch = write("Gather", write("Shape", given[0]), write.constant(0), axis=0)
+    outer = write.body()
+    number = ir.Value(name=f"{write.name}_batch")
+    each = [outer("Gather", value, number, axis=0) for value in given]
+    sources = [(x, way, 0) for x, way in zip(each[carried:], backwards, strict=True)]
+    made = _iterate(outer, body, each[:carried], sources)
+    return write.loop(batch, [], (outer, [number], made), len(made))
+
+
+def _iterate(
+    write: Writer,
+    body: ir.Graph,
+    initial: list[ir.Value],
+    sources: list[tuple[ir.Value, int, int]],
+) -> list[ir.Value]:
+    """Add a loop over ``sources`` (tensor, whether from its end, axis) and return its results."""
+    first, _, axis = sources[0]
+    count = write("Gather", write("Shape", first), write.constant(axis), axis=0)
+    last = write("Sub", count, write.constant(1))
+    inner = write.body()
+    number = ir.Value(name=f"{write.name}_step")
+    states = [ir.Value(name=f"{write.name}_state{k}") for k in range(len(initial))]
+    slices = []
+    for source, backward, axis in sources:
+        step = inner("Sub", last, number) if backward else number
+        slices.append(inner("Gather", source, step, axis=axis))
+    # The nodes of the body go where a node stands; ``loop`` adds one more after them.
+    anchor = ir.node("Identity", [number])
+    holder = ir.Graph([], [], nodes=[*inner.nodes, anchor], name="scan")
+    results = inline(anchor, body, [*states, *slices])
+    inner.nodes = [n for n in holder if n is not anchor]
+    holder.remove(list(holder))
+    anchor.replace_input_with(0, None)
+    stacks = len(results) - len(initial)
+    return write.loop(count, initial, (inner, [number, *states], results), stacks)
 
 
 def _rank(output: ir.Value, each: ir.Value) -> int | None:
