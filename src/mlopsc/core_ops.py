@@ -60,4 +60,13 @@ CORE_OPS: Final[dict[str, CoreOp]] = {
 }
 
 # Accepted at import and rewritten in terms of the above (importer/normalise/expansions).
-EXPANDED_OPS: Final[tuple[str, ...]] = ("Dropout", "Mean", "Resize", "Sum")
+EXPANDED_OPS: Final[tuple[str, ...]] = (
+    "Dropout", "Mean", "Resize", "Sum",
+    *(
+        f"ai.onnx.ml::{name}"
+        for name in (
+            "ArrayFeatureExtractor", "Binarizer", "FeatureVectorizer", "Imputer", "LabelEncoder",
+            "LinearClassifier", "LinearRegressor", "Normalizer", "OneHotEncoder", "Scaler",
+        )
+    ),
+)  # fmt: skip

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import op_cases
+import op_cases_tabular
 import pytest
 from op_cases_expanded import CASES
 
@@ -15,20 +16,27 @@ import mlopsc
 from mlopsc.core_ops import EXPANDED_OPS
 from mlopsc.importer.normalise.expansions import EXPANSIONS
 
+GROUPS = {
+    **{f"opset {opset}": cases for opset, cases in CASES.items()},
+    "tabular": op_cases_tabular.cases,
+}
+
 
 def test_the_table_of_expanded_operators_is_the_pass() -> None:
-    assert set(EXPANDED_OPS) == {name for _, name in EXPANSIONS}
+    names = {f"{domain}::{name}" if domain else name for domain, name in EXPANSIONS}
+    assert set(EXPANDED_OPS) == names
     assert list(EXPANDED_OPS) == sorted(EXPANDED_OPS)
 
 
 def test_every_expanded_operator_has_a_case() -> None:
-    tested = {case.op for make in (op_cases.cases, *CASES.values()) for case in make()}
+    tested = {case.op for make in (op_cases.cases, *GROUPS.values()) for case in make()}
     assert set(EXPANDED_OPS) <= tested
 
 
-@pytest.mark.parametrize("opset", CASES)
-def test_expanded_operators_equal_the_reference(tmp_path: Path, opset: int) -> None:
-    cases = CASES[opset]()
+@pytest.mark.parametrize("group", GROUPS)
+def test_expanded_operators_equal_the_reference(tmp_path: Path, group: str) -> None:
+    cases = GROUPS[group]()
+    opset = int(group.removeprefix("opset ")) if group.startswith("opset") else op_cases.OPSET
     model, arrays = op_cases.joined_model(cases, opset)
     onnx.save(model, tmp_path / "cases.onnx")
     np.savez(tmp_path / "vectors.npz", **{name: array[None] for name, array in arrays.items()})

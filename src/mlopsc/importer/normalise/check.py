@@ -16,6 +16,7 @@ from mlopsc.dtypes import BY_ONNX_CODE, DTYPES
 from mlopsc.errors import MlopscError, OpenShapeError, UnsupportedOpError, raise_first
 from mlopsc.importer.normalise.constants import body_of, ends_of, runs_to_the_end, trip_count
 from mlopsc.importer.normalise.expansions.builder import Refusal
+from mlopsc.importer.normalise.fixes import FIXES, fix_for
 from mlopsc.importer.normalise.subgraphs import parents
 
 MAX_ELEMENTS = (1 << 31) - 1  # indices are 32 bits wide
@@ -72,7 +73,7 @@ def _find_foreign_values(model: ir.Model) -> Iterator[MlopscError]:
         if value.type is not None and not isinstance(value.type, ir.TensorType):
             yield UnsupportedOpError(
                 f"'{value.name}' is of type {value.type}; expected a tensor",
-                hint="export the model with plain tensors as inputs and outputs",
+                hint=fix_for(value) or "export the model with plain tensors as inputs and outputs",
             )
 
 
@@ -119,7 +120,7 @@ def _check_node(
     if rule is None and refusal is not None:
         yield UnsupportedOpError(
             f"{_label(node)}: {refusal.reason}",
-            hint=f"rewrite the model without {node.op_type}; {_DOCS}",
+            hint=refusal.hint or f"rewrite the model without {node.op_type}; {_DOCS}",
             run_time_inputs=_sources(holders, refusal.value),
         )
         return
@@ -135,7 +136,10 @@ def _check_node(
         if not open_inputs:
             yield UnsupportedOpError(
                 f"{_label(node)} uses an operator outside the core set",
-                hint=f"rewrite the model without {node.op_type}; {_DOCS}",
+                hint=FIXES.get(
+                    (node.domain, node.op_type),
+                    f"rewrite the model without {node.op_type}; {_DOCS}",
+                ),
             )
         return
     first = node.inputs[0] if node.inputs else None

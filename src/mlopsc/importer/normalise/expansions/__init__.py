@@ -8,12 +8,22 @@ from __future__ import annotations
 
 from typing import Final
 
-from mlopsc.importer.normalise.expansions import arithmetic, resize
+from mlopsc.importer.normalise.expansions import (
+    arithmetic,
+    ml_features,
+    ml_labels,
+    ml_linear,
+    resize,
+)
 from mlopsc.importer.normalise.expansions.builder import Expansion
 
 # By domain and operator.
 EXPANSIONS: Final[dict[tuple[str, str], Expansion]] = {
-    ("", name): expansion
-    for family in (arithmetic, resize)
+    (domain, name): expansion
+    for domain, families in (
+        ("", (arithmetic, resize)),
+        ("ai.onnx.ml", (ml_features, ml_labels, ml_linear)),
+    )
+    for family in families
     for name, expansion in family.EXPANSIONS.items()
 }

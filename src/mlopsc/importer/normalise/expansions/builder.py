@@ -28,12 +28,15 @@ class Refusal(Exception):  # noqa: N818 - it is an answer, not a failure
     Attributes:
         reason: In one line, to follow the node's name.
         value: What would have to be constant, if that is the reason.
+        hint: What to do, if there is more to say than to do without the node.
     """
 
-    def __init__(self, reason: str, value: ir.Value | None = None) -> None:
-        """Store both."""
+    def __init__(
+        self, reason: str, value: ir.Value | None = None, *, hint: str | None = None
+    ) -> None:
+        """Store them."""
         super().__init__(reason)
-        self.reason, self.value = reason, value
+        self.reason, self.value, self.hint = reason, value, hint
 
 
 def _unary(op: str) -> Callable[[Tensor], Tensor]:
