@@ -36,9 +36,7 @@ def prepare(model: Path, folder: Path) -> tuple[Callable[[], Any], Callable[[], 
     package = mlopsc.load(folder / "host")
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = ort.InferenceSession(
-        bundle.stages[-1].model, options, providers=["CPUExecutionProvider"]
-    )
+    session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     rng = np.random.default_rng(0)
     inputs = {s.name: rng.standard_normal(s.shape).astype(s.dtype) for s in bundle.manifest.inputs}
     return lambda: package(inputs), lambda: session.run(None, inputs)

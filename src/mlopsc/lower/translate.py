@@ -18,6 +18,10 @@ from mlopsc.errors import CompilerError
 from mlopsc.lower.flow import Flows, IfFlow, LoopFlow
 from mlopsc.lower.ops import LOWERINGS, Node, Operand, Result, stored
 
+# relax.op_pattern: the elementwise consumers of such a function may be fused into it. What TVM finds
+# out by itself stops at functions of several stages, such as a convolution with padding and bias.
+_OUT_ELEMENTWISE_FUSABLE = 4
+
 
 def translate(model: ir.Model) -> tuple[Any, Flows]:
     """Return the Relax module of ``model`` and what its external calls stand for.
@@ -90,7 +94,10 @@ class _Translator:
         used = [o for o in dict.fromkeys(described.inputs) if o is not None and o.used]
         used += described.tables
         function = te.create_prim_func([*(o.tensor for o in used), *tensors], "int64")
-        name = self._builder.add_func(function.without_attr("global_symbol"), node.op_type.lower())
+        function = function.without_attr("global_symbol")
+        if _reduces(tensors):
+            function = function.with_attr("op_pattern", _OUT_ELEMENTWISE_FUSABLE)
+        name = self._builder.add_func(function, node.op_type.lower())
         types = [relax.TensorType(r.shape, r.dtype) for r in wanted]
         call = relax.call_tir(name, relax.Tuple([self._value(o.value) for o in used]), types)
         variable = self._builder.emit(call)
@@ -159,6 +166,20 @@ class _Translator:
             attributes={a.name: _plain(a) for a in node.attributes.values()},
             version=version,
         )
+
+
+def _reduces(tensors: Sequence[Any]) -> bool:
+    """Whether one of the computations behind ``tensors`` is a reduction."""
+    pending, seen = list(tensors), set()
+    while pending:
+        operation = pending.pop().op
+        if operation in seen:
+            continue
+        seen.add(operation)
+        if getattr(operation, "reduce_axis", ()):
+            return True
+        pending.extend(operation.input_tensors)
+    return False
 
 
 def _results(node: ir.Node) -> Iterable[Result | None]:

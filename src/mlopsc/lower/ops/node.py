@@ -187,7 +187,13 @@ def literal(value: Any, dtype: str) -> Any:
 def elementwise(node: Node, function: Callable[..., Any]) -> Any:
     """Return the tensor of ``function(a, b, ...)`` over the inputs, broadcast to the result."""
     operands = [o for o in node.inputs if o is not None]
-    return compute(node, lambda *index: function(*(o.at(index) for o in operands)))
+
+    def read(operand: Operand, index: Index) -> Any:
+        # The index itself, not 0 along axes of size 1, lets the compiler see what is elementwise.
+        whole = operand.shape == node.result.shape and math.prod(operand.shape) > 1
+        return operand.tensor(*index) if whole else operand.at(index)
+
+    return compute(node, lambda *index: function(*(read(o, index) for o in operands)))
 
 
 def compute(node: Node, element: Callable[..., Any], shape: Sequence[int] | None = None) -> Any:
