@@ -18,8 +18,8 @@ from mlopsc.errors import CompilerError
 from mlopsc.lower.flow import Flows, IfFlow, LoopFlow
 from mlopsc.lower.ops import LOWERINGS, Node, Operand, Result, stored
 
-# relax.op_pattern: the elementwise consumers of such a function may be fused into it. What TVM finds
-# out by itself stops at functions of several stages, such as a convolution with padding and bias.
+# relax.op_pattern: the elementwise consumers of such a function may be fused into it. What TVM
+# finds out by itself stops at functions of several stages: a convolution with padding and bias.
 _OUT_ELEMENTWISE_FUSABLE = 4
 
 
