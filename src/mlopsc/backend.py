@@ -2,7 +2,8 @@
 
 ONNX's official runner tests with it what ships for the ``host`` target. Inputs that decide shapes
 (axes, sizes, pads) cannot be run-time inputs of a compiled library; ``run`` binds such an input to
-the value it is given, and ``bound_inputs`` names it, so that those tests can be counted apart.
+the value it is given, and ``bound_inputs`` names it, so that those tests can be counted apart. Open
+dimensions get the sizes of the arrays.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 from onnx.backend.base import Backend, BackendRep, Device, DeviceType, namedtupledict
 
 from mlopsc import pipeline
-from mlopsc.errors import MlopscError
+from mlopsc.errors import InputError, MlopscError
 from mlopsc.importer import ImportOptions
 from mlopsc.loader import Model, load
 from mlopsc.schema.target import Generator
@@ -28,62 +29,110 @@ TARGET = "host"
 
 
 class MlopscRep(BackendRep):
-    """A model that is compiled, or will be when its shape-deciding inputs are known."""
+    """A model that is compiled, or will be when what decides its shapes is known.
+
+    Attributes:
+        bound_inputs: Inputs that were bound to the values of the last run.
+    """
 
     def __init__(self, model: onnx.ModelProto, generator: Generator | None = None) -> None:
-        """Compile ``model``, unless an input first has to be bound."""
+        """Compile ``model``, unless sizes or inputs first have to be bound."""
         self._proto = model
         self._generator = generator
         self._model: Model | None = None
-        self.bound_inputs: tuple[str, ...] = ()
+        self._bound: dict[str, Array] = {}
+        self._deciding: tuple[str, ...] = ()
         constants = {tensor.name for tensor in model.graph.initializer}
-        self._names = [v.name for v in model.graph.input if v.name not in constants]
+        self._inputs = [v for v in model.graph.input if v.name not in constants]
+        if any(not d.HasField("dim_value") for v in self._inputs for d in _dimensions(v)):
+            return
         try:
-            self._model = _compile(model, self._generator)
+            self._model = _compile(model, generator)
         except MlopscError as error:
-            self._pending = error
-            if not set(_run_time_inputs(error)) & set(self._names):
+            self._deciding = _run_time_inputs(error)
+            if not self._deciding:
                 raise
+
+    @property
+    def bound_inputs(self) -> tuple[str, ...]:
+        """See the class."""
+        return tuple(self._bound)
 
     def run(self, inputs: Any, **kwargs: Any) -> tuple[Array, ...]:
         """Run on ``inputs``: a sequence in the model's order, or arrays by name.
 
         Returns:
             The outputs in the model's order, as a named tuple.
+
+        Raises:
+            MlopscError: The inputs do not fit, or the model cannot be compiled for them.
         """
         del kwargs
+        names = [value.name for value in self._inputs]
         if isinstance(inputs, Mapping):
             arrays = {name: np.asarray(value) for name, value in inputs.items()}
         else:
-            given = inputs if isinstance(inputs, Sequence) else [inputs]
-            arrays = dict(zip(self._names, (np.asarray(a) for a in given), strict=True))
-        if self._model is None:
-            self._bind(arrays)
-        if self._model is None:
-            raise self._pending
-        outputs = self._model({k: v for k, v in arrays.items() if k not in self.bound_inputs})
+            given = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
+            if len(given) != len(names):
+                raise InputError(f"got {len(given)} inputs; expected {len(names)}: {names}")
+            arrays = {n: np.asarray(v) for n, v in zip(names, given, strict=True)}
+        model = self._model
+        if model is None or not self._fits(model, arrays):
+            model = self._model = self._compile_for(arrays)
+        outputs = model({k: v for k, v in arrays.items() if k not in self._bound})
         names = [value.name for value in self._proto.graph.output]
-        return tuple(namedtupledict("Outputs", names)(*(outputs[name] for name in names)))
+        result: tuple[Array, ...] = namedtupledict("Outputs", names)(*(outputs[n] for n in names))
+        return result
 
-    def _bind(self, arrays: Mapping[str, Array]) -> None:
-        """Turn the inputs that decide shapes into constants, one after the other, and compile."""
+    def _fits(self, model: Model, arrays: Mapping[str, Array]) -> bool:
+        """Whether what was compiled is for arrays of these shapes and for these bound values."""
+        shapes = {spec.name: spec.shape for spec in model.inputs}
+        fixed = {
+            v.name for v in self._inputs if all(d.HasField("dim_value") for d in _dimensions(v))
+        }
+        return all(
+            (name in fixed or name not in shapes or array.shape == shapes[name])
+            and (name not in self._bound or _same(array, self._bound[name]))
+            for name, array in arrays.items()
+        )
+
+    def _compile_for(self, arrays: Mapping[str, Array]) -> Model:
+        """Give open dimensions the arrays' sizes, make deciding inputs constants, and compile."""
         model = onnx.ModelProto()
         model.CopyFrom(self._proto)
-        while self._model is None:
-            wanted = [n for n in _run_time_inputs(self._pending) if n in arrays]
-            fresh = [name for name in wanted if name not in self.bound_inputs]
-            if not fresh:
-                return
-            for name in fresh:
-                kept = [value for value in model.graph.input if value.name != name]
-                del model.graph.input[:]
-                model.graph.input.extend(kept)
-                model.graph.initializer.append(numpy_helper.from_array(arrays[name], name))
-            self.bound_inputs += tuple(fresh)
+        for value in model.graph.input:
+            shape = arrays[value.name].shape if value.name in arrays else ()
+            for dim, size in zip(_dimensions(value), shape, strict=False):
+                if not dim.HasField("dim_value"):
+                    dim.dim_value = size
+        self._bound = {}
+        deciding = self._deciding
+        while True:
+            for name in deciding:
+                if name in arrays:
+                    _bind(model, name, arrays[name])
+                    self._bound[name] = arrays[name].copy()
             try:
-                self._model = _compile(model, self._generator)
+                return _compile(model, self._generator)
             except MlopscError as error:
-                self._pending = error
+                deciding = tuple(n for n in _run_time_inputs(error) if n not in self._bound)
+                if not set(deciding) & set(arrays):
+                    raise
+
+
+def _dimensions(value: onnx.ValueInfoProto) -> Any:
+    return value.type.tensor_type.shape.dim
+
+
+def _same(one: Array, two: Array) -> bool:
+    return (one.dtype, one.shape) == (two.dtype, two.shape) and one.tobytes() == two.tobytes()
+
+
+def _bind(model: onnx.ModelProto, name: str, array: Array) -> None:
+    kept = [value for value in model.graph.input if value.name != name]
+    del model.graph.input[:]
+    model.graph.input.extend(kept)
+    model.graph.initializer.append(numpy_helper.from_array(array, name))
 
 
 def _run_time_inputs(error: MlopscError) -> tuple[str, ...]:
@@ -124,6 +173,18 @@ class MlopscBackend(Backend):
         return MlopscRep(model, generator)
 
     @classmethod
+    def is_compatible(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> bool:
+        """Whether ``model`` can be imported, perhaps after binding inputs that decide shapes."""
+        del kwargs
+        if not cls.supports_device(device):
+            return False
+        with tempfile.TemporaryDirectory(prefix="mlopsc-backend-") as folder:
+            source = Path(folder) / "model.onnx"
+            source.write_bytes(model.SerializeToString())
+            problems = pipeline.check_model(source, ImportOptions()).problems
+        return all(_run_time_inputs(problem) for problem in problems)
+
+    @classmethod
     def run_model(
         cls, model: onnx.ModelProto, inputs: Any, device: str = "CPU", **kwargs: Any
     ) -> tuple[Array, ...]:
@@ -131,11 +192,67 @@ class MlopscBackend(Backend):
         return cls.prepare(model, device, **kwargs).run(inputs)
 
     @classmethod
+    def run_node(
+        cls,
+        node: onnx.NodeProto,
+        inputs: Any,
+        device: str = "CPU",
+        outputs_info: Sequence[tuple[np.dtype[Any], tuple[int, ...]]] | None = None,
+        **kwargs: Any,
+    ) -> tuple[Array, ...]:
+        """Compile and run a model of one node.
+
+        Args:
+            node: The node.
+            inputs: An array for each input that the node names.
+            device: As in ``prepare``.
+            outputs_info: Type and shape of each output; inferred by default.
+            kwargs: ``opset_version``, and what ``prepare`` takes.
+        """
+        opset = kwargs.pop("opset_version", onnx.defs.onnx_opset_version())
+        names = [name for name in node.input if name]
+        arrays = {n: np.asarray(v) for n, v in zip(names, inputs, strict=True)}
+        model = _one_node(node, arrays, outputs_info, opset)
+        return cls.run_model(model, arrays, device, **kwargs)
+
+    @classmethod
     def supports_device(cls, device: str) -> bool:
         """Whether ``device`` is the CPU."""
         return bool(Device(device).type == DeviceType.CPU)
 
 
+def _one_node(
+    node: onnx.NodeProto,
+    arrays: Mapping[str, Array],
+    outputs_info: Sequence[tuple[np.dtype[Any], tuple[int, ...]]] | None,
+    opset: int,
+) -> onnx.ModelProto:
+    """Return a model of ``node``, whose inputs are like ``arrays``."""
+    inputs = [
+        helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
+        for n, a in arrays.items()
+    ]
+    if outputs_info is None:
+        schema = onnx.defs.get_schema(node.op_type, opset, node.domain)
+        found = onnx.shape_inference.infer_node_outputs(
+            schema,
+            node,
+            {value.name: value.type for value in inputs},
+            {name: numpy_helper.from_array(array, name) for name, array in arrays.items()},
+            opset_imports=[helper.make_opsetid(node.domain, opset)],
+        )
+        outputs = [helper.make_value_info(name, found[name]) for name in node.output if name]
+    else:
+        outputs = [
+            helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(dtype), shape)
+            for name, (dtype, shape) in zip(node.output, outputs_info, strict=True)
+        ]
+    graph = helper.make_graph([node], "node", inputs, outputs)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid(node.domain, opset)])
+
+
+is_compatible = MlopscBackend.is_compatible
 prepare = MlopscBackend.prepare
 run_model = MlopscBackend.run_model
+run_node = MlopscBackend.run_node
 supports_device = MlopscBackend.supports_device
