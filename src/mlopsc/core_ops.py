@@ -67,6 +67,7 @@ EXPANDED_OPS: Final[tuple[str, ...]] = (
         for name in (
             "ArrayFeatureExtractor", "Binarizer", "FeatureVectorizer", "Imputer", "LabelEncoder",
             "LinearClassifier", "LinearRegressor", "Normalizer", "OneHotEncoder", "Scaler",
+            "TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor",
         )
     ),
 )  # fmt: skip

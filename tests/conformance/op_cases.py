@@ -18,7 +18,6 @@ from mlopsc.reference import run_graph
 
 Array = np.ndarray[Any, Any]
 OPSET = 20
-ML_OPSET = 5
 
 
 @dataclass(frozen=True)
@@ -581,7 +580,9 @@ def joined_model(
         )
         outputs += [onnx.ValueInfoProto(name=name) for name in made]
     graph = helper.make_graph(nodes, "cases", inputs, outputs, constants)
-    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", ML_OPSET)]
+    # Where TreeEnsemble begins, the older tree operators end.
+    ml = 5 if any(case.op == "ai.onnx.ml::TreeEnsemble" for case in some) else 4
+    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", ml)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
     typed = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
     _declare(typed, arrays)

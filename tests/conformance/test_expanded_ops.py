@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import op_cases
 import op_cases_tabular
+import op_cases_trees
 import pytest
 from op_cases_expanded import CASES
 
@@ -18,7 +19,8 @@ from mlopsc.importer.normalise.expansions import EXPANSIONS
 
 GROUPS = {
     **{f"opset {opset}": cases for opset, cases in CASES.items()},
-    "tabular": op_cases_tabular.cases,
+    "tabular": lambda: [*op_cases_tabular.cases(), *op_cases_trees.ensembles()],
+    "trees": op_cases_trees.cases,
 }
 
 

@@ -67,6 +67,7 @@ class ExpandComposites(ir.passes.InPlacePass):
                 result.value.shape = output.shape
             old.append(output)
             new.append(result.value)
+        model.opset_imports.update(builder.imports)
         for constant in builder.constants:
             model.graph.register_initializer(constant)
         ir.convenience.replace_nodes_and_values(graph, node, [node], builder.nodes, old, new)

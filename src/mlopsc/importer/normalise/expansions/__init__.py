@@ -13,6 +13,7 @@ from mlopsc.importer.normalise.expansions import (
     ml_features,
     ml_labels,
     ml_linear,
+    ml_trees,
     resize,
 )
 from mlopsc.importer.normalise.expansions.builder import Expansion
@@ -22,7 +23,7 @@ EXPANSIONS: Final[dict[tuple[str, str], Expansion]] = {
     (domain, name): expansion
     for domain, families in (
         ("", (arithmetic, resize)),
-        ("ai.onnx.ml", (ml_features, ml_labels, ml_linear)),
+        ("ai.onnx.ml", (ml_features, ml_labels, ml_linear, ml_trees)),
     )
     for family in families
     for name, expansion in family.EXPANSIONS.items()

@@ -150,6 +150,7 @@ class Builder:
         self.opset = opset
         self.nodes: list[ir.Node] = []
         self.constants: list[ir.Value] = []
+        self.imports: dict[str, int] = {}  # further operator sets that the nodes are of
         self._prefix = node.outputs[0].name or node.op_type
         self._taken = taken
         self._count = 0
@@ -219,7 +220,7 @@ class Builder:
                 self._taken.add(name)
                 return name
 
-    def op(self, op_type: str, *operands: Operand, **attributes: Any) -> Tensor:
+    def op(self, op_type: str, *operands: Operand, domain: str = "", **attributes: Any) -> Tensor:
         """Make a node and return its first output.
 
         Numbers become constants of the first tensor's type; arrays keep their own type.
@@ -235,7 +236,7 @@ class Builder:
                 values.append(self.constant(operand).value)
             else:
                 values.append(self.constant(operand, like).value)
-        made = ir.node(op_type, values, attributes)
+        made = ir.node(op_type, values, attributes, domain=domain)
         output = made.outputs[0]
         output.name = self._name()
         made.name = f"{self.node.name}_{len(self.nodes)}" if self.node.name else None
@@ -245,7 +246,8 @@ class Builder:
 
     def _infer(self, node: ir.Node) -> None:
         """Give the output type and shape, by ONNX's own inference."""
-        schema = onnx.defs.get_schema(node.op_type, self.opset, "")
+        opset = self.imports[node.domain] if node.domain else self.opset
+        schema = onnx.defs.get_schema(node.op_type, opset, node.domain)
         types, data = {}, {}
         for value in node.inputs:
             if value is None:
@@ -259,7 +261,7 @@ class Builder:
             types[str(value.name)] = proto
             if value.const_value is not None and value.const_value.size <= 64:
                 data[str(value.name)] = ir.to_proto(value.const_value)
-        opsets = [onnx.helper.make_opsetid("", self.opset)]
+        opsets = [onnx.helper.make_opsetid(node.domain, opset)]
         try:
             found = infer_node_outputs(schema, ir.to_proto(node), types, data, opset_imports=opsets)
         except onnx.shape_inference.InferenceError as error:

@@ -49,7 +49,7 @@ def _linear_classifier(b: Builder) -> list[Tensor]:
         raise Refusal(f"it has {len(labels)} 'classlabels_ints' for {len(intercepts)} intercepts")
     if len(intercepts) == 1:
         label = label_if(b, scores > 0.0, labels[1], labels[0])
-        return [label, two_classes(b, scores, name, positive=name != "LOGISTIC")]
+        return [label, two_classes(b, scores, name, shares=True)]
     return [label_of_largest(b, scores, labels), transform(b, scores, name)]
 
 

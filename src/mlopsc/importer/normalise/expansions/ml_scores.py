@@ -65,23 +65,21 @@ def _probit(b: Builder, x: Tensor) -> Tensor:
     return b.where(y < 0.0, -root, root) * float(np.float32(math.sqrt(2)))
 
 
-def two_classes(b: Builder, score: Tensor, name: str, *, positive: bool) -> Tensor:
+def two_classes(b: Builder, score: Tensor, name: str, *, shares: bool) -> Tensor:
     """Return the scores of both classes from that of the second one (samples x 1), as float32.
 
     Args:
         b: Of the node.
         score: Of the second class.
         name: The transform.
-        positive: Whether scores are shares of one, not distances from a border.
+        shares: Whether scores are shares of one, not distances from a border.
     """
     if name == "PROBIT":
         raise Refusal("its transform PROBIT gives one score where two classes have names")
-    if positive:
-        other = 1.0 - score
-    elif name == "LOGISTIC":
+    if name == "LOGISTIC":
         score, other = (logistic(b, s.cast(FLOAT)) for s in (score, -score))
     else:
-        other = -score
+        other = 1.0 - score if shares else -score
     return b.concat([other.cast(FLOAT), score.cast(FLOAT)], 1)
 
 
