@@ -3,11 +3,13 @@
 ONNX's official runner tests with it what ships for the ``host`` target. Inputs that decide shapes
 (axes, sizes, pads) cannot be run-time inputs of a compiled library; ``run`` binds such an input to
 the value it is given, and ``bound_inputs`` names it, so that those tests can be counted apart. Open
-dimensions get the sizes of the arrays.
+dimensions get the sizes of the arrays. A sequence or optional is bound to how many tensors it
+holds; the tensors themselves stay inputs.
 """
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +23,12 @@ from onnx.backend.base import Backend, BackendRep, Device, DeviceType, namedtupl
 from mlopsc import pipeline
 from mlopsc.errors import InputError, MlopscError
 from mlopsc.importer import ImportOptions
+from mlopsc.importer.normalise.sequence_inputs import (
+    Content,
+    element_names,
+    flatten_inputs,
+    is_tensor,
+)
 from mlopsc.loader import Model, load
 from mlopsc.schema.target import Generator
 
@@ -41,10 +49,13 @@ class MlopscRep(BackendRep):
         self._generator = generator
         self._model: Model | None = None
         self._bound: dict[str, Array] = {}
+        self._contents: dict[str, Content] = {}
         self._deciding: tuple[str, ...] = ()
         constants = {tensor.name for tensor in model.graph.initializer}
         self._inputs = [v for v in model.graph.input if v.name not in constants]
-        if any(not d.HasField("dim_value") for v in self._inputs for d in _dimensions(v)):
+        self._containers = [v.name for v in self._inputs if not is_tensor(v)]
+        open_sizes = (not d.HasField("dim_value") for v in self._inputs for d in _dimensions(v))
+        if self._containers or any(open_sizes):
             return
         try:
             self._model = _compile(model, generator)
@@ -56,7 +67,7 @@ class MlopscRep(BackendRep):
     @property
     def bound_inputs(self) -> tuple[str, ...]:
         """See the class."""
-        return tuple(self._bound)
+        return (*self._bound, *self._contents)
 
     def run(self, inputs: Any, **kwargs: Any) -> tuple[Array, ...]:
         """Run on ``inputs``: a sequence in the model's order, or arrays by name.
@@ -70,18 +81,26 @@ class MlopscRep(BackendRep):
         del kwargs
         names = [value.name for value in self._inputs]
         if isinstance(inputs, Mapping):
-            arrays = {name: np.asarray(value) for name, value in inputs.items()}
+            values = dict(inputs)
         else:
             given = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
             if len(given) != len(names):
                 raise InputError(f"got {len(given)} inputs; expected {len(names)}: {names}")
-            arrays = {n: np.asarray(v) for n, v in zip(names, given, strict=True)}
+            values = dict(zip(names, given, strict=True))
+        contents = {n: _content(values[n]) for n in self._containers if n in values}
+        arrays = {n: np.asarray(v) for n, v in values.items() if n not in contents}
+        for name, content in contents.items():
+            held = values[name] if isinstance(content, list) else [values[name]]
+            made = zip(element_names(name, content), held, strict=False)
+            arrays |= {n: np.asarray(element) for n, element in made}
         model = self._model
-        if model is None or not self._fits(model, arrays):
+        if model is None or contents != self._contents or not self._fits(model, arrays):
+            self._contents = contents
             model = self._model = self._compile_for(arrays)
         outputs = model({k: v for k, v in arrays.items() if k not in self._bound})
+        results = [_held(outputs, value) for value in self._proto.graph.output]
         names = [value.name for value in self._proto.graph.output]
-        result: tuple[Array, ...] = namedtupledict("Outputs", names)(*(outputs[n] for n in names))
+        result: tuple[Array, ...] = namedtupledict("Outputs", names)(*results)
         return result
 
     def _fits(self, model: Model, arrays: Mapping[str, Array]) -> bool:
@@ -98,8 +117,7 @@ class MlopscRep(BackendRep):
 
     def _compile_for(self, arrays: Mapping[str, Array]) -> Model:
         """Give open dimensions the arrays' sizes, make deciding inputs constants, and compile."""
-        model = onnx.ModelProto()
-        model.CopyFrom(self._proto)
+        model = flatten_inputs(self._proto, self._contents)
         for value in model.graph.input:
             shape = arrays[value.name].shape if value.name in arrays else ()
             for dim, size in zip(_dimensions(value), shape, strict=False):
@@ -118,6 +136,29 @@ class MlopscRep(BackendRep):
                 deciding = tuple(n for n in _run_time_inputs(error) if n not in self._bound)
                 if not set(deciding) & set(arrays):
                     raise
+
+
+def _content(value: Any) -> Content:
+    """Return what an input holds: the types of a list's tensors, that of one, or None."""
+    if value is None:
+        return None
+    if isinstance(value, list):
+        return [_type(np.asarray(element)) for element in value]
+    return _type(np.asarray(value))
+
+
+def _type(array: Array) -> onnx.TypeProto:
+    dtype = helper.np_dtype_to_tensor_dtype(array.dtype)
+    return helper.make_tensor_type_proto(dtype, array.shape)
+
+
+def _held(outputs: Mapping[str, Array], value: onnx.ValueInfoProto) -> Any:
+    """Return an output as the model declares it: a tensor, a list of tensors, or None."""
+    if value.name in outputs or is_tensor(value):
+        return outputs[value.name]
+    names = (f"{value.name}_{k}" for k in itertools.count())
+    held = [outputs[name] for name in itertools.takewhile(outputs.__contains__, names)]
+    return held if held or value.type.HasField("sequence_type") else None
 
 
 def _dimensions(value: onnx.ValueInfoProto) -> Any:

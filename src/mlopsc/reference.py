@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,11 +94,20 @@ class Reference:
         for stage in self._stages:
             feed = {name: values[name] for name in stage.inputs}
             try:
-                values = dict(zip(stage.outputs, stage.run(feed), strict=True))
+                values = dict(_tensors(zip(stage.outputs, stage.run(feed), strict=True)))
             except Exception as error:  # the runtimes raise their own unexported classes
                 text = " ".join(str(error).split())
                 raise SourceError(f"the reference runtime failed: {text[:400]}") from error
         return values
+
+
+def _tensors(results: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """Yield the elements of sequences as ``name_0``, ``name_1``, ...; nothing for nothing."""
+    for name, result in results:
+        if isinstance(result, list):
+            yield from ((f"{name}_{k}", element) for k, element in enumerate(result))
+        elif result is not None:
+            yield name, result
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from mlopsc.bundle import Bundle, Vector, graph_signature, pack
 from mlopsc.errors import MlopscError, OpenShapeError, SourceError
 from mlopsc.importer.make_vectors import answer, load_vectors, synthesise
 from mlopsc.importer.normalise import normalise
+from mlopsc.importer.normalise.sequence_inputs import bind_sequences
 from mlopsc.importer.normalise.upgrade import OPSET
 from mlopsc.importer.onnx_file import LoadedModel, load_onnx
 from mlopsc.importer.origin import compare_with_origin
@@ -67,8 +68,13 @@ def import_bundle(source: Path, options: ImportOptions) -> Bundle:
         "postprocess": options.postprocess,
     }
     loaded = {name: load_onnx(path) for name in STAGES if (path := paths[name]) is not None}
+    bind = dict(options.bind)
+    for name, model in loaded.items():
+        proto, used = bind_sequences(model.proto, options.bind)
+        loaded[name] = LoadedModel(proto, model.source)
+        bind = {key: size for key, size in bind.items() if key not in used}
     originals = [model.as_stage(name) for name, model in loaded.items()]
-    records, graphs = _normalise_all(loaded, options.bind)
+    records, graphs = _normalise_all(loaded, bind)
     signatures = [graph_signature(g.model) for g in graphs]
     for (before, (_, outputs)), (after, (inputs, _)) in zip(
         zip(graphs, signatures, strict=True),

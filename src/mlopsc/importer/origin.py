@@ -71,8 +71,12 @@ def _worst(
 
     Raises:
         MismatchError: It is more than the tolerance.
+        SourceError: The reference gives other outputs.
     """
     worst = 0.0
+    missing = [spec.name for spec in outputs if spec.name not in answers[0]]
+    if missing:
+        raise SourceError(f"the reference runtime gives no output '{missing[0]}'")
     for spec in outputs:
         expected = [np.asarray(answer[spec.name]) for answer in answers]
         got = [vector.outputs[spec.name] for vector in vectors]

@@ -6,6 +6,7 @@ Afterwards ``check.check_normal_form`` holds, or the import fails with the node 
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,8 +29,10 @@ from mlopsc.importer.normalise.loops import SimplifyLoops, UnrollLoops
 from mlopsc.importer.normalise.recurrent import ExpandRecurrent
 from mlopsc.importer.normalise.reverse_sequence import ExpandReverseSequence
 from mlopsc.importer.normalise.scan import ExpandScan
+from mlopsc.importer.normalise.sequence_inputs import is_tensor
+from mlopsc.importer.normalise.sequences import EliminateSequences
 from mlopsc.importer.normalise.shapes import InferShapes
-from mlopsc.importer.normalise.subgraphs import PrepareBodies
+from mlopsc.importer.normalise.subgraphs import PrepareBodies, RemoveUnused
 from mlopsc.importer.normalise.upgrade import OPSET, upgrade_opset
 from mlopsc.schema.bundle import StageName
 from mlopsc.schema.graph import StageGraph
@@ -112,7 +115,7 @@ def normalise(
         RemoveIdentities(),
         common.CommonSubexpressionEliminationPass(),
         DeduplicateInitializers(),
-        common.RemoveUnusedNodesPass(),
+        RemoveUnused(),
         common.RemoveUnusedFunctionsPass(),
         common.RemoveUnusedOpsetsPass(),
         common.TopologicalSortPass(),
@@ -157,12 +160,13 @@ def _settle(model: ir.Model, changed: list[str], refusals: Refusals) -> None:
     for _ in range(_MAX_ROUNDS):
         _apply(model, InferShapes(), [])
         steps = (
+            EliminateSequences(),
             FoldConstants(),
             InlineConditionals(),
             ExpandScan(),
             ExpandRecurrent(),
             ExpandReverseSequence(),
-            common.RemoveUnusedNodesPass(),
+            RemoveUnused(),
             SimplifyLoops(),
             ExpandComposites(refusals),
             ExpandFunctions(refusals),
@@ -175,8 +179,15 @@ def _check_signature(proto: onnx.ModelProto, model: ir.Model) -> None:
     """Make sure that no pass has renamed, reordered or lost an input or output."""
     constants = {tensor.name for tensor in proto.graph.initializer}
     before = [v.name for v in proto.graph.input if v.name not in constants]
-    before += [v.name for v in proto.graph.output]
     after = [str(v.name) for v in (*model.graph.inputs, *model.graph.outputs)]
+    outputs = [str(v.name) for v in model.graph.outputs]
+    for value in proto.graph.output:
+        if is_tensor(value):
+            before.append(value.name)
+        else:
+            elements = (f"{value.name}_{k}" for k in itertools.count())
+            before += [value.name] if value.name in outputs else []
+            before += itertools.takewhile(outputs.__contains__, elements)
     if before != after:
         raise SourceError(
             f"normalising changed the model's signature from {before} to {after}",

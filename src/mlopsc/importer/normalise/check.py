@@ -53,10 +53,10 @@ _DOCS = "'docs/core-ops.md' lists the operators that can be compiled"
 
 
 def check_tensors(model: ir.Model) -> None:
-    """Check that all inputs and outputs are dense tensors.
+    """Check that all inputs are dense tensors and have names of their own.
 
     Raises:
-        UnsupportedOpError: One is a sequence, a map, optional or sparse, or shares its name.
+        UnsupportedOpError: One is a sequence, a map, optional or sparse, or a name occurs twice.
     """
     raise_first(_find_foreign_values(model))
 
@@ -69,11 +69,11 @@ def _find_foreign_values(model: ir.Model) -> Iterator[MlopscError]:
             f"'{name}' is the name of several inputs or outputs",
             hint="give every input and output a name of its own",
         )
-    for value in (*model.graph.inputs, *model.graph.outputs):
+    for value in model.graph.inputs:
         if value.type is not None and not isinstance(value.type, ir.TensorType):
             yield UnsupportedOpError(
-                f"'{value.name}' is of type {value.type}; expected a tensor",
-                hint=fix_for(value) or "export the model with plain tensors as inputs and outputs",
+                f"input '{value.name}' is of type {value.type}; expected a tensor",
+                hint=fix_for(value) or f"say how many tensors it holds: --bind {value.name}=N",
             )
 
 
@@ -187,7 +187,7 @@ def _check_bodies(node: ir.Node, holders: Mapping[ir.Graph, ir.Node]) -> Iterato
     if node.op_type == "If":
         then, other = (node.attributes[n].as_graph() for n in ("then_branch", "else_branch"))
         for one, two in zip(then.outputs, other.outputs, strict=True):
-            if _describe(one) != _describe(two):
+            if _describe(one) != _describe(two) or not _is_tensor(one):
                 yield UnsupportedOpError(
                     f"{label}: '{one.name}' is {_describe(one)} if its condition is true, else "
                     f"{_describe(two)}; expected equal types and static shapes",
@@ -198,7 +198,7 @@ def _check_bodies(node: ir.Node, holders: Mapping[ir.Graph, ir.Node]) -> Iterato
         body, number = body_of(node), len(node.inputs[2:])
         ends = (*ends_of(node), body.outputs[0])
         for inside, after in zip(body.inputs[2:], body.outputs[1:], strict=False):
-            if _describe(inside) != _describe(after):
+            if _describe(inside) != _describe(after) or not _is_tensor(inside):
                 yield UnsupportedOpError(
                     f"{label}: carried value '{inside.name}' is {_describe(inside)} before an "
                     f"iteration and {_describe(after)} after it; expected static shapes that stay",
@@ -220,7 +220,13 @@ def _check_bodies(node: ir.Node, holders: Mapping[ir.Graph, ir.Node]) -> Iterato
             )
 
 
+def _is_tensor(value: ir.Value) -> bool:
+    return value.type is None or isinstance(value.type, ir.TensorType)
+
+
 def _describe(value: ir.Value) -> str:
+    if not _is_tensor(value):
+        return str(value.type)
     return f"{value.dtype.name if value.dtype else 'unknown'}{value.shape or '?'}"
 
 

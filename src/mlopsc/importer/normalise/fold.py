@@ -13,6 +13,7 @@ import onnx_ir as ir
 from mlopsc.bodies import bodies, captured
 from mlopsc.bundle import detach
 from mlopsc.importer.normalise.constants import trip_count
+from mlopsc.importer.normalise.subgraphs import release_bodies
 from mlopsc.reference import Reference
 
 _RANDOM = {
@@ -57,6 +58,8 @@ class FoldConstants(ir.passes.InPlacePass):
             for value, array in zip(frontier, _compute(model, foldable, frontier), strict=True):
                 _replace(model.graph, graph, value, array)
         graph.remove(foldable, safe=True)
+        for node in foldable:
+            release_bodies(node)
         return True
 
 

@@ -191,6 +191,7 @@ def _drop_needless(loop: ir.Node) -> bool:
         output.type, output.shape = old.type, old.shape
         results[index] = output
     loop.graph.insert_before(loop, made)
+    loop.attributes.clear()  # the body is the new node's
     replace(loop, [result or loop.outputs[i] for i, result in enumerate(results)])
     return True
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import onnx_ir as ir
+from onnx_ir.passes import common
 
 from mlopsc.bodies import bodies
 
@@ -76,6 +77,34 @@ def replace(node: ir.Node, results: Sequence[ir.Value]) -> None:
                 graph.insert_before(node, identity)
         ir.convenience.replace_all_uses_with(old, new)
     graph.remove(node, safe=True)
+    release_bodies(node)
+
+
+def release_bodies(node: ir.Node) -> None:
+    """Let the bodies of a node that was removed use nothing that stays."""
+    for body in bodies(node):
+        for inner in body.all_nodes():
+            for index in range(len(inner.inputs)):
+                inner.replace_input_with(index, None)
+
+
+class RemoveUnused(ir.passes.InPlacePass):
+    """Pass *RemoveUnused*: removes nodes and initializers whose results nobody uses.
+
+    Requires: nothing. Ensures: what only the bodies of removed nodes used is gone, too.
+    """
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Remove until nothing is left to remove."""
+        modified = False
+        while True:
+            holders = [node for node in model.graph.all_nodes() if bodies(node)]
+            modified |= bool(common.RemoveUnusedNodesPass()(model).modified)
+            gone = [node for node in holders if node.graph is None]
+            for node in gone:
+                release_bodies(node)
+            if not gone:
+                return ir.passes.PassResult(model, modified)
 
 
 class PrepareBodies(ir.passes.InPlacePass):
