@@ -64,12 +64,19 @@ def _mod(node: Node) -> Any:
 
 
 def _shift(node: Node) -> Any:
+    """Shift; by less than 0 or by the width and more, only the sign is left."""
     left = node.attribute("direction") in ("LEFT", b"LEFT")
+    dtype = node.result.dtype
+    signed = not dtype.startswith("uint")
+    bits = int(dtype.removeprefix("u").removeprefix("int"))
 
     def element(a: Any, b: Any) -> Any:
-        bits = _const(int(node.result.dtype.removeprefix("u").removeprefix("int")), b)
-        moved = (a << b) if left else (a >> b)
-        return tirx.Select(b >= bits, _const(0, a), moved)
+        outside = b >= _const(bits, b)
+        if signed:
+            outside = tirx.any(outside, b < _const(0, b))
+        within = tirx.Select(outside, _const(0, b), b)
+        sign = a >> _const(bits - 1, a) if signed and not left else _const(0, a)
+        return tirx.Select(outside, sign, a << within if left else a >> within)
 
     return elementwise(node, element)
 
