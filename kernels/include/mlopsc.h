@@ -15,7 +15,9 @@ extern "C" {
 
 #define MLOPSC_ABI_VERSION 1u
 
-/* Element types: the codes of ONNX's TensorProto.DataType. */
+/* Element types: the codes of ONNX's TensorProto.DataType. Floats of 16 and fewer bits are held as
+ * unsigned integers of their width; elements of 4 and 2 bits take one byte each (signed integers
+ * sign-extended, others in the low bits). */
 #define MLOPSC_FLOAT32 1
 #define MLOPSC_UINT8 2
 #define MLOPSC_INT8 3
@@ -24,9 +26,21 @@ extern "C" {
 #define MLOPSC_INT32 6
 #define MLOPSC_INT64 7
 #define MLOPSC_BOOL 9
+#define MLOPSC_FLOAT16 10
 #define MLOPSC_FLOAT64 11
 #define MLOPSC_UINT32 12
 #define MLOPSC_UINT64 13
+#define MLOPSC_BFLOAT16 16
+#define MLOPSC_FLOAT8E4M3FN 17
+#define MLOPSC_FLOAT8E4M3FNUZ 18
+#define MLOPSC_FLOAT8E5M2 19
+#define MLOPSC_FLOAT8E5M2FNUZ 20
+#define MLOPSC_UINT4 21
+#define MLOPSC_INT4 22
+#define MLOPSC_FLOAT4E2M1 23
+#define MLOPSC_FLOAT8E8M0 24
+#define MLOPSC_UINT2 25
+#define MLOPSC_INT2 26
 
 /* What run() returns. */
 #define MLOPSC_OK 0

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from mlopsc.dtypes import DTYPES, SMALL
 from mlopsc.schema.common import TensorSpec
 from mlopsc.schema.conformance import OutputError
 
 Array = np.ndarray[Any, Any]
 _LARGEST = float(np.finfo(np.float64).max)  # JSON has no infinity
-_BITS = {4: "int32", 8: "int64"}
+_BITS = {2: "int16", 4: "int32", 8: "int64"}
 
 
 def compare(
@@ -57,6 +58,7 @@ def compare(
 
 def _judge(a: Array, b: Array, tolerance: float, worst: dict[str, Any]) -> tuple[Array, Array]:
     """Update the worst errors; return which elements fail and which are equal."""
+    a, b = _plain(a), _plain(b)
     if a.dtype.kind != "f":
         steps = np.abs(a.astype(object) - b.astype(object)) if a.dtype.kind != "b" else (a != b)
         largest = int(max(steps))
@@ -89,6 +91,13 @@ def _judge(a: Array, b: Array, tolerance: float, worst: dict[str, Any]) -> tuple
     wrong = ~same
     wrong[finite] &= (difference > tolerance * scale) | (tolerance == 0)
     return wrong, same
+
+
+def _plain(array: Array) -> Array:
+    """Return ``array`` in a type of NumPy's own that holds its values."""
+    if array.dtype.name not in SMALL or array.dtype.name == "float16":
+        return array
+    return array.astype(np.float32 if DTYPES[array.dtype.name].is_float else np.int16)
 
 
 def _ulps(a: Array, b: Array) -> int:

@@ -26,7 +26,8 @@ class CoreOp:
 
 
 _PLAIN = (
-    "Abs", "Add", "And", "ArgMax", "ArgMin", "AveragePool", "BatchNormalization", "BitShift",
+    "Abs", "Add", "And", "ArgMax", "ArgMin", "AveragePool", "BatchNormalization", "BitCast",
+    "BitShift",
     "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Cast", "Ceil", "Clip", "Concat", "Conv",
     "ConvTranspose", "Cos", "DepthToSpace", "Div", "Einsum", "Elu", "Equal", "Erf", "Exp",
     "Flatten", "Floor", "Gather", "GatherElements", "GatherND", "Gemm", "GlobalAveragePool",

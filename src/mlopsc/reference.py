@@ -6,6 +6,7 @@ optimisations, so that one version on one kind of processor always computes the 
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import tempfile
@@ -21,12 +22,14 @@ from onnx.reference import ReferenceEvaluator
 
 from mlopsc.errors import SourceError
 from mlopsc.external_data import external_tensors, place_of, set_external
+from mlopsc.reference_types import run_widened, widen_signature
 from mlopsc.schema.graph import ALIGN, StageGraph
 
 # Before it is imported: its telemetry keeps an identifier of the user on disk.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 # Beyond this, weights are used as they lie in their files: optimisations would make copies.
@@ -50,6 +53,36 @@ def run_graph(model: bytes, inputs: Mapping[str, np.ndarray[Any, Any]]) -> Array
         SourceError: The reference cannot load or run it.
     """
     return Reference([StageGraph("model", model)]).run(inputs)
+
+
+@functools.cache
+def kernel_types(domain: str, op_type: str, version: int) -> dict[str, frozenset[str]] | None:
+    """Return the element types that the reference has kernels for, by type parameter.
+
+    Args:
+        domain: Of the operator; empty for ONNX's.
+        op_type: Operator.
+        version: Since which version of the operator set it is defined as it is.
+
+    Returns:
+        ONNX's names in lower case (``float16``), or None where there is no kernel at all.
+    """
+    found: dict[str, set[str]] | None = None
+    for kernel in _kernels():
+        first, last = kernel.version_range
+        if (kernel.domain, kernel.op_name) != (domain, op_type) or not first <= version <= last:
+            continue
+        found = {} if found is None else found
+        for parameter, types in kernel.type_constraints.items():
+            names = {t.removeprefix("tensor(").removesuffix(")") for t in types}
+            found.setdefault(parameter, set()).update(names)
+    return None if found is None else {k: frozenset(v) for k, v in found.items()}
+
+
+@functools.cache
+def _kernels() -> list[Any]:
+    kernels = onnxruntime_pybind11_state.get_all_opkernel_def()
+    return [k for k in kernels if k.provider == "CPUExecutionProvider"]
 
 
 class Reference:
@@ -131,7 +164,7 @@ def _open(stage: StageGraph, *, literal: bool) -> _Stage:
         options.add_session_config_entry("session.disable_prepacking", "1")
     files = tempfile.TemporaryDirectory(prefix="mlopsc-reference-")
     try:
-        model = _place_weights(stage, Path(files.name), options)
+        model, small = widen_signature(_place_weights(stage, Path(files.name), options))
         session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime raises its own unexported classes
         files.cleanup()
@@ -142,12 +175,12 @@ def _open(stage: StageGraph, *, literal: bool) -> _Stage:
         raise SourceError(
             f"the reference runtime cannot load the {stage.name} graph: {text[:400]}"
         ) from error
-    outputs = tuple(value.name for value in session.get_outputs())
+    inputs, outputs = session.get_inputs(), session.get_outputs()
     return _Stage(
         reference_version(),
-        tuple(value.name for value in session.get_inputs()),
-        outputs,
-        lambda feed: session.run(outputs, feed),
+        tuple(small[v.name].name if v.name in small else v.name for v in inputs),
+        tuple(small[v.name].name if v.name in small else v.name for v in outputs),
+        lambda feed: run_widened(session, small, feed),
         files,
     )
 

@@ -72,10 +72,12 @@ def _write_npz(path: Path, arrays: dict[str, Any]) -> None:
     """Write arrays of any name; ``numpy.savez`` keeps some names for itself."""
     from numpy.lib import format as npy
 
+    from mlopsc.dtypes import to_file
+
     with zipfile.ZipFile(path, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-                npy.write_array(file, array, allow_pickle=False)
+                npy.write_array(file, to_file(array), allow_pickle=False)
 
 
 def _read(text: str) -> tuple[str, Any]:

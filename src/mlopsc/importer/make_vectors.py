@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from mlopsc.bundle import Vector
+from mlopsc.dtypes import DTYPES, from_file
 from mlopsc.errors import InputError, SourceError
 from mlopsc.reference import Reference
 from mlopsc.schema.common import TensorSpec
@@ -59,12 +61,13 @@ def _with(given: dict[str, Array], value: int) -> dict[str, Array]:
 
 def _draw(rng: np.random.Generator, spec: TensorSpec, *, last: bool) -> Array:
     dtype = np.dtype(spec.dtype)
-    if dtype.kind == "f":
+    if DTYPES[spec.dtype].is_float:
         drawn = rng.random(spec.shape) if last else rng.standard_normal(spec.shape)
-        return np.asarray(drawn).astype(dtype)
-    if dtype.itemsize == 1 and dtype.kind in "iu":
-        info = np.iinfo(dtype)
-        return rng.integers(info.min, info.max, spec.shape, dtype=dtype, endpoint=True)
+        unsigned = spec.dtype == "float8_e8m0fnu"
+        return np.asarray(np.abs(drawn) if unsigned else drawn).astype(dtype)
+    if dtype.itemsize == 1 and spec.dtype != "bool":
+        info = ml_dtypes.iinfo(dtype)  # type: ignore[no-untyped-call]
+        return rng.integers(info.min, info.max, spec.shape, np.int16, endpoint=True).astype(dtype)
     return rng.integers(0, 2, spec.shape).astype(dtype)
 
 
@@ -119,6 +122,7 @@ def fit(array: Array, spec: TensorSpec) -> Array:
     Raises:
         InputError: Type or shape do not fit.
     """
+    array = from_file(array, spec.dtype)
     squeezed = tuple(d for d in array.shape if d != 1)
     if array.dtype.name != spec.dtype or squeezed != tuple(d for d in spec.shape if d != 1):
         raise InputError(

@@ -11,7 +11,7 @@ from string import Template
 import numpy as np
 
 from mlopsc.bundle import Bundle
-from mlopsc.dtypes import DTYPES
+from mlopsc.dtypes import DTYPES, SMALL
 from mlopsc.package.driver import parameter_names
 from mlopsc.resources import kernels_dir
 from mlopsc.schema.program import Program
@@ -82,7 +82,10 @@ def _vector_header(program: Program, bundle: Bundle) -> str:
 
 
 def _array(name: str, dtype: str, array: np.ndarray) -> str:
-    values = [_literal(v) for v in array.ravel().tolist()] or ["0"]
+    flat = array.ravel()
+    if dtype in SMALL:  # its representation
+        flat = flat.view(f"u{flat.itemsize}") if DTYPES[dtype].is_float else flat.astype(np.int16)
+    values = [_literal(v) for v in flat.tolist()] or ["0"]
     rows = [", ".join(values[i : i + 12]) for i in range(0, len(values), 12)]
     body = ",\n  ".join(rows)
     return f"static const {DTYPES[dtype].c} {name}[{len(values)}] = {{\n  {body}\n}};"

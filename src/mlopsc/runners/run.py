@@ -10,6 +10,7 @@ from typing import Any, Final, cast
 
 import numpy as np
 
+from mlopsc.dtypes import from_file, to_file
 from mlopsc.errors import BrokenPackageError, MissingToolError
 from mlopsc.package_reader import LoadedPackage, read_package
 from mlopsc.runners import emulator, native, qemu, wasm
@@ -131,12 +132,17 @@ def execute(*, package: str, runner: RunnerName, folder: str, count: bool) -> di
 
 
 def _save(path: Path, sets: Sequence[Mapping[str, Array]], specs: tuple[TensorSpec, ...]) -> None:
-    arrays = {f"{i}_{k}": s[spec.name] for i, s in enumerate(sets) for k, spec in enumerate(specs)}
+    arrays = {
+        f"{i}_{k}": to_file(s[spec.name])
+        for i, s in enumerate(sets)
+        for k, spec in enumerate(specs)
+    }
     np.savez(path, count=np.int64(len(sets)), **arrays)  # type: ignore[arg-type]
 
 
 def _load(path: Path, count: int, specs: tuple[TensorSpec, ...]) -> list[dict[str, Array]]:
     with np.load(path, allow_pickle=False) as archive:
         return [
-            {spec.name: archive[f"{i}_{k}"] for k, spec in enumerate(specs)} for i in range(count)
+            {spec.name: from_file(archive[f"{i}_{k}"], spec.dtype) for k, spec in enumerate(specs)}
+            for i in range(count)
         ]

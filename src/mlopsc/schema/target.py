@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
-from mlopsc.dtypes import DTypeName
+from mlopsc.dtypes import DTYPES, SMALL, DTypeName
 from mlopsc.schema.common import Frozen
 
 Generator = Literal["llvm", "c"]
@@ -136,6 +136,13 @@ class Target(Frozen):
     conformance: dict[DTypeName, Tolerance]
 
     def tolerance(self, dtype: str) -> float:
-        """Return the tolerance of ``dtype``; a type not listed must be equal bit for bit."""
-        found = {str(k): v for k, v in self.conformance.items()}.get(dtype, Tolerance())
-        return found.relative_to_max
+        """Return the tolerance of ``dtype``.
+
+        A small float is rounded from float32, so float32's tolerance may move it by one step. Any
+        other type not listed must be equal bit for bit.
+        """
+        listed = {str(k): v.relative_to_max for k, v in self.conformance.items()}
+        if dtype in listed:
+            return listed[dtype]
+        rounded = dtype in SMALL and DTYPES[dtype].is_float and listed.get("float32", 0.0) > 0
+        return DTYPES[dtype].epsilon if rounded else 0.0

@@ -33,6 +33,7 @@ from mlopsc.importer.normalise.sequence_inputs import is_tensor
 from mlopsc.importer.normalise.sequences import EliminateSequences
 from mlopsc.importer.normalise.shapes import InferShapes
 from mlopsc.importer.normalise.subgraphs import PrepareBodies, RemoveUnused
+from mlopsc.importer.normalise.storage_types import StorageTypes
 from mlopsc.importer.normalise.upgrade import OPSET, upgrade_opset
 from mlopsc.schema.bundle import StageName
 from mlopsc.schema.graph import StageGraph
@@ -111,6 +112,9 @@ def normalise(
     _settle(model, changed, refusals)
     while _apply(model, UnrollLoops(), changed):
         _settle(model, changed, refusals)
+    _apply(model, InferShapes(), [])
+    if _apply(model, StorageTypes(), changed):
+        _apply(model, FoldConstants(), changed)
     for step in (
         RemoveIdentities(),
         common.CommonSubexpressionEliminationPass(),

@@ -17,6 +17,7 @@ from mlopsc.errors import MlopscError, OpenShapeError, UnsupportedOpError, raise
 from mlopsc.importer.normalise.constants import body_of, ends_of, runs_to_the_end, trip_count
 from mlopsc.importer.normalise.expansions.builder import Refusal
 from mlopsc.importer.normalise.fixes import FIXES, fix_for
+from mlopsc.importer.normalise.storage_types import computes_in
 from mlopsc.importer.normalise.subgraphs import parents
 
 MAX_ELEMENTS = (1 << 31) - 1  # indices are 32 bits wide
@@ -149,6 +150,13 @@ def _check_node(
             "only floating-point types can be compiled",
             hint="cast its inputs to float and its output back",
         )
+    for value in (*node.inputs, *node.outputs):
+        if value is not None and not computes_in(node, value):
+            yield UnsupportedOpError(
+                f"{_label(node)} works on {value.dtype.name if value.dtype else '?'}; such "
+                "elements can only be moved and cast",
+                hint="cast its inputs to a wider type and its outputs back",
+            )
     if len([o for o in node.outputs if o.name and (o.uses() or o.is_graph_output())]) > 1 and (
         rule.single_output
     ):

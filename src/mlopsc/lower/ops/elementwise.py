@@ -12,12 +12,7 @@ from typing import Any, Final
 import numpy as np
 from tvm import tirx
 
-from mlopsc.lower.ops.node import Lowering, Node, compute, elementwise, literal
-
-
-def is_float(value: Any) -> bool:
-    """Whether a TIR value is a floating-point number."""
-    return str(value.ty).startswith("float")
+from mlopsc.lower.ops.node import Lowering, Node, compute, elementwise, is_float, literal
 
 
 def _plain(function: Callable[..., Any]) -> Lowering:

@@ -184,6 +184,11 @@ def literal(value: Any, dtype: str) -> Any:
     return tirx.const(float(value) if dtype.startswith("float") else int(value), dtype)
 
 
+def is_float(value: Any) -> bool:
+    """Whether a TIR value is a floating-point number."""
+    return str(value.ty).startswith("float")
+
+
 def elementwise(node: Node, function: Callable[..., Any]) -> Any:
     """Return the tensor of ``function(a, b, ...)`` over the inputs, broadcast to the result."""
     operands = [o for o in node.inputs if o is not None]
