@@ -70,10 +70,7 @@ def convert(
 def _is_not_zero(x: Any, name: str) -> Any:
     if name == POWER_OF_TWO:
         return tirx.const(True, "bool")
-    form = FORMATS[name]
-    ignored = form.sign if form.signed_zero else 0
-    dtype = form.storage
-    return (x & tirx.const((1 << form.bits) - 1 - ignored, dtype)) != tirx.const(0, dtype)
+    return tirx.Not(FORMATS[name].is_zero(x))
 
 
 def _to_integer(x: Any, dtype: str) -> Any:
@@ -94,7 +91,13 @@ def _to_integer(x: Any, dtype: str) -> Any:
 
 def _bit_cast(node: Node) -> Any:
     dtype = node.result.dtype
-    return elementwise(node, lambda x: x if str(x.ty) == dtype else tirx.reinterpret(dtype, x))
+
+    def element(x: Any) -> Any:
+        if dtype == "bool" or str(x.ty) == "bool":  # 0 or 1
+            return x.astype(dtype)
+        return x if str(x.ty) == dtype else tirx.reinterpret(dtype, x)
+
+    return elementwise(node, element)
 
 
 LOWERINGS: Final[dict[str, Lowering]] = {"BitCast": _bit_cast, "Cast": _cast}
