@@ -32,8 +32,8 @@ from mlopsc.importer.normalise.scan import ExpandScan
 from mlopsc.importer.normalise.sequence_inputs import is_tensor
 from mlopsc.importer.normalise.sequences import EliminateSequences
 from mlopsc.importer.normalise.shapes import InferShapes
-from mlopsc.importer.normalise.subgraphs import PrepareBodies, RemoveUnused
 from mlopsc.importer.normalise.storage_types import StorageTypes
+from mlopsc.importer.normalise.subgraphs import PrepareBodies, RemoveUnused
 from mlopsc.importer.normalise.upgrade import OPSET, upgrade_opset
 from mlopsc.schema.bundle import StageName
 from mlopsc.schema.graph import StageGraph

@@ -84,7 +84,10 @@ def encode(x: Any, name: str, *, saturate: bool = True, round_mode: RoundMode = 
     """
     suffix = "_double" if str(x.ty) == "float64" else ""
     if name == POWER_OF_TWO:
-        options = (tirx.const(int(saturate), "int32"), tirx.const(_MODES.index(round_mode), "int32"))
+        options = (
+            tirx.const(int(saturate), "int32"),
+            tirx.const(_MODES.index(round_mode), "int32"),
+        )
         function = f"mlopsc_power_encode{suffix}"
         return tirx.call_pure_extern("uint32", function, x, *options).astype("uint8")
     form = FORMATS[name]
