@@ -113,6 +113,7 @@ def _run_import(
             **arguments,
         },
         crash=SourceError,
+        label=f"the import of '{source}'",
         timeout=timeout,
         memory=import_worker.memory_limit(source, options),
     )

@@ -135,6 +135,7 @@ def run_worker(
     crash: type[MlopscError] = CompilerError,
     timeout: float = WORKER_TIMEOUT_S,
     memory: int | None = None,
+    label: str = "",
 ) -> Any:
     """Call ``module:function(**arguments)`` in a worker process and return its JSON result.
 
@@ -143,11 +144,13 @@ def run_worker(
         arguments: Its keyword arguments.
         crash: The error raised when the process dies or fails unexpectedly.
         timeout: Seconds until the worker is killed.
+        label: What it does, for messages; the function by default.
         memory: Bytes of memory of its own that it may take (Linux); mapped files do not count.
 
     Raises:
         MlopscError: What the function raised, with the same class, message and hint.
     """
+    label = label or f"the worker process of {function}"
     job = {
         "function": function,
         "arguments": dict(arguments),
@@ -168,9 +171,9 @@ def run_worker(
             child.wait(_KILLED_S)
             _live_workers.discard(child)
         if status is None:
-            raise crash(f"{function} did not finish within {timeout:g} s and was stopped")
+            raise crash(f"{label} did not finish within {timeout:g} s and was stopped")
         if not (folder / "reply.json").is_file():
-            raise crash(_describe_death(function, status, folder / "stderr"))
+            raise crash(_describe_death(label, status, folder / "stderr"))
         reply = json.loads((folder / "reply.json").read_text())
     if "error" in reply:
         raise _rebuild_error(reply["error"], crash)
@@ -190,7 +193,7 @@ def stop_workers() -> None:
         child.kill()
 
 
-def _describe_death(function: str, status: int, stderr: Path) -> str:
+def _describe_death(label: str, status: int, stderr: Path) -> str:
     if status < 0:
         try:
             reason = f"was killed by signal {signal.Signals(-status).name}"
@@ -204,7 +207,7 @@ def _describe_death(function: str, status: int, stderr: Path) -> str:
             file.seek(max(0, stderr.stat().st_size - _LAST_WORDS))
             text = file.read().decode(errors="replace")
     tail = [line for line in text.splitlines() if line.strip()][-1:]
-    return f"the worker process of {function} {reason}" + (f": {tail[0][:300]}" if tail else "")
+    return f"{label} {reason}" + (f": {tail[0][:300]}" if tail else "")
 
 
 def _rebuild_error(error: Mapping[str, Any], crash: type[MlopscError]) -> MlopscError:

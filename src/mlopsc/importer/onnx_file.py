@@ -23,6 +23,8 @@ from mlopsc.schema.common import digest_bytes
 from mlopsc.schema.graph import ALIGN, INLINE_BYTES, StageGraph, Weight, weights_name
 
 MAX_BYTES = (1 << 31) - 1  # a protobuf message cannot be larger
+_MAX_NODES = 1 << 18
+_MAX_CALLS = 64  # of functions inside functions
 _HINT = "check that the file is complete and was exported as ONNX"
 
 
@@ -70,6 +72,7 @@ def load_onnx(path: Path) -> LoadedModel:
             hint="export the model with external data",
         )
     model = _parse(path, data)
+    _check_nodes(path, model)
     for tensor in tensors(model):
         _check_shape(path, tensor)
     for tensor in external_tensors(model):
@@ -94,6 +97,38 @@ def _parse(path: Path, data: bytes) -> onnx.ModelProto:
             hint=_HINT,
         )
     return model
+
+
+def _check_nodes(path: Path, model: onnx.ModelProto) -> None:
+    """Refuse functions that call themselves, and graphs that functions make too large."""
+    functions = {(f.domain, f.name, f.overload): f for f in model.functions}
+    counts: dict[tuple[str, str, str], int] = {}
+
+    def count(nodes: Iterable[onnx.NodeProto], depth: int) -> int:
+        if depth > _MAX_CALLS:
+            raise SourceError(
+                f"functions in '{path}' call each other more than {_MAX_CALLS} deep, or themselves",
+                hint=_HINT,
+            )
+        total = 0
+        for node in nodes:
+            total += 1
+            for attribute in node.attribute:
+                for graph in (attribute.g, *attribute.graphs):
+                    total += count(graph.node, depth)
+            key = (node.domain, node.op_type, node.overload)
+            if key in functions:
+                if key not in counts:
+                    counts[key] = count(functions[key].node, depth + 1)
+                total += counts[key]
+            if total > _MAX_NODES:
+                raise SourceError(
+                    f"'{path}' has more than {_MAX_NODES} nodes once its functions are written out",
+                    hint="split the model",
+                )
+        return total
+
+    count(model.graph.node, 0)
 
 
 def _check_shape(path: Path, tensor: onnx.TensorProto) -> None:

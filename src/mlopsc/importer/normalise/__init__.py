@@ -16,7 +16,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from mlopsc.bundle import detach
-from mlopsc.errors import SourceError
+from mlopsc.errors import MlopscError, SourceError
 from mlopsc.importer.normalise.bind import BindDimensions
 from mlopsc.importer.normalise.check import check_normal_form, check_tensors, find_oddities
 from mlopsc.importer.normalise.conditionals import InlineConditionals
@@ -204,6 +204,8 @@ def _apply(model: ir.Model, step: ir.passes.PassBase, changed: list[str]) -> boo
         result = step(model)
     except ir.passes.PassError as error:
         cause = error.__cause__ or error
+        if isinstance(cause, MlopscError):
+            raise cause from error
         raise SourceError(
             f"the graph cannot be normalised ({type(step).__name__}): "
             f"{' '.join(str(cause).split())[:300]}"

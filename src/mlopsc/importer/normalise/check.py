@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
@@ -17,10 +16,10 @@ from mlopsc.errors import MlopscError, OpenShapeError, UnsupportedOpError, raise
 from mlopsc.importer.normalise.constants import body_of, ends_of, runs_to_the_end, trip_count
 from mlopsc.importer.normalise.expansions.builder import Refusal
 from mlopsc.importer.normalise.fixes import FIXES, fix_for
+from mlopsc.importer.normalise.limits import MAX_ELEMENTS, too_large
 from mlopsc.importer.normalise.storage_types import computes_in
 from mlopsc.importer.normalise.subgraphs import parents
 
-MAX_ELEMENTS = (1 << 31) - 1  # indices are 32 bits wide
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
 # Positions of inputs that decide shapes, of operators that are folded or expanded where these are
 # constants. Source: the op schemas.
@@ -288,7 +287,10 @@ def _check_value(value: ir.Value) -> Iterator[MlopscError]:
         )
         return
     sizes = [int(d) for d in value.shape or ()]
-    if 0 in sizes or math.prod(sizes) > MAX_ELEMENTS:
+    problem = too_large(value)
+    if problem is not None:
+        yield problem
+    if 0 in sizes:
         yield OpenShapeError(
             f"tensor '{value.name}' has shape {sizes}; expected 1 to {MAX_ELEMENTS} elements",
             hint="bind its dimensions to other sizes with --bind, or change the model",

@@ -7,6 +7,8 @@ are left alone, and loops that run long or for an unknown time.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx_ir as ir
 
@@ -93,7 +95,7 @@ def _is_tensor(value: ir.Value) -> bool:
 def _bytes(value: ir.Value) -> int:
     if value.shape is None or value.dtype is None or not value.shape.is_static():
         return 0
-    return int(np.prod([int(d) for d in value.shape], dtype=np.int64)) * 8
+    return math.prod(int(d) for d in value.shape) * 8
 
 
 def _fold_shapes(main: ir.Graph, graph: ir.Graph) -> bool:

@@ -1,9 +1,10 @@
 """Pass *InferShapes*: types and static shapes of all values, those inside bodies included.
 
-Requires: *PrepareBodies*. Ensures: a value whose shape follows from the inputs' has it. A carried
-value of a ``Loop`` has its initial shape inside the body if one iteration, whatever its number,
-gives that shape again; otherwise nothing is said about it. Source: ONNX's own inference, which does
-not let shapes into the bodies of loops; so each body is inferred as a graph of its own.
+Requires: *PrepareBodies*. Ensures: a value whose shape follows from the inputs' has it, and none
+has more elements than can be indexed. A carried value of a ``Loop`` has its initial shape inside
+the body if one iteration, whatever its number, gives that shape again; otherwise nothing is said
+about it. Source: ONNX's own inference, which does not let shapes into the bodies of loops; so each
+body is inferred as a graph of its own.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from onnx_ir.passes import common
 
 from mlopsc.bodies import bodies, captured
 from mlopsc.importer.normalise.constants import runs_to_the_end, trip_count
+from mlopsc.importer.normalise.limits import check_sizes
 
+_MAX_VECTOR = 1 << 20  # elements of a vector that may describe a shape
 _MAX_ROUNDS = 16  # of a graph whose control flow nodes depend on each other
 
 
@@ -22,11 +25,10 @@ class InferShapes(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Infer the main graph and the bodies in turn until nothing is added."""
-        inference = common.ShapeInferencePass(check_type=True, strict_mode=False)
         modified = False
         seen: dict[ir.Node, list[object]] = {}
         for _ in range(_MAX_ROUNDS):
-            modified |= bool(inference(model).modified)
+            modified |= _infer_graph(model)
             nodes = [node for node in model.graph if bodies(node)]
             stale = [node for node in nodes if seen.get(node) != _known(node)]
             news = [_infer_node(node, model) for node in stale]
@@ -35,6 +37,27 @@ class InferShapes(ir.passes.InPlacePass):
                 break
             modified = True
         return ir.passes.PassResult(model, modified)
+
+
+def _infer_graph(model: ir.Model) -> bool:
+    """Infer the main graph; sizes are checked before ONNX computes shapes with them.
+
+    Raises:
+        OpenShapeError: A value has too many elements.
+    """
+    modified = _inferred(model, data_prop=False)
+    check_sizes(model.graph.inputs)
+    check_sizes(output for node in model.graph.all_nodes() for output in node.outputs)
+    vectors = [v for node in model.graph for v in node.outputs if v.shape and len(v.shape) == 1]
+    # ONNX takes every vector for a shape and keeps a message for each of its elements.
+    if all(not isinstance(v.shape[0], int) or v.shape[0] <= _MAX_VECTOR for v in vectors):
+        modified |= _inferred(model, data_prop=True)
+    return modified
+
+
+def _inferred(model: ir.Model, *, data_prop: bool) -> bool:
+    inference = common.ShapeInferencePass(check_type=True, strict_mode=False, data_prop=data_prop)
+    return bool(inference(model).modified)
 
 
 def _known(node: ir.Node) -> list[object]:
