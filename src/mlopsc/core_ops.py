@@ -67,7 +67,8 @@ EXPANDED_OPS: Final[tuple[str, ...]] = (
         f"ai.onnx.ml::{name}"
         for name in (
             "ArrayFeatureExtractor", "Binarizer", "FeatureVectorizer", "Imputer", "LabelEncoder",
-            "LinearClassifier", "LinearRegressor", "Normalizer", "OneHotEncoder", "Scaler",
+            "LinearClassifier", "LinearRegressor", "Normalizer", "OneHotEncoder", "SVMClassifier",
+            "SVMRegressor", "Scaler",
             "TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor",
         )
     ),

@@ -110,6 +110,60 @@ def _linear() -> list[Case]:
     ]
 
 
+def _machines() -> list[Case]:
+    x, vectors = features("machines", 4, missing=False), 7
+    kernels: dict[str, dict[str, Any]] = {
+        "linear": {"kernel_type": "LINEAR", "kernel_params": [0.0, 0.0, 0.0]},
+        "square": {"kernel_type": "POLY", "kernel_params": [0.1, 0.5, 2.0]},
+        "cube": {"kernel_type": "POLY", "kernel_params": [0.1, 0.5, 3.0]},
+        "rbf": {"kernel_type": "RBF", "kernel_params": [0.05, 0.0, 0.0]},
+        "sigmoid": {"kernel_type": "SIGMOID", "kernel_params": [0.1, -0.5, 0.0]},
+    }
+    support = {"support_vectors": _floats("sv", vectors * 6)}
+    one = {"n_supports": vectors, "coefficients": _floats("sc", vectors), "rho": [0.3], **support}
+
+    def classes(*counts: int, **more: Any) -> dict[str, Any]:
+        pairs = len(counts) * (len(counts) - 1) // 2
+        return {
+            "vectors_per_class": counts,
+            "classlabels_ints": [4, -3, 9][: len(counts)],
+            "coefficients": _floats("mc", (len(counts) - 1) * vectors),
+            "rho": _floats("rho", pairs),
+            **support,
+            **more,
+        }
+
+    def chances(pairs: int) -> dict[str, Any]:
+        return {"prob_a": _floats("pa", pairs, low=-2, high=-1), "prob_b": _floats("pb", pairs)}
+
+    def classifier(label: str, x: Array = x, **attributes: Any) -> Case:
+        return _case("SVMClassifier", label, x, outputs=2, **attributes)
+
+    flat = {"classlabels_ints": [5, 6], "rho": [-0.2], "kernel_params": [0.0, 0.0, 0.0]}
+    flat_3 = flat | {"classlabels_ints": [1, 2, 3], "post_transform": "LOGISTIC"}
+    rbf = kernels["rbf"]
+    return [
+        *(_case("SVMRegressor", k, x, **one, **v) for k, v in kernels.items()),
+        _case("SVMRegressor", "one_class", x, one_class=1, **one, **rbf),
+        _case("SVMRegressor", "flat", x, coefficients=_floats("fc", 6), rho=[0.5],
+              kernel_params=[0.0, 0.0, 0.0]),
+        *(classifier(k, **classes(3, 2, 2), **v) for k, v in kernels.items()),
+        classifier("two", **classes(3, 4), **rbf),
+        classifier("two_logistic", **classes(3, 4), **rbf, post_transform="LOGISTIC"),
+        classifier("two_softmax", **classes(3, 4), **rbf, post_transform="SOFTMAX"),
+        classifier("three_softmax", **classes(1, 5, 1), **rbf, post_transform="SOFTMAX"),
+        classifier("empty_class", **classes(3, 0, 4), **rbf),
+        classifier("two_chances", **classes(3, 4), **rbf, **chances(1)),
+        classifier("three_chances", **classes(3, 2, 2), **rbf, **chances(3)),
+        classifier("f64", x.astype("float64"), **classes(3, 2, 2), **rbf),
+        classifier("i64", i("svmi", 3, 6, dtype="int64"), **classes(3, 2, 2), **rbf),
+        classifier("row", x[0], **classes(3, 2, 2), **rbf, **chances(3)),
+        classifier("flat_2", coefficients=_floats("fc2", 12), **flat),
+        classifier("flat_shares", coefficients=_floats("fc2", 12, low=0.0), **flat),
+        classifier("flat_3", coefficients=_floats("fc3", 18), **flat_3),
+    ]  # fmt: skip
+
+
 def cases() -> list[Case]:
     """Every case."""
-    return [*_features(), *_encoders(), *_linear()]
+    return [*_features(), *_encoders(), *_linear(), *_machines()]

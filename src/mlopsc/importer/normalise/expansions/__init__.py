@@ -13,6 +13,7 @@ from mlopsc.importer.normalise.expansions import (
     ml_features,
     ml_labels,
     ml_linear,
+    ml_svm,
     ml_trees,
     resize,
 )
@@ -23,7 +24,7 @@ EXPANSIONS: Final[dict[tuple[str, str], Expansion]] = {
     (domain, name): expansion
     for domain, families in (
         ("", (arithmetic, resize)),
-        ("ai.onnx.ml", (ml_features, ml_labels, ml_linear, ml_trees)),
+        ("ai.onnx.ml", (ml_features, ml_labels, ml_linear, ml_svm, ml_trees)),
     )
     for family in families
     for name, expansion in family.EXPANSIONS.items()

@@ -133,6 +133,8 @@ class Tensor:
 
 
 Operand = Tensor | Array | Number | None
+# One iteration: its number and the carried values; whether to go on, and the new values.
+Body = Callable[[Tensor, list[Tensor]], tuple[Tensor | None, list[Tensor]]]
 Expansion = Callable[["Builder"], Tensor | Sequence[Tensor | None] | None]
 
 
@@ -243,6 +245,48 @@ class Builder:
         self._infer(made)
         self.nodes.append(made)
         return Tensor(self, output)
+
+    def loop(self, count: int, initial: Sequence[Tensor], body: Body) -> list[Tensor]:
+        """Make a ``Loop`` and return the carried values after it.
+
+        Args:
+            count: At most so many iterations.
+            initial: Carried values, whose types and shapes stay.
+            body: Makes the nodes of an iteration from its number and the carried values, and
+                returns whether to go on (None: yes) and the new carried values.
+        """
+
+        def like(dtype: ir.DataType, shape: Sequence[int]) -> Tensor:
+            value = ir.Value(
+                name=self._name(), type=ir.TensorType(dtype), shape=ir.Shape(list(shape))
+            )
+            return Tensor(self, value)
+
+        number, condition = like(ir.DataType.INT64, ()), like(ir.DataType.BOOL, ())
+        carried = [like(x.dtype, x.shape) for x in initial]
+        outer, self.nodes = self.nodes, []
+        going, new = body(number, carried)
+        results = [self.op("Identity", v) for v in (condition if going is None else going, *new)]
+        graph = ir.Graph(
+            [number.value, condition.value, *(x.value for x in carried)],
+            [x.value for x in results],
+            nodes=self.nodes,
+            name=self._name(),
+        )
+        self.nodes = outer
+        count_value = self.constant(np.array(count, np.int64)).value
+        first = None if going is None else self.constant(np.array(True)).value
+        made = ir.node(
+            "Loop",
+            [count_value, first, *(x.value for x in initial)],
+            {"body": graph},
+            num_outputs=len(initial),
+        )
+        made.name = f"{self.node.name}_{len(self.nodes)}" if self.node.name else None
+        for output, x in zip(made.outputs, initial, strict=True):
+            output.name, output.type, output.shape = self._name(), x.value.type, x.value.shape
+        self.nodes.append(made)
+        return [Tensor(self, output) for output in made.outputs]
 
     def _infer(self, node: ir.Node) -> None:
         """Give the output type and shape, by ONNX's own inference."""
