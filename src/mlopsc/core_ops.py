@@ -62,7 +62,11 @@ CORE_OPS: Final[dict[str, CoreOp]] = {
 
 # Accepted at import and rewritten in terms of the above (importer/normalise/expansions).
 EXPANDED_OPS: Final[tuple[str, ...]] = (
-    "Dropout", "Mean", "Resize", "Sum",
+    "AffineGrid", "BatchNormalization", "Clip", "Col2Im", "ConstantOfShape", "ConvInteger", "DFT",
+    "DequantizeLinear", "Det", "Dropout", "EyeLike", "GlobalLpPool", "GridSample",
+    "LpNormalization", "LpPool", "MatMulInteger", "Mean", "MelWeightMatrix", "QLinearConv",
+    "QLinearMatMul", "QuantizeLinear", "Range", "Resize", "STFT", "SpaceToDepth", "Sum",
+    "TensorScatter",
     *(
         f"ai.onnx.ml::{name}"
         for name in (
@@ -72,4 +76,5 @@ EXPANDED_OPS: Final[tuple[str, ...]] = (
             "TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor",
         )
     ),
+    *(f"ai.onnx.preview.training::{name}" for name in ("Adagrad", "Adam", "Momentum")),
 )  # fmt: skip

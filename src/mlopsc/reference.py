@@ -248,9 +248,22 @@ def _evaluate(stage: StageGraph) -> _Stage:
             f"ONNX's evaluator cannot load the {stage.name} graph: {text[:400]}"
         ) from error
     constants = {tensor.name for tensor in model.graph.initializer}  # old models list them twice
+    kinds = [value.type.tensor_type.elem_type for value in model.graph.output]
+
+    def run(feed: Arrays) -> list[np.ndarray[Any, Any]]:
+        results = [np.asarray(value) for value in evaluator.run(None, feed)]
+        return [_as_declared(value, kind) for value, kind in zip(results, kinds, strict=True)]
+
     return _Stage(
         evaluator_version(),
         tuple(name for name in evaluator.input_names if name not in constants),
         tuple(evaluator.output_names),
-        lambda feed: [np.asarray(value) for value in evaluator.run(None, feed)],
+        run,
     )
+
+
+def _as_declared(value: np.ndarray[Any, Any], kind: int) -> np.ndarray[Any, Any]:
+    """Return ``value`` in the precision that the model states: NumPy promotes some to float64."""
+    if value.dtype == np.float64 and kind == onnx.TensorProto.FLOAT:
+        return value.astype(np.float32)
+    return value

@@ -582,7 +582,8 @@ def joined_model(
     graph = helper.make_graph(nodes, "cases", inputs, outputs, constants)
     # Where TreeEnsemble begins, the older tree operators end.
     ml = 5 if any(case.op == "ai.onnx.ml::TreeEnsemble" for case in some) else 4
-    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", ml)]
+    domains = {"": opset, "ai.onnx.ml": ml, "ai.onnx.preview.training": 1}
+    opsets = [helper.make_opsetid(domain, version) for domain, version in domains.items()]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
     typed = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
     _declare(typed, arrays)

@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 import op_cases
+import op_cases_composite
+import op_cases_quantised
 import op_cases_tabular
 import op_cases_trees
 import pytest
 from op_cases_expanded import CASES
 
 import mlopsc
+from mlopsc.bundle import read_bundle
 from mlopsc.core_ops import EXPANDED_OPS
 from mlopsc.importer.normalise.expansions import EXPANSIONS
 
@@ -21,6 +24,10 @@ GROUPS = {
     **{f"opset {opset}": cases for opset, cases in CASES.items()},
     "tabular": lambda: [*op_cases_tabular.cases(), *op_cases_trees.ensembles()],
     "trees": op_cases_trees.cases,
+    "opset 21": op_cases_quantised.cases,
+    "composite": op_cases_composite.cases,
+    "opset 24": op_cases_composite.recent,
+    "optimisers": op_cases_composite.optimisers,
 }
 
 
@@ -45,6 +52,7 @@ def test_expanded_operators_equal_the_reference(tmp_path: Path, group: str) -> N
     mlopsc.import_model(
         tmp_path / "cases.onnx", tmp_path / "cases.mlb", vectors=tmp_path / "vectors.npz"
     )
+    assert read_bundle(tmp_path / "cases.mlb").manifest.origin.compared
     mlopsc.build(tmp_path / "cases.mlb", "host", tmp_path / "out")
     report = mlopsc.conform(tmp_path / "out" / "host", bundle=tmp_path / "cases.mlb")
     assert [o.name for o in report.outputs if o.first_differing is not None] == []

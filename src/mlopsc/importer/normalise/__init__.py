@@ -22,6 +22,7 @@ from mlopsc.importer.normalise.check import check_normal_form, check_tensors, fi
 from mlopsc.importer.normalise.conditionals import InlineConditionals
 from mlopsc.importer.normalise.duplicates import DeduplicateInitializers
 from mlopsc.importer.normalise.expand import ExpandComposites, Refusals
+from mlopsc.importer.normalise.expansions import COMPOSITE, QUANTISED
 from mlopsc.importer.normalise.fold import FoldConstants
 from mlopsc.importer.normalise.functions import ExpandFunctions
 from mlopsc.importer.normalise.identities import RemoveIdentities
@@ -112,6 +113,8 @@ def normalise(
     _settle(model, changed, refusals)
     while _apply(model, UnrollLoops(), changed):
         _settle(model, changed, refusals)
+    while _apply(model, ExpandComposites(QUANTISED, refusals), changed):
+        _settle(model, changed, refusals)
     _apply(model, InferShapes(), [])
     if _apply(model, StorageTypes(), changed):
         _apply(model, FoldConstants(), changed)
@@ -172,7 +175,7 @@ def _settle(model: ir.Model, changed: list[str], refusals: Refusals) -> None:
             ExpandReverseSequence(),
             RemoveUnused(),
             SimplifyLoops(),
-            ExpandComposites(refusals),
+            ExpandComposites(COMPOSITE, refusals),
             ExpandFunctions(refusals),
         )
         if not any([_apply(model, step, changed) for step in steps]):  # all, not the first

@@ -1,7 +1,7 @@
 """Pass *ExpandComposites*: writes composite operators in terms of core ones.
 
-Requires: inferred types and shapes. Ensures: no operator of ``expansions.EXPANSIONS`` is left,
-unless its expansion refuses it; then the refusal says why. A node whose inputs have no static shape
+Requires: inferred types and shapes. Ensures: no operator of the given table is left, unless its
+expansion refuses it; then the refusal says why. A node whose inputs have no static shape
 yet is left for a later round.
 """
 
@@ -11,8 +11,9 @@ from collections.abc import Iterator, MutableMapping
 
 import onnx_ir as ir
 
-from mlopsc.importer.normalise.expansions import EXPANSIONS
+from mlopsc.importer.normalise.expansions import Table
 from mlopsc.importer.normalise.expansions.builder import Builder, Expansion, Refusal, Tensor
+from mlopsc.importer.normalise.upgrade import OPSET
 
 Refusals = MutableMapping[ir.Node, Refusal]
 
@@ -20,17 +21,18 @@ Refusals = MutableMapping[ir.Node, Refusal]
 class ExpandComposites(ir.passes.InPlacePass):
     """See the module's docstring."""
 
-    def __init__(self, refusals: Refusals) -> None:
-        """Write into ``refusals`` why a node is left."""
+    def __init__(self, table: Table, refusals: Refusals) -> None:
+        """Take the expansions; write into ``refusals`` why a node is left."""
         super().__init__()
-        self._refusals = refusals
+        self._table, self._refusals = table, refusals
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Replace every composite node by its expansion."""
         taken: set[str] | None = None
         modified = False
+        model.opset_imports.setdefault("", OPSET)  # expansions of other domains need it
         for node in list(model.graph.all_nodes()):
-            expansion = EXPANSIONS.get((node.domain, node.op_type))
+            expansion = self._table.get((node.domain, node.op_type))
             if expansion is None or not _is_typed(node):
                 continue
             taken = _names(model) if taken is None else taken
@@ -40,7 +42,7 @@ class ExpandComposites(ir.passes.InPlacePass):
     def _expand(
         self, model: ir.Model, node: ir.Node, expansion: Expansion, taken: set[str]
     ) -> bool:
-        builder = Builder(node, model.opset_imports.get("", 1), taken)
+        builder = Builder(node, model.opset_imports[""], taken)
         graph = node.graph
         if graph is None:
             return False

@@ -23,9 +23,6 @@ from mlopsc.importer.normalise.expansions.builder import Refusal
 from mlopsc.importer.normalise.subgraphs import PrepareBodies
 
 _DOMAIN = "mlopsc.functions"  # of the bodies while they wait to be inlined
-# Folded when their inputs are constant, which they always are in the normal form; their bodies hold
-# loops.
-_FOLDABLE = ("Range",)
 
 
 class ExpandFunctions(ir.passes.InPlacePass):
@@ -68,7 +65,7 @@ class ExpandFunctions(ir.passes.InPlacePass):
 def _schema(node: ir.Node, model: ir.Model) -> Any:
     """Return the schema of an operator that is a function and nothing we know by itself."""
     key = (node.domain, node.op_type)
-    if key in EXPANSIONS or (not node.domain and node.op_type in (*CORE_OPS, *_FOLDABLE)):
+    if key in EXPANSIONS or (not node.domain and node.op_type in CORE_OPS):
         return None
     try:
         schema: Any = onnx.defs.get_schema(

@@ -218,6 +218,12 @@ def _pow(a: Any, b: Any) -> Any:
     return power.astype(dtype)
 
 
+def _equal(a: Any, b: Any) -> Any:
+    if str(a.ty) == "bool":  # the code generator compares no booleans
+        return tirx.any(tirx.all(a, b), tirx.Not(tirx.any(a, b)))
+    return a == b
+
+
 def _where(condition: Any, a: Any, b: Any) -> Any:
     return tirx.Select(condition, a, b)
 
@@ -244,7 +250,7 @@ LOWERINGS: Final[dict[str, Lowering]] = {
     "Cos": _plain(tirx.cos),
     "Div": _plain(_divide),
     "Elu": _scaled(_elu, alpha=1.0),
-    "Equal": _plain(lambda a, b: a == b),
+    "Equal": _plain(_equal),
     "Erf": _plain(tirx.erf),
     "Exp": _plain(tirx.exp),
     "Floor": _plain(tirx.floor),

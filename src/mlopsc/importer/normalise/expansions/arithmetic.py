@@ -9,7 +9,13 @@ from typing import Final
 
 import numpy as np
 
-from mlopsc.importer.normalise.expansions.builder import Builder, Expansion, Refusal, Tensor, total
+from mlopsc.importer.normalise.expansions.builder import (
+    Builder,
+    Expansion,
+    Refusal,
+    Tensor,
+    total,
+)
 
 
 def _sum(b: Builder) -> Tensor:
@@ -37,9 +43,32 @@ def _constant_of_shape(b: Builder) -> Tensor:
     return b.constant(element.reshape(())).expand(*(() if shape is None else shape.tolist()))
 
 
+def _clip(b: Builder) -> Tensor | None:
+    """With limits that are computed; with constant ones it is a core operator."""
+    x, low, high = b.required(0), b.input(1), b.input(2)
+    if all(limit is None or limit.array is not None for limit in (low, high)):
+        return None
+    result = x if low is None else b.op("Max", x, low.reshape())
+    return result if high is None else b.op("Min", result, high.reshape())
+
+
+def _range(b: Builder) -> Tensor:
+    limits = [b.array(k, what) for k, what in enumerate(("the start", "the limit", "the step"))]
+    start, limit, step = (np.asarray(v).reshape(()).item() for v in limits)
+    dtype = b.required(0).dtype
+    if step == 0:
+        raise Refusal("its step is 0")
+    exact = isinstance(step, int)
+    count = -((start - limit) // step) if exact else int(np.ceil((limit - start) / step))
+    steps = np.arange(max(count, 0), dtype=np.int64 if exact else np.float64)
+    return b.constant(start + steps * step, dtype)
+
+
 EXPANSIONS: Final[dict[str, Expansion]] = {
     "ConstantOfShape": _constant_of_shape,
+    "Clip": _clip,
     "Dropout": _dropout,
     "Mean": _mean,
+    "Range": _range,
     "Sum": _sum,
 }
