@@ -69,7 +69,9 @@ def lower(
         CompilerError: The compiler cannot lower the model.
     """
     tvm_t = tvm_target(target, generator)
-    module, flows, inputs, outputs = compile_graph(stages, tvm_t)
+    packed = schedule == "tiled" and generator == "llvm"
+    lanes = target.hardware.vector_bits // 32 if packed else 1
+    module, flows, inputs, outputs = compile_graph(stages, tvm_t, lanes)
     module = use_own_math(module)
     notes: dict[str, str] = {}
     if schedule == "tiled":

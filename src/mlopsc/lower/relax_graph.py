@@ -16,20 +16,21 @@ from tvm import relax
 
 from mlopsc.bundle import graph_signature, load_graph
 from mlopsc.lower.flow import Flows
+from mlopsc.lower.layout import use_blocked_layout
 from mlopsc.lower.translate import translate
 from mlopsc.schema.common import TensorSpec
 from mlopsc.schema.graph import StageGraph
 
 
 def compile_graph(
-    stages: Sequence[StageGraph], target: Any
+    stages: Sequence[StageGraph], target: Any, lanes: int
 ) -> tuple[Any, Flows, tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     """Return the Relax module, its control flow and the signature of the joined graph.
 
     Raises:
         CompilerError: An operator of the graph cannot be lowered.
     """
-    module, flows = translate(join_stages(stages))
+    module, flows = translate(use_blocked_layout(join_stages(stages), lanes))
     transform = relax.transform
     with target, tvm.transform.PassContext(opt_level=3):
         module = tvm.transform.Sequential(

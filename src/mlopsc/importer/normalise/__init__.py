@@ -17,6 +17,7 @@ from onnx_ir.passes import common
 
 from mlopsc.bundle import detach
 from mlopsc.errors import MlopscError, SourceError
+from mlopsc.importer.normalise.batch_norm import FoldBatchNormalization
 from mlopsc.importer.normalise.bind import BindDimensions
 from mlopsc.importer.normalise.check import check_normal_form, check_tensors, find_oddities
 from mlopsc.importer.normalise.conditionals import InlineConditionals
@@ -120,6 +121,7 @@ def normalise(
         _apply(model, FoldConstants(), changed)
     for step in (
         RemoveIdentities(),
+        FoldBatchNormalization(),
         common.CommonSubexpressionEliminationPass(),
         DeduplicateInitializers(),
         RemoveUnused(),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from mlopsc.lower.ops import (
+    blocked,
     cast,
     convolution,
     elementwise,
@@ -22,6 +23,7 @@ from mlopsc.lower.ops import (
 from mlopsc.lower.ops.node import Lowering, Node, Operand, Result, stored
 
 LOWERINGS: Final[dict[str, Lowering]] = {
+    **blocked.LOWERINGS,
     **cast.LOWERINGS,
     **convolution.LOWERINGS,
     **elementwise.LOWERINGS,

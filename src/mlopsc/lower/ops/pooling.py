@@ -16,49 +16,57 @@ def _axes(window: Window) -> list[Any]:
     return [te.reduce_axis((0, k), name=f"k{i}") for i, k in enumerate(window.kernel)]
 
 
-def _window(node: Node) -> Window:
-    sizes, out = node.operand(0).shape[2:], node.result.shape[2:]
-    return Window.of(node, node.attribute("kernel_shape"), sizes, out)
+def _spatial(shape: tuple[int, ...], trailing: int) -> tuple[int, ...]:
+    return shape[2 : len(shape) - trailing]
 
 
-def _max_pool(node: Node) -> Any:
+def _pool(node: Node, trailing: int, fill: Any, reduce: Callable[..., Any], name: str) -> Any:
+    """Reduce every window; ``trailing`` axes after the spatial ones are carried along."""
     x = node.operand(0)
-    window = _window(node)
-    sizes, out = x.shape[2:], node.result.shape[2:]
-    padded = window.padded(x.tensor, te.min_value(x.dtype), sizes, out)
+    sizes, out = _spatial(x.shape, trailing), _spatial(node.result.shape, trailing)
+    window = Window.of(node, node.attribute("kernel_shape"), sizes, out)
+    padded = window.padded(x.tensor, fill, sizes, out, trailing)
     inner = _axes(window)
-    return te.compute(
-        node.result.shape,
-        lambda n, c, *i: te.max(padded(n, c, *window.place(i, inner)), axis=inner),
-        name="max_pool",
-    )
+    count = len(sizes)
+
+    def element(n: Any, c: Any, *i: Any) -> Any:
+        return reduce(padded(n, c, *window.place(i[:count], inner), *i[count:]), axis=inner)
+
+    return te.compute(node.result.shape, element, name=name)
 
 
-def _average_pool(node: Node) -> Any:
+def _max_pool(trailing: int) -> Lowering:
+    def lowering(node: Node) -> Any:
+        return _pool(node, trailing, te.min_value(node.operand(0).dtype), te.max, "max_pool")
+
+    return lowering
+
+
+def _average_pool(trailing: int) -> Lowering:
     """Sums divided by the number of elements: those of the input, or with padding those padded."""
-    x = node.operand(0)
-    window = _window(node)
-    sizes, out = x.shape[2:], node.result.shape[2:]
-    padded = window.padded(x.tensor, tirx.const(0.0, x.dtype), sizes, out)
-    inner = _axes(window)
-    total = te.compute(
-        node.result.shape,
-        lambda n, c, *i: te.sum(padded(n, c, *window.place(i, inner)), axis=inner),
-        name="pool_sum",
-    )
-    with_padding = bool(node.attribute("count_include_pad", 0))
-    counts = [
-        _counts(window, axis, sizes[axis], out[axis], with_padding) for axis in range(len(sizes))
-    ]
 
-    def element(n: Any, c: Any, *index: Any) -> Any:
-        count: Any = tirx.const(math.prod(v[0] for v in counts if len(set(v)) == 1), "int32")
-        for axis, (values, i) in enumerate(zip(counts, index, strict=True)):
-            if len(set(values)) > 1:
-                count = count * _count(window, axis, sizes[axis], i, with_padding)
-        return total(n, c, *index) / count.astype(x.dtype)
+    def lowering(node: Node) -> Any:
+        x = node.operand(0)
+        total = _pool(node, trailing, tirx.const(0.0, x.dtype), te.sum, "pool_sum")
+        sizes, out = _spatial(x.shape, trailing), _spatial(node.result.shape, trailing)
+        window = Window.of(node, node.attribute("kernel_shape"), sizes, out)
+        with_padding = bool(node.attribute("count_include_pad", 0))
+        counts = [
+            _counts(window, axis, sizes[axis], out[axis], with_padding)
+            for axis in range(len(sizes))
+        ]
 
-    return te.compute(node.result.shape, element, name="average_pool")
+        def element(n: Any, c: Any, *index: Any) -> Any:
+            same = math.prod(v[0] for v in counts if len(set(v)) == 1)
+            count: Any = tirx.const(same, "int32")
+            for axis, values in enumerate(counts):
+                if len(set(values)) > 1:
+                    count = count * _count(window, axis, sizes[axis], index[axis], with_padding)
+            return total(n, c, *index) / count.astype(x.dtype)
+
+        return te.compute(node.result.shape, element, name="average_pool")
+
+    return lowering
 
 
 def _counts(window: Window, axis: int, size: int, out: int, with_padding: bool) -> list[int]:
@@ -88,26 +96,33 @@ def _count(window: Window, axis: int, size: int, index: Any, with_padding: bool)
     return tirx.max(last - first + 1, 0)
 
 
-def _global(reduce: Callable[..., Any], *, mean: bool) -> Lowering:
+def _global(reduce: Callable[..., Any], trailing: int, *, mean: bool) -> Lowering:
     def lowering(node: Node) -> Any:
         x = node.operand(0)
-        inner = [te.reduce_axis((0, s), name=f"k{i}") for i, s in enumerate(x.shape[2:])]
+        sizes = _spatial(x.shape, trailing)
+        inner = [te.reduce_axis((0, s), name=f"k{i}") for i, s in enumerate(sizes)]
+        rest = len(sizes)
         result = te.compute(
             node.result.shape,
-            lambda n, c, *_: reduce(x.tensor(n, c, *inner), axis=inner),
-            name=node.op.lower(),
+            lambda n, c, *i: reduce(x.tensor(n, c, *inner, *i[rest:]), axis=inner),
+            name="global_pool",
         )
         if not mean:
             return result
-        count = tirx.const(float(math.prod(x.shape[2:])), x.dtype)
+        count = tirx.const(float(math.prod(sizes)), x.dtype)
         return te.compute(node.result.shape, lambda *i: result(*i) / count, name="mean")
 
     return lowering
 
 
-LOWERINGS: Final[dict[str, Lowering]] = {
-    "AveragePool": _average_pool,
-    "GlobalAveragePool": _global(te.sum, mean=True),
-    "GlobalMaxPool": _global(te.max, mean=False),
-    "MaxPool": _max_pool,
-}
+def pooling_lowerings(trailing: int) -> dict[str, Lowering]:
+    """Return the pooling operators over tensors with ``trailing`` axes after the spatial ones."""
+    return {
+        "AveragePool": _average_pool(trailing),
+        "GlobalAveragePool": _global(te.sum, trailing, mean=True),
+        "GlobalMaxPool": _global(te.max, trailing, mean=False),
+        "MaxPool": _max_pool(trailing),
+    }
+
+
+LOWERINGS: Final[dict[str, Lowering]] = pooling_lowerings(0)

@@ -58,9 +58,19 @@ class Window:
             before, after = pads[:rank], pads[rank:]
         return cls(tuple(kernel), strides, dilations, tuple(before), tuple(after))
 
-    def padded(self, x: Any, value: Any, sizes: Sequence[int], out: Sequence[int]) -> Any:
-        """Return ``x`` padded as far as windows reach; ``x`` itself if nothing is needed."""
-        lead = len(x.shape) - len(self.kernel)
+    def padded(
+        self, x: Any, value: Any, sizes: Sequence[int], out: Sequence[int], trailing: int = 0
+    ) -> Any:
+        """Return ``x`` padded as far as windows reach; ``x`` itself if nothing is needed.
+
+        Args:
+            x: A tensor of two leading axes, the spatial ones, and ``trailing`` ones.
+            value: What to pad with.
+            sizes: Spatial sizes of ``x``.
+            out: Spatial sizes of the result of the windows.
+            trailing: Axes after the spatial ones.
+        """
+        lead, rank = 2, len(self.kernel)
         reach = [
             (o - 1) * s + (k - 1) * d + 1
             for o, s, k, d in zip(out, self.strides, self.kernel, self.dilations, strict=True)
@@ -74,15 +84,18 @@ class Window:
 
         def element(*index: Any) -> Any:
             own, inside = list(index[:lead]), []
-            for i, b, n, t in zip(index[lead:], self.before, sizes, totals, strict=True):
+            for i, b, n, t in zip(
+                index[lead : lead + rank], self.before, sizes, totals, strict=True
+            ):
                 own.append(i - b if b else i)
                 if b:
                     inside.append(i >= b)
                 if t > b + n:
                     inside.append(i < b + n)
+            own += index[lead + rank :]
             return tirx.if_then_else(tirx.all(*inside), x(*own), value) if inside else x(*own)
 
-        shape = [*x.shape[:lead], *totals]
+        shape = [*x.shape[:lead], *totals, *x.shape[lead + rank :]]
         return te.compute(shape, element, name="padded")
 
     def place(self, index: Sequence[Any], inner: Sequence[Any]) -> list[Any]:

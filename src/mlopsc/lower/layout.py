@@ -1,0 +1,239 @@
+"""Carries channel-blocked layouts through a graph.
+
+A tensor ``[N, C, ...]`` becomes ``[N, C/B, ..., B]``: the ``B`` channels of a block lie beside each
+other, as many as a vector register holds, so that convolutions load and store whole registers
+without shuffles. Convolutions start such tensors; what works on any layout continues them; where
+something else needs the plain layout, one conversion is made. Weights are packed here, once.
+
+Works on the joined graph in normal form. Operators that exist only in this form are in the domain
+``mlopsc.blocked`` (``ops/blocked.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import onnx_ir as ir
+
+DOMAIN: Final = "mlopsc.blocked"
+_MIN_BLOCK = 4
+_UNARY: Final = frozenset(
+    {
+        "Abs", "Ceil", "Clip", "Elu", "Erf", "Exp", "Floor", "HardSigmoid", "HardSwish",
+        "LeakyRelu", "Log", "Neg", "Reciprocal", "Relu", "Round", "Selu", "Sigmoid", "Softplus",
+        "Sqrt", "Tanh",
+    }
+)  # fmt: skip
+_BINARY: Final = frozenset({"Add", "Div", "Max", "Min", "Mul", "Pow", "PRelu", "Sub"})
+_POOLS: Final = frozenset({"AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool"})
+
+Array = np.ndarray[Any, Any]
+
+
+def use_blocked_layout(model: ir.Model, lanes: int) -> ir.Model:
+    """Rewrite ``model`` in place and return it.
+
+    Args:
+        model: A graph in normal form.
+        lanes: Elements of float32 in a vector register.
+    """
+    if lanes >= _MIN_BLOCK:
+        _Blocker(model.graph, lanes).run()
+        model.opset_imports[DOMAIN] = 1
+    return model
+
+
+class _Blocker:
+    def __init__(self, graph: ir.Graph, lanes: int) -> None:
+        self._graph = graph
+        self._lanes = lanes
+        self._blocked: dict[ir.Value, ir.Value] = {}  # plain value -> its blocked form
+        self._replaced: dict[ir.Node, None] = {}
+
+    def run(self) -> None:
+        for node in list(self._graph):
+            if self._convert(node):
+                self._replaced[node] = None
+        for node in self._replaced:
+            (output,) = node.outputs
+            stays = output.is_graph_output() or any(
+                u not in self._replaced for u, _ in output.uses()
+            )
+            if stays:
+                self._restore(output)
+        self._graph.remove(list(self._replaced), safe=True)
+
+    def _restore(self, value: ir.Value) -> None:
+        """Give ``value`` its plain layout back, for those who need it."""
+        source = self._blocked[value]
+        node = ir.Node(DOMAIN, "Unblock", [source])
+        plain = node.outputs[0]
+        plain.name, plain.type, plain.shape = value.name, value.type, value.shape
+        producer = source.producer()
+        if producer is None:
+            raise AssertionError("a blocked value is made by a node")
+        self._graph.insert_after(producer, node)
+        ir.convenience.replace_all_uses_with(value, plain, replace_graph_outputs=True)
+
+    def _convert(self, node: ir.Node) -> bool:
+        if node.domain or len(node.outputs) != 1 or node.outputs[0].dtype != ir.DataType.FLOAT:
+            return False
+        if node.op_type == "Conv":
+            return self._conv(node)
+        if node.op_type in _POOLS:
+            return self._pool(node)
+        if node.op_type in _UNARY or node.op_type in _BINARY:
+            return self._elementwise(node)
+        if node.op_type == "Concat":
+            return self._concat(node)
+        if node.op_type == "Gemm":
+            self._columns(node)
+        return False
+
+    def _block(self, channels: int) -> int:
+        """Return the channels of a block, or 0 if they are too few or do not divide."""
+        size = self._lanes
+        while size >= _MIN_BLOCK:
+            if channels % size == 0:
+                return size
+            size //= 2
+        return 0
+
+    def _emit(
+        self, node: ir.Node, domain: str, op: str, inputs: Sequence[ir.Value | None],
+        attributes: dict[str, Any] | None = None,
+    ) -> bool:  # fmt: skip
+        """Put a node with a blocked result in front of ``node``."""
+        output = node.outputs[0]
+        attrs = [*node.attributes.values()]
+        attrs += [ir.AttrInt64(name, value) for name, value in (attributes or {}).items()]
+        made = ir.Node(domain, op, inputs, attrs, name=node.name)
+        self._graph.insert_before(node, made)
+        self._blocked[output] = self._name(made.outputs[0], output)
+        return True
+
+    def _name(self, made: ir.Value, plain: ir.Value) -> ir.Value:
+        made.name, made.type = f"{plain.name}_blocked", plain.type
+        n, channels, *sizes = _shape(plain)
+        block = self._block(channels)
+        made.shape = ir.Shape([n, channels // block, *sizes, block])
+        return made
+
+    def _get(self, value: ir.Value, node: ir.Node) -> ir.Value:
+        """Return the blocked form of ``value``, made in front of ``node`` if need be."""
+        if value not in self._blocked:
+            made = ir.Node(
+                DOMAIN, "Block", [value], [ir.AttrInt64("block", self._block(_shape(value)[1]))]
+            )
+            self._graph.insert_before(node, made)
+            self._blocked[value] = self._name(made.outputs[0], value)
+        return self._blocked[value]
+
+    def _constant(self, array: Array, name: str) -> ir.Value:
+        array = np.ascontiguousarray(array)
+        value = ir.Value(
+            name=name,
+            const_value=ir.tensor(array, name=name),
+            shape=ir.Shape(array.shape),
+            type=ir.TensorType(ir.DataType.FLOAT),
+        )
+        self._graph.register_initializer(value)
+        return value
+
+    def _conv(self, node: ir.Node) -> bool:
+        x, weight = node.inputs[0], node.inputs[1]
+        if x is None or weight is None or weight.const_value is None:
+            return False
+        w = weight.const_value.numpy()
+        features, depth, *kernel = w.shape
+        channels = _shape(x)[1]
+        groups = node.attributes["group"].as_int() if "group" in node.attributes else 1
+        block = self._block(features)
+        if not block:
+            return False
+        rest = list(node.inputs[2:])
+        name = f"{weight.name}_{node.outputs[0].name}_packed"
+        if groups == 1:
+            inner = self._block(channels)
+            if inner and not (x not in self._blocked and channels < self._lanes):
+                packed = w.reshape(features // block, block, depth // inner, inner, *kernel)
+                order = [0, 2, *range(4, 4 + len(kernel)), 3, 1]
+                source = self._get(x, node)
+            else:
+                inner = 0
+                packed = w.reshape(features // block, block, depth, *kernel)
+                order = [0, *range(3, 3 + len(kernel)), 2, 1]
+                source = x
+            weights = self._constant(packed.transpose(order), name)
+            return self._emit(node, DOMAIN, "Conv", [source, weights, *rest], {"inner": inner})
+        if groups == channels == features:
+            packed = w.reshape(channels // block, block, *kernel)
+            order = [0, *range(2, 2 + len(kernel)), 1]
+            weights = self._constant(packed.transpose(order), name)
+            return self._emit(node, DOMAIN, "DepthwiseConv", [self._get(x, node), weights, *rest])
+        return False
+
+    def _columns(self, node: ir.Node) -> None:
+        """Lay constant weights such that neighbouring results are neighbours in a row."""
+        weight = node.inputs[1]
+        transposed = "transB" in node.attributes and node.attributes["transB"].as_int()
+        if weight is None or weight.const_value is None or not transposed:
+            return
+        name = f"{weight.name}_{node.outputs[0].name}_packed"
+        node.replace_input_with(1, self._constant(weight.const_value.numpy().T, name))
+        node.attributes["transB"] = ir.AttrInt64("transB", 0)
+
+    def _pool(self, node: ir.Node) -> bool:
+        x = node.inputs[0]
+        if x not in self._blocked:
+            return False
+        return self._emit(node, DOMAIN, node.op_type, [self._blocked[x]])
+
+    def _elementwise(self, node: ir.Node) -> bool:
+        given = [v for v in node.inputs if v is not None]
+        tensors = [v for v in given if v.const_value is None]
+        if not tensors or any(v not in self._blocked for v in tensors):
+            return False
+        rank = len(_shape(node.outputs[0]))
+        channels = {_shape(v)[1] for v in tensors}
+        if len(channels) != 1 or any(len(_shape(v)) != rank for v in tensors):
+            return False
+        block = self._block(channels.pop())
+        inputs: list[ir.Value | None] = []
+        for index, value in enumerate(node.inputs):
+            if value is None or value in self._blocked:
+                inputs.append(None if value is None else self._blocked[value])
+                continue
+            array = value.const_value.numpy()
+            if array.size > 1:
+                array = _packed(array, rank, block)
+                value = self._constant(array, f"{node.outputs[0].name}_{index}_packed")
+            inputs.append(value)
+        return self._emit(node, "", node.op_type, inputs)
+
+    def _concat(self, node: ir.Node) -> bool:
+        values = [v for v in node.inputs if v is not None]
+        axis = node.attributes["axis"].as_int()
+        rank = len(_shape(node.outputs[0]))
+        if axis % rank != 1 or any(v not in self._blocked for v in values):
+            return False
+        block = self._block(_shape(node.outputs[0])[1])
+        if any(self._block(_shape(v)[1]) != block for v in values):
+            return False
+        return self._emit(node, "", "Concat", [self._blocked[v] for v in values])
+
+
+def _shape(value: ir.Value) -> list[int]:
+    return [int(d) for d in value.shape or ()]
+
+
+def _packed(array: Array, rank: int, block: int) -> Array:
+    """Return a constant operand of an elementwise operator in blocked form."""
+    array = array.reshape((1,) * (rank - array.ndim) + array.shape)
+    n, channels, *sizes = array.shape
+    if channels == 1:
+        return array[..., None]
+    split = array.reshape(n, channels // block, block, *sizes)
+    return np.moveaxis(split, 2, -1)

@@ -1,0 +1,98 @@
+"""Operators on channel-blocked tensors ``[N, C/B, ..., B]``; ``lower.layout`` makes them.
+
+Convolutions take packed weights: ``[F/B, C/b, k..., b, B]``, or ``[F/B, k..., C, B]`` over a plain
+input, or ``[C/B, k..., B]`` depthwise.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from tvm import te, tirx
+
+from mlopsc.lower.ops.node import Lowering, Node, compute, literal
+from mlopsc.lower.ops.pooling import pooling_lowerings
+from mlopsc.lower.ops.window import Window
+
+
+def _block(node: Node) -> Any:
+    x = node.operand(0)
+    block = node.result.shape[-1]
+    return compute(node, lambda n, c, *i: x.tensor(n, c * block + i[-1], *i[:-1]))
+
+
+def _unblock(node: Node) -> Any:
+    x = node.operand(0)
+    block = x.shape[-1]
+    return compute(
+        node,
+        lambda n, c, *i: x.tensor(n, tirx.indexdiv(c, block), *i, tirx.indexmod(c, block)),
+    )
+
+
+def _conv(node: Node) -> Any:
+    x, w = node.operand(0), node.operand(1)
+    inner = int(node.attribute("inner"))
+    out = node.result.shape[2:-1]
+    rank = len(out)
+    zero = literal(0, x.dtype)
+    if inner:
+        kernel, sizes = w.shape[2 : 2 + rank], x.shape[2:-1]
+        window = Window.of(node, kernel, sizes, out)
+        padded = window.padded(x.tensor, zero, sizes, out, trailing=1)
+        outer = te.reduce_axis((0, x.shape[1]), name="c")
+    else:
+        kernel, sizes = w.shape[1 : 1 + rank], x.shape[2:]
+        window = Window.of(node, kernel, sizes, out)
+        padded = window.padded(x.tensor, zero, sizes, out)
+    c = te.reduce_axis((0, w.shape[-2]), name="ci")
+    taps = [te.reduce_axis((0, k), name=f"k{i}") for i, k in enumerate(kernel)]
+
+    def element(n: Any, f: Any, *index: Any) -> Any:
+        *place, lane = index
+        at = window.place(place, taps)
+        if inner:
+            value = padded(n, outer, *at, c) * w.tensor(f, outer, *taps, c, lane)
+            return te.sum(value, axis=[outer, *taps, c])
+        return te.sum(padded(n, c, *at) * w.tensor(f, *taps, c, lane), axis=[*taps, c])
+
+    return _with_bias(node, te.compute(node.result.shape, element, name="conv"))
+
+
+def _depthwise(node: Node) -> Any:
+    x, w = node.operand(0), node.operand(1)
+    kernel, sizes, out = w.shape[1:-1], x.shape[2:-1], node.result.shape[2:-1]
+    window = Window.of(node, kernel, sizes, out)
+    padded = window.padded(x.tensor, literal(0, x.dtype), sizes, out, trailing=1)
+    taps = [te.reduce_axis((0, k), name=f"k{i}") for i, k in enumerate(kernel)]
+
+    def element(n: Any, f: Any, *index: Any) -> Any:
+        *place, lane = index
+        value = padded(n, f, *window.place(place, taps), lane) * w.tensor(f, *taps, lane)
+        return te.sum(value, axis=taps)
+
+    return _with_bias(node, te.compute(node.result.shape, element, name="conv"))
+
+
+def _with_bias(node: Node, result: Any) -> Any:
+    bias = node.optional(2)
+    if bias is None:
+        return result
+    block = node.result.shape[-1]
+    return te.compute(
+        node.result.shape,
+        lambda n, f, *i: result(n, f, *i) + bias.tensor(f * block + i[-1]),
+        name="conv_bias",
+    )
+
+
+LOWERINGS: Final[dict[str, Lowering]] = {
+    f"mlopsc.blocked::{name}": lowering
+    for name, lowering in {
+        "Block": _block,
+        "Unblock": _unblock,
+        "Conv": _conv,
+        "DepthwiseConv": _depthwise,
+        **pooling_lowerings(trailing=1),
+    }.items()
+}
