@@ -43,7 +43,7 @@ from mlopsc.schema.graph import StageGraph
 # What it has to say about passes that find nothing to do is not for our users.
 logging.getLogger("onnx_ir").setLevel(logging.CRITICAL)
 
-MAX_IR_VERSION = 10  # what every reference runtime we accept can load
+IR_VERSION = 10  # what every reference runtime we accept can load
 _MAX_ROUNDS = 32
 
 
@@ -107,7 +107,8 @@ def normalise(
     ):
         _apply(model, step, changed)
     if model.opset_imports.get("", opset) < opset:
-        _apply(model, ExpandScan(), changed)  # its old form cannot be upgraded
+        while _apply(model, ExpandScan(), changed):  # its old form cannot be upgraded
+            pass
     model = _upgrade(model, opset, changed)
     _apply(model, binder, changed)
     refusals: Refusals = {}
@@ -132,7 +133,7 @@ def normalise(
         InferShapes(),
     ):
         _apply(model, step, changed)
-    model.ir_version = min(model.ir_version or MAX_IR_VERSION, MAX_IR_VERSION)
+    model.ir_version = IR_VERSION
     check_normal_form(model, refusals)
     _check_signature(proto, model)
     findings = tuple(find_oddities(model))

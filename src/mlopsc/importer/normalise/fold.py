@@ -14,8 +14,9 @@ import onnx_ir as ir
 
 from mlopsc.bodies import bodies, captured
 from mlopsc.bundle import detach
-from mlopsc.importer.normalise.constants import trip_count
+from mlopsc.importer.normalise.constants import constant_of, trip_count
 from mlopsc.importer.normalise.subgraphs import release_bodies
+from mlopsc.importer.normalise.write import add_constant
 from mlopsc.reference import Reference
 
 _RANDOM = {
@@ -41,6 +42,7 @@ class FoldConstants(ir.passes.InPlacePass):
 
     def _fold(self, model: ir.Model, graph: ir.Graph) -> bool:
         modified = _fold_shapes(model.graph, graph)
+        _flatten_limits(model, graph)
         constant = {id(v) for v in model.graph.initializers.values()}
         foldable = []
         for node in graph:
@@ -70,6 +72,8 @@ def _can_fold(node: ir.Node, constant: set[int]) -> bool:
         return False
     if node.op_type == "Identity" and node.outputs[0].is_graph_output():
         return False  # what is left of a constant output
+    if node.op_type == "Range" and any(v is None or v.const_value is None for v in node.inputs):
+        return False  # next round, see _flatten_limits
     if any(_bytes(o) > MAX_FOLDED_BYTES for o in node.outputs):
         return False
     inner = (value for body in bodies(node) for value in captured(body))
@@ -96,6 +100,16 @@ def _bytes(value: ir.Value) -> int:
     if value.shape is None or value.dtype is None or not value.shape.is_static():
         return 0
     return math.prod(int(d) for d in value.shape) * 8
+
+
+def _flatten_limits(model: ir.Model, graph: ir.Graph) -> None:
+    """Make the limits of ``Range`` scalars: ONNX's own functions give it tensors of one element."""
+    for node in graph:
+        for index, value in enumerate(node.inputs if node.op_type == "Range" else ()):
+            array = constant_of(value)
+            if array is not None and array.size == 1 and array.ndim:
+                name = f"{value.name}_scalar" if value is not None else "scalar"
+                node.replace_input_with(index, add_constant(model, array.reshape(()), name))
 
 
 def _fold_shapes(main: ir.Graph, graph: ir.Graph) -> bool:

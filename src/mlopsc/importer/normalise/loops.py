@@ -34,15 +34,15 @@ class SimplifyLoops(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Simplify every loop once."""
         modified = False
+        while True:
+            node = next((n for n in model.graph.all_nodes() if _runs_once_at_most(n)), None)
+            if node is None:
+                break
+            _unroll(model, node, trip_count(node) or 0)
+            modified = True
         for node in [n for n in model.graph.all_nodes() if n.op_type == "Loop" and not n.domain]:
-            if node.graph is None:
-                continue  # it was inside a loop that is gone
-            if trip_count(node) in (0, 1) and (runs_to_the_end(node) or trip_count(node) == 0):
-                _unroll(model, node, trip_count(node) or 0)
-                modified = True
-            else:
-                modified |= _settle_condition(model, node)
-                modified |= _drop_needless(node) or _hoist_invariants(node)
+            modified |= _settle_condition(model, node)
+            modified |= _drop_needless(node) or _hoist_invariants(node)
         if modified:
             make_names_unique(model)
         return ir.passes.PassResult(model, modified)
@@ -73,6 +73,13 @@ class UnrollLoops(ir.passes.InPlacePass):
             make_names_unique(model)
             return ir.passes.PassResult(model, True)
         return ir.passes.PassResult(model, False)
+
+
+def _runs_once_at_most(node: ir.Node) -> bool:
+    if node.op_type != "Loop" or node.domain:
+        return False
+    count = trip_count(node)
+    return count == 0 or (count == 1 and runs_to_the_end(node))
 
 
 def _is_static(loop: ir.Node) -> bool:

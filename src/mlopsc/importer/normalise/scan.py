@@ -11,7 +11,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from mlopsc.importer.normalise.constants import body_of
-from mlopsc.importer.normalise.subgraphs import inline, make_names_unique, replace
+from mlopsc.importer.normalise.subgraphs import all_graphs, inline, make_names_unique, replace
 from mlopsc.importer.normalise.write import Writer
 
 _BATCHED = 8  # the opset whose Scan has a batch
@@ -24,9 +24,10 @@ class ExpandScan(ir.passes.InPlacePass):
         """Replace every ``Scan``."""
         old = model.opset_imports.get("", 0) <= _BATCHED
         modified = False
+        # Outer ones first; the copies of inner ones that they leave come in the next round.
         for node in [n for n in model.graph.all_nodes() if n.op_type == "Scan" and not n.domain]:
-            if node.graph is None or (old and node.inputs[0] is not None):
-                continue  # lengths of sequences: left for the check to refuse
+            if node.graph not in all_graphs(model) or (old and node.inputs[0] is not None):
+                continue  # gone with an outer one; or lengths of sequences, for the check to refuse
             write = Writer(model, node.name)
             results = _expand_batch(node, write) if old else _expand(node, write)
             if results is None:

@@ -14,7 +14,6 @@ from onnx import helper
 
 from mlopsc.errors import OpenShapeError
 
-_UNWRAPPING = ("OptionalGetElement", "OptionalHasElement")
 Content = Sequence[onnx.TypeProto] | onnx.TypeProto | None
 
 
@@ -92,8 +91,7 @@ def flatten_inputs(proto: onnx.ModelProto, contents: Mapping[str, Content]) -> o
         else:
             # What asks for the element may as well take it; the input keeps the name.
             inside, source = f"{name}_optional", name if content is not None else ""
-            _rename(graph, name, source, _UNWRAPPING)
-            _rename(graph, name, inside)
+            _rename(graph, name, inside, source)
         if content is None:
             nodes.append(helper.make_node("Optional", [], [inside], type=kind))
             continue
@@ -122,17 +120,18 @@ def element_names(name: str, content: Content) -> list[str]:
     return [f"{name}_{k}" for k in range(len(content))]
 
 
-def _rename(
-    graph: onnx.GraphProto, old: str, new: str, operators: Sequence[str] | None = None
-) -> None:
-    """Let all nodes, those of bodies too, or only some ``operators`` read ``new``."""
+def _rename(graph: onnx.GraphProto, old: str, new: str, element: str) -> None:
+    """Let all nodes, those of bodies too, read ``new``; those that unwrap it read ``element``."""
+    unwrapping = (
+        ("OptionalGetElement", "OptionalHasElement") if element else ("OptionalHasElement",)
+    )
     for node in graph.node:
         for index, name in enumerate(node.input):
-            if name == old and (operators is None or node.op_type in operators):
-                node.input[index] = new
+            if name == old:
+                node.input[index] = element if node.op_type in unwrapping else new
         for attribute in node.attribute:
             for body in (attribute.g, *attribute.graphs):
-                _rename(body, old, new, operators)
+                _rename(body, old, new, element)
 
 
 def _sequence(names: Sequence[str], output: str, kind: onnx.TypeProto) -> onnx.NodeProto:

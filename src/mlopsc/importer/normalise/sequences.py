@@ -58,11 +58,15 @@ class _Elimination:
         self.model = model
         self.known: dict[ir.Value, Static] = {}
         self.modified = False
+        self.growing = 0  # how many loops around carry sequences
 
     def walk(self, graph: ir.Graph) -> None:
         for node in list(graph):
+            grows = node.op_type == "Loop" and any(self.is_held(v) for v in node.inputs[2:])
+            self.growing += grows
             for body in bodies(node):
                 self.walk(body)
+            self.growing -= grows
             if node.domain:
                 continue
             _set_type(node)
@@ -80,6 +84,12 @@ class _Elimination:
                 write.put_before(node)
                 replace(node, [result])
                 self.modified = True
+
+    def is_held(self, value: ir.Value | None) -> bool:
+        """Whether ``value`` is a sequence or optional."""
+        return value is not None and (
+            value in self.known or isinstance(value.type, ir.SequenceType | ir.OptionalType)
+        )
 
     def items(self, value: ir.Value | None) -> tuple[ir.Value, ...] | None:
         """Return the elements of a sequence, or of an optional one, or None."""
@@ -230,6 +240,8 @@ def _at(own: _Elimination, write: Writer, node: ir.Node) -> Result:
     place = _place(node, 1, len(items) - 1, 0)
     if place is not None:
         return items[place]
+    if own.growing:
+        return None  # that loop will be unrolled, and then the place is known
     shapes = {str(value.shape) for value in items}
     if not items or len(shapes) > 1 or items[0].shape is None or not items[0].shape.is_static():
         return None
