@@ -183,6 +183,11 @@ def _set_type(node: ir.Node) -> None:
         kind = ir.SequenceType(ir.TensorType(dtype or ir.DataType.FLOAT))
         if not isinstance(node.outputs[0].type, ir.SequenceType):
             node.outputs[0].type, node.outputs[0].shape = kind, None
+    elif node.op_type == "Optional":
+        if not isinstance(node.outputs[0].type, ir.OptionalType):
+            kind = node.inputs[0].type if node.inputs and node.inputs[0] is not None else None
+            kind = kind or ir.TensorType(ir.DataType.FLOAT)
+            node.outputs[0].type, node.outputs[0].shape = ir.OptionalType(kind), None
     elif node.op_type in ("Identity", "If", "Loop"):
         sources = list(node.inputs[:1])
         if bodies(node):
