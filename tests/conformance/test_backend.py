@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnx.parser
 import pytest
 from models import model, node, one_op, value
 from onnx import helper
@@ -101,3 +102,36 @@ def test_either_generator(generator: str) -> None:
 def test_only_the_cpu_is_supported() -> None:
     assert mlopsc.backend.supports_device("CPU")
     assert not mlopsc.backend.supports_device("CUDA")
+
+
+def test_sequences_are_lists_whose_length_is_bound_anew_when_it_changes() -> None:
+    made = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["": 18]>
+        g (seq(float[1,4]) s, float[1,4] x) => (seq(float[1,4]) t, float[n,4] y) {
+            t = SequenceInsert(s, x)
+            y = ConcatFromSequence <axis = 0> (t)
+        }"""
+    )
+    rep = mlopsc.backend.prepare(made)
+    for count in (2, 1, 3):
+        given = [X + k for k in range(count)]
+        t, y = rep.run([given, -X])
+        assert isinstance(t, list)
+        np.testing.assert_array_equal(np.concatenate(t), np.concatenate([*given, -X]))
+        np.testing.assert_array_equal(y, np.concatenate(t))
+        assert rep.bound_inputs == ("s",)
+
+
+def test_an_optional_may_hold_nothing() -> None:
+    made = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["": 18]>
+        g (optional(float[1,4]) o, float[1,4] x) => (float[1,4] y) {
+            has = OptionalHasElement(o)
+            y = If (has) <
+                then_branch = left () => (float[1,4] a) { e = OptionalGetElement(o) a = Add(e, x) },
+                else_branch = right () => (float[1,4] b) { b = Neg(x) }>
+        }"""
+    )
+    rep = mlopsc.backend.prepare(made)
+    np.testing.assert_array_equal(rep.run([None, X])[0], -X)
+    np.testing.assert_array_equal(rep.run([X, X])[0], X + X)
