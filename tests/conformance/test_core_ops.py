@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import op_cases
+import op_cases_empty
 import op_cases_flow
 import op_cases_ml
 import pytest
@@ -19,7 +20,12 @@ from mlopsc.schema.target import Generator
 
 # Two groups: ordinary values, and values at the edges of float32.
 def ordinary() -> list[op_cases.Case]:
-    return [*op_cases.cases(), *op_cases_flow.cases(), *op_cases_ml.cases()]
+    return [
+        *op_cases.cases(),
+        *op_cases_flow.cases(),
+        *op_cases_ml.cases(),
+        *op_cases_empty.cases(),
+    ]
 
 
 GROUPS = {"ordinary": ordinary, "special": op_cases.special}

@@ -76,6 +76,8 @@ class _Emitter:
                     arguments = [self.locate(tensor) for tensor in step.arguments]
                     arguments += self.scratch()
                     yield Call(kernel=self.symbols[step.kernel], arguments=tuple(arguments))
+                case TensorCopy() if step.source.nbytes == 0:
+                    pass  # an output without elements
                 case TensorCopy():
                     yield Copy(
                         source=self.locate(step.source),

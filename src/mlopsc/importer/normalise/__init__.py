@@ -22,6 +22,7 @@ from mlopsc.importer.normalise.bind import BindDimensions
 from mlopsc.importer.normalise.check import check_normal_form, check_tensors, find_oddities
 from mlopsc.importer.normalise.conditionals import InlineConditionals
 from mlopsc.importer.normalise.duplicates import DeduplicateInitializers
+from mlopsc.importer.normalise.empties import RemoveEmpties
 from mlopsc.importer.normalise.expand import ExpandComposites, Refusals
 from mlopsc.importer.normalise.expansions import COMPOSITE, QUANTISED
 from mlopsc.importer.normalise.fold import FoldConstants
@@ -171,6 +172,7 @@ def _settle(model: ir.Model, changed: list[str], refusals: Refusals) -> None:
         _apply(model, InferShapes(), [])
         steps = (
             EliminateSequences(),
+            RemoveEmpties(),
             FoldConstants(),
             InlineConditionals(),
             ExpandScan(),

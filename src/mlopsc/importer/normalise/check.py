@@ -124,7 +124,7 @@ def _check_node(
             run_time_inputs=_sources(holders, refusal.value),
         )
         return
-    open_inputs = list(_open_shape_inputs(node))
+    open_inputs = list(open_shape_inputs(node))
     for index, value in open_inputs:
         yield UnsupportedOpError(
             f"{_label(node)}: input {index} ('{value.name}') is computed at run time; expected a "
@@ -177,7 +177,7 @@ def _at(node: ir.Node, problems: Iterable[MlopscError]) -> Iterator[MlopscError]
         yield problem
 
 
-def _open_shape_inputs(node: ir.Node) -> Iterator[tuple[int, ir.Value]]:
+def open_shape_inputs(node: ir.Node) -> Iterator[tuple[int, ir.Value]]:
     """Yield position and value of the inputs that decide shapes and are no constants."""
     if node.domain not in ("", "ai.onnx"):
         return
@@ -290,11 +290,21 @@ def _check_value(value: ir.Value) -> Iterator[MlopscError]:
     problem = too_large(value)
     if problem is not None:
         yield problem
-    if 0 in sizes:
+    if 0 in sizes and not _may_be_empty(value):
         yield OpenShapeError(
             f"tensor '{value.name}' has shape {sizes}; expected 1 to {MAX_ELEMENTS} elements",
             hint="bind its dimensions to other sizes with --bind, or change the model",
         )
+
+
+def _may_be_empty(value: ir.Value) -> bool:
+    """Whether ``value`` is an input that nothing reads, or an output that is a constant."""
+    producer = value.producer()
+    if producer is None:
+        return not value.uses() and not value.is_graph_output()
+    source = producer.inputs[0] if producer.inputs else None
+    constant = source is not None and source.const_value is not None
+    return producer.op_type == "Identity" and constant and value.is_graph_output()
 
 
 def find_oddities(model: ir.Model) -> Iterator[str]:
