@@ -307,3 +307,22 @@ def test_scan_of_opset_8_runs_over_a_batch() -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 8)], ir_version=8)
     left = same(model, arrays)
     assert [n.op_type for n in left.node] == ["Loop"]
+
+
+@pytest.mark.parametrize("op", GATES)
+def test_half_precision_is_computed_in_float32(op: str) -> None:
+    """The reference runtime has no kernel for it; so it computes the same in float32."""
+    model, inputs = recurrent(op, direction="bidirectional", initial=True, lengths=LENGTHS)
+    wanted = run_graph(model.SerializeToString(), inputs)
+    for tensor in model.graph.initializer:
+        tensor.CopyFrom(
+            numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name)
+        )
+    for value in (*model.graph.input, *model.graph.output):
+        if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT:
+            value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+    halves = {n: a if a.dtype == np.int32 else a.astype(np.float16) for n, a in inputs.items()}
+    given = run_graph(normalise(model, {}).model, halves)
+    for name, array in wanted.items():
+        assert given[name].dtype == np.float16
+        np.testing.assert_allclose(given[name].astype(np.float32), array, atol=5e-3)

@@ -120,6 +120,7 @@ def normalise(
         _settle(model, changed, refusals)
     _apply(model, InferShapes(), [])
     if _apply(model, StorageTypes(), changed):
+        _apply(model, PrepareBodies(), [])  # unique names for what is new
         _apply(model, FoldConstants(), changed)
     for step in (
         RemoveIdentities(),
@@ -169,6 +170,7 @@ def _count(model: ir.Model) -> int:
 def _settle(model: ir.Model, changed: list[str], refusals: Refusals) -> None:
     """Infer, fold and expand until nothing changes."""
     for _ in range(_MAX_ROUNDS):
+        _apply(model, PrepareBodies(), [])  # unique names for what is new
         _apply(model, InferShapes(), [])
         steps = (
             EliminateSequences(),
