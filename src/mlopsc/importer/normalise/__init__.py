@@ -25,6 +25,7 @@ from mlopsc.importer.normalise.duplicates import DeduplicateInitializers
 from mlopsc.importer.normalise.empties import RemoveEmpties
 from mlopsc.importer.normalise.expand import ExpandComposites, Refusals
 from mlopsc.importer.normalise.expansions import COMPOSITE, QUANTISED
+from mlopsc.importer.normalise.fixes import refuse_maps
 from mlopsc.importer.normalise.fold import FoldConstants
 from mlopsc.importer.normalise.functions import ExpandFunctions
 from mlopsc.importer.normalise.identities import RemoveIdentities
@@ -95,6 +96,7 @@ def normalise(
         UnsupportedOpError: An operator is outside the core set.
         SourceError: The graph contradicts itself.
     """
+    refuse_maps(proto)
     model = ir.from_proto(proto)
     check_tensors(model)
     binder = BindDimensions(bind)

@@ -15,7 +15,7 @@ from mlopsc.dtypes import BY_ONNX_CODE, DTYPES
 from mlopsc.errors import MlopscError, OpenShapeError, UnsupportedOpError, raise_first
 from mlopsc.importer.normalise.constants import body_of, ends_of, runs_to_the_end, trip_count
 from mlopsc.importer.normalise.expansions.builder import Refusal
-from mlopsc.importer.normalise.fixes import FIXES, fix_for
+from mlopsc.importer.normalise.fixes import FIXES
 from mlopsc.importer.normalise.limits import MAX_ELEMENTS, too_large
 from mlopsc.importer.normalise.storage_types import computes_in
 from mlopsc.importer.normalise.subgraphs import parents
@@ -73,7 +73,7 @@ def _find_foreign_values(model: ir.Model) -> Iterator[MlopscError]:
         if value.type is not None and not isinstance(value.type, ir.TensorType):
             yield UnsupportedOpError(
                 f"input '{value.name}' is of type {value.type}; expected a tensor",
-                hint=fix_for(value) or f"say how many tensors it holds: --bind {value.name}=N",
+                hint=f"say how many tensors it holds: --bind {value.name}=N",
             )
 
 
@@ -117,7 +117,7 @@ def _check_node(
 ) -> Iterator[MlopscError]:
     domain = "" if node.domain == "ai.onnx" else node.domain
     rule = CORE_OPS.get(f"{domain}::{node.op_type}" if domain else node.op_type)
-    if rule is None and refusal is not None:
+    if refusal is not None:
         yield UnsupportedOpError(
             f"{_label(node)}: {refusal.reason}",
             hint=refusal.hint or f"rewrite the model without {node.op_type}; {_DOCS}",

@@ -46,6 +46,7 @@ class ExpandComposites(ir.passes.InPlacePass):
         graph = node.graph
         if graph is None:
             return False
+        self._refusals.pop(node, None)  # of an earlier round
         try:
             made = expansion(builder)
         except Refusal as refusal:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-import onnx_ir as ir
+import onnx
+
+from mlopsc.errors import UnsupportedOpError
 
 STRINGS: Final = "encode strings as integers before the model, and export the model from there"
+LABELS: Final = "export the model with integers as class labels, and keep their names beside it"
 # By domain and operator.
 FIXES: Final[dict[tuple[str, str], str]] = {
     ("ai.onnx.ml", "CastMap"): "feed the values of the map as a tensor",
@@ -17,8 +20,23 @@ FIXES: Final[dict[tuple[str, str], str]] = {
 }
 
 
-def fix_for(value: ir.Value) -> str | None:
-    """Return the fix for a value that is no tensor, by the operators that make or take it."""
-    nodes = [value.producer(), *(node for node, _ in value.uses())]
-    known = (FIXES.get((node.domain, node.op_type)) for node in nodes if node is not None)
-    return next((fix for fix in known if fix is not None), None)
+def refuse_maps(proto: onnx.ModelProto) -> None:
+    """Refuse inputs and outputs that are maps or sequences of maps.
+
+    Raises:
+        UnsupportedOpError: There is one.
+    """
+    for value in (*proto.graph.input, *proto.graph.output):
+        kind = value.type
+        while kind.HasField("sequence_type"):
+            kind = kind.sequence_type.elem_type
+        if not kind.HasField("map_type"):
+            continue
+        around = [n for n in proto.graph.node if value.name in (*n.input, *n.output)]
+        found = (FIXES.get((n.domain, n.op_type)) for n in around)
+        raise UnsupportedOpError(
+            f"'{value.name}' holds maps"
+            + "".join(f", as {n.op_type} has them" for n in around[:1])
+            + "; expected a tensor",
+            hint=next((fix for fix in found if fix is not None), "export the model with tensors"),
+        )

@@ -124,7 +124,7 @@ class _Reader:
             else:
                 places[way] = len(comparisons)
                 comparisons += self._comparisons(number)
-                pending += [self._then[number], self._other[number]]
+                pending += [self._other[number], self._then[number]]
         words = [
             (
                 c.feature, c.equal, c.missing, places[c.then],

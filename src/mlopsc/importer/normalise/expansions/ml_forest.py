@@ -9,7 +9,7 @@ sums. Source: the ONNX operator schemas and ONNX Runtime's ``tree_ensemble_commo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -23,6 +23,7 @@ CHECKED: Final = "mlopsc.forest"  # marks nodes that were written here
 LEQ, LT, GTE, GT, EQ, NEQ, MEMBER = range(7)
 MODES: Final = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ")
 SUM, MIN, MAX = 1, 2, 3
+_INT32 = float(1 << 31)
 _SMALL = 31  # the reference runtime compares members as integers unless all are below this
 
 
@@ -52,6 +53,13 @@ class Forest:
     nodes: list[Node]
     leaves: list[list[tuple[int, float]]]
     roots: list[int]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it may stay as it is, though ``write`` did not make it."""
+        nodes = (self.nodes[root] for root in self.roots)
+        large = any(n.mode == MEMBER and not _is_small(n.members) for n in self.nodes)
+        return not large and all(n.then != n.other or n.then >= 0 for n in nodes)
 
     def check(self, features: int, targets: int) -> None:
         """Make sure that every walk ends and reads what is there.
@@ -97,7 +105,7 @@ def write(b: Builder, x: Tensor, forest: Forest, targets: int, rule: int = SUM) 
         targets: Number of targets.
         rule: How the trees' weights become one: ``SUM``, ``MIN`` or ``MAX``.
     """
-    x = _without_fractions(b, x, forest)
+    x, forest = _with_integer_parts(b, x, forest)
     dtype = x.dtype.numpy()
     columns: dict[str, list[int]] = {
         name: []
@@ -181,24 +189,27 @@ def reachable_rows(forest: Forest, root: int) -> list[list[tuple[int, float]]]:
     return rows
 
 
-def _without_fractions(b: Builder, x: Tensor, forest: Forest) -> Tensor:
-    """Return ``x`` with copies of the features that large sets are looked up for.
+def _with_integer_parts(b: Builder, x: Tensor, forest: Forest) -> tuple[Tensor, Forest]:
+    """Let large sets be looked up for the integer part of a feature, in columns added to ``x``.
 
-    The reference runtime looks their integer part up. In a copy, what is no integer of 32 bits is
-    replaced by an integer that is in no set; NaN stays.
+    So the reference runtime does, with 32 bits. (Members are categories, and so should be what is
+    looked up; the specification has no fraction in a set of integers.) NaN stays.
     """
-    large = [n for n in forest.nodes if n.mode == MEMBER and not _is_small(n.members)]
-    features = sorted({n.feature for n in large})
+
+    def is_large(node: Node) -> bool:
+        return node.mode == MEMBER and not _is_small(node.members)
+
+    features = sorted({n.feature for n in forest.nodes if is_large(n)})
     if not features:
-        return x
-    taken = {member for n in large for member in n.members}
-    free = next(v for v in range(len(taken) + 1) if v not in taken)
+        return x, forest
     y = x.gather(np.array(features, np.int64), 1)
-    whole = y.equals(b.op("Floor", y)) & (b.op("Abs", y) < float(1 << 31))
-    y = b.where(whole | b.op("IsNaN", y), y, float(free))
-    for n in large:
-        n.feature = x.shape[1] + features.index(n.feature)
-    return b.concat([x, y], 1)
+    whole = b.where(y < 0.0, b.op("Ceil", y), b.op("Floor", y))
+    fits = (b.op("Abs", y) < _INT32) | b.op("IsNaN", y)
+    nodes = [
+        replace(n, feature=x.shape[1] + features.index(n.feature)) if is_large(n) else n
+        for n in forest.nodes
+    ]
+    return b.concat([x, b.where(fits, whole, -_INT32)], 1), replace(forest, nodes=nodes)
 
 
 def _is_small(members: Sequence[float]) -> bool:

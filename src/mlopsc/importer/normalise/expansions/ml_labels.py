@@ -18,15 +18,15 @@ FLOAT, INT64 = ir.DataType.FLOAT, ir.DataType.INT64
 _DENSE = 4  # a table of integer keys may have this many entries per key
 
 
-def refuse_strings(b: Builder, *names: str) -> None:
-    """Refuse attributes that hold strings.
+def refuse_strings(b: Builder, *names: str, hint: str = STRINGS) -> None:
+    """Refuse attributes that hold strings, with ``hint``.
 
     Raises:
         Refusal: One of the attributes ``names`` is there.
     """
     for name in names:
         if b.attribute(name):
-            raise Refusal(f"'{name}' holds strings, which a library cannot compute", hint=STRINGS)
+            raise Refusal(f"'{name}' holds strings, which a library cannot compute", hint=hint)
 
 
 def _one_hot_encoder(b: Builder) -> Tensor:

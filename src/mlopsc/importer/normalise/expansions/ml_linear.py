@@ -17,6 +17,7 @@ from mlopsc.importer.normalise.expansions.ml_scores import (
     transform,
     two_classes,
 )
+from mlopsc.importer.normalise.fixes import LABELS
 
 
 def _scores(b: Builder, targets: int, intercepts: list[float]) -> Tensor:
@@ -42,7 +43,7 @@ def _linear_regressor(b: Builder) -> Tensor:
 
 
 def _linear_classifier(b: Builder) -> list[Tensor]:
-    refuse_strings(b, "classlabels_strings")
+    refuse_strings(b, "classlabels_strings", hint=LABELS)
     intercepts, labels = b.attribute("intercepts") or [], b.attribute("classlabels_ints") or []
     scores, name = _scores(b, len(intercepts), intercepts), post_transform(b)
     if len(labels) != max(2, len(intercepts)):

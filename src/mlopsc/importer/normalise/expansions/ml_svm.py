@@ -23,6 +23,7 @@ from mlopsc.importer.normalise.expansions.ml_scores import (
     transform,
     two_classes,
 )
+from mlopsc.importer.normalise.fixes import LABELS
 
 FLOAT = ir.DataType.FLOAT
 _LEAST = 1e-7  # probability of a class in a pair
@@ -144,7 +145,7 @@ class _Machine:
 
 
 def _classifier(b: Builder) -> list[Tensor]:
-    refuse_strings(b, "classlabels_strings")
+    refuse_strings(b, "classlabels_strings", hint=LABELS)
     labels, counts = b.attribute("classlabels_ints") or [], b.attribute("vectors_per_class") or []
     name = post_transform(b)
     if len(labels) < 2:

@@ -37,6 +37,7 @@ from mlopsc.importer.normalise.expansions.ml_scores import (
     transform,
     two_classes,
 )
+from mlopsc.importer.normalise.fixes import LABELS
 
 FLOAT = ir.DataType.FLOAT
 _RULES = {"AVERAGE": SUM, "SUM": SUM, "MIN": MIN, "MAX": MAX}
@@ -51,15 +52,20 @@ def _samples(b: Builder) -> Tensor:
     return x if x.dtype == ir.DataType.DOUBLE else x.cast(FLOAT)
 
 
-def _aggregate(b: Builder, x: Tensor, forest: Forest, targets: int, name: str) -> Tensor:
-    """Return samples x targets."""
+def _checked_rule(forest: Forest, features: int, targets: int, name: str) -> int:
+    """Return the rule of an aggregate function; the trees are what they must be for it."""
     if name not in _RULES:
         raise Refusal(f"'aggregate_function' is '{name}'; expected one of {', '.join(_RULES)}")
-    forest.check(x.shape[1], targets)
+    forest.check(features, targets)
     rule = _RULES[name]
     if rule != SUM and any(w != w for row in forest.leaves for _, w in row):
         raise Refusal("a leaf's weight is NaN, of which none is least or largest")
-    result = write(b, x, forest, targets, rule)
+    return rule
+
+
+def _aggregate(b: Builder, x: Tensor, forest: Forest, targets: int, name: str) -> Tensor:
+    """Return samples x targets."""
+    result = write(b, x, forest, targets, _checked_rule(forest, x.shape[1], targets, name))
     return result / len(forest.roots) if name == "AVERAGE" else result
 
 
@@ -76,8 +82,18 @@ def _tree_ensemble(b: Builder) -> Tensor | None:
     aggregate, after = b.attribute("aggregate_function", 1), b.attribute("post_transform", 0)
     if aggregate not in range(len(_AGGREGATES)) or after not in range(len(_TRANSFORMS)):
         raise Refusal(f"its aggregate function is {aggregate} and its post transform {after}")
-    result = _aggregate(b, _samples(b), forest, targets, _AGGREGATES[aggregate])
-    name = _TRANSFORMS[after]
+    name, rule = _TRANSFORMS[after], _AGGREGATES[aggregate]
+    if name in ("SOFTMAX", "LOGISTIC"):
+        raise Refusal(
+            f"its post transform is {after}, {name} in the specification and not in ONNX Runtime",
+            hint="leave it 0, and put an operator for the transform behind it",
+        )
+    if name == "NONE" and rule != "AVERAGE" and x.rank == 2:
+        _checked_rule(forest, x.shape[1], targets, rule)
+        if forest.is_plain:
+            b.node.meta[CHECKED] = True
+            return None
+    result = _aggregate(b, _samples(b), forest, targets, rule)
     return result if name == "NONE" else _finish(b, result, name).cast(x.dtype)
 
 
@@ -99,7 +115,7 @@ def _regressor(b: Builder) -> Tensor:
 
 
 def _classifier(b: Builder) -> list[Tensor]:
-    refuse_strings(b, "classlabels_strings")
+    refuse_strings(b, "classlabels_strings", hint=LABELS)
     x, labels = _samples(b), list(b.attribute("classlabels_int64s") or ())
     forest, base = read_columns(b, "class", x.dtype), numbers(b, "base_values", x.dtype)
     join_equalities(forest)
