@@ -23,13 +23,15 @@ CHECKED: Final = "mlopsc.forest"  # marks nodes that were written here
 LEQ, LT, GTE, GT, EQ, NEQ, MEMBER = range(7)
 MODES: Final = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ")
 SUM, MIN, MAX = 1, 2, 3
-_INT32 = float(1 << 31)
 _SMALL = 31  # the reference runtime compares members as integers unless all are below this
 
 
 @dataclass
 class Node:
-    """One comparison; ``then`` and ``other`` are nodes, or leaves as ``~number``."""
+    """One comparison; ``then`` and ``other`` are nodes, or leaves as ``~number``.
+
+    A set (``members``) that is ``exact`` stands for equalities.
+    """
 
     feature: int
     mode: int
@@ -38,6 +40,7 @@ class Node:
     then: int
     other: int
     members: list[float] = field(default_factory=list)
+    exact: bool = False
 
 
 @dataclass
@@ -105,7 +108,7 @@ def write(b: Builder, x: Tensor, forest: Forest, targets: int, rule: int = SUM) 
         targets: Number of targets.
         rule: How the trees' weights become one: ``SUM``, ``MIN`` or ``MAX``.
     """
-    x, forest = _with_integer_parts(b, x, forest)
+    x, forest = _with_integers(b, x, forest)
     dtype = x.dtype.numpy()
     columns: dict[str, list[int]] = {
         name: []
@@ -189,27 +192,31 @@ def reachable_rows(forest: Forest, root: int) -> list[list[tuple[int, float]]]:
     return rows
 
 
-def _with_integer_parts(b: Builder, x: Tensor, forest: Forest) -> tuple[Tensor, Forest]:
-    """Let large sets be looked up for the integer part of a feature, in columns added to ``x``.
+def _with_integers(b: Builder, x: Tensor, forest: Forest) -> tuple[Tensor, Forest]:
+    """Let large sets be looked up for integers of 32 bits, in columns added to ``x``.
 
-    So the reference runtime does, with 32 bits. (Members are categories, and so should be what is
-    looked up; the specification has no fraction in a set of integers.) NaN stays.
+    The reference runtime looks up the integer part of a feature. So is ours, but for a set that
+    stood for equalities, in which no fraction is. NaN stays.
     """
-
-    def is_large(node: Node) -> bool:
-        return node.mode == MEMBER and not _is_small(node.members)
-
-    features = sorted({n.feature for n in forest.nodes if is_large(n)})
-    if not features:
+    large = [n for n in forest.nodes if n.mode == MEMBER and not _is_small(n.members)]
+    keys = sorted({(n.feature, n.exact) for n in large})
+    if not keys:
         return x, forest
-    y = x.gather(np.array(features, np.int64), 1)
-    whole = b.where(y < 0.0, b.op("Ceil", y), b.op("Floor", y))
-    fits = (b.op("Abs", y) < _INT32) | b.op("IsNaN", y)
+    taken = {member for n in large for member in n.members}
+    free = next(v for v in range(len(taken) + 1) if v not in taken)
+    columns = [x]
+    for feature, exact in keys:
+        y = x.part(1, feature, feature + 1)
+        whole = b.where(y < 0.0, b.op("Ceil", y), b.op("Floor", y))
+        usable = b.op("Abs", y) < float(1 << 31)
+        usable = usable & y.equals(whole) if exact else usable
+        columns.append(b.where(usable | b.op("IsNaN", y), whole, float(free)))
+    chosen = {id(n) for n in large}
     nodes = [
-        replace(n, feature=x.shape[1] + features.index(n.feature)) if is_large(n) else n
+        replace(n, feature=x.shape[1] + keys.index((n.feature, n.exact))) if id(n) in chosen else n
         for n in forest.nodes
     ]
-    return b.concat([x, b.where(fits, whole, -_INT32)], 1), replace(forest, nodes=nodes)
+    return b.concat(columns, 1), replace(forest, nodes=nodes)
 
 
 def _is_small(members: Sequence[float]) -> bool:

@@ -173,7 +173,7 @@ def join_equalities(forest: Forest) -> None:
             members.append(follower.split)
             node.other = follower.other
         if len(members) > 1:
-            node.mode, node.members, node.split = MEMBER, members, 0.0
+            node.mode, node.members, node.split, node.exact = MEMBER, members, 0.0, True
 
 
 def _follower(forest: Forest, node: Node) -> Node | None:
