@@ -72,6 +72,8 @@ def _quantize(b: Builder) -> Tensor:
     axis = b.attribute("axis", 1)
     scaled = x.cast(_FLOAT) / _spread(b, scale.cast(_FLOAT), x, axis)
     if dtype not in _RANGES:
+        if zero is not None and dtype == ir.DataType.FLOAT4E2M1:  # of 8 bits, it has to be zero
+            scaled = scaled + _spread(b, zero.cast(_FLOAT), x, axis)
         return b.op("Cast", scaled, to=int(dtype), saturate=b.attribute("saturate", 1))
     zero = None if zero is None else _spread(b, zero.cast(_INT32), x, axis)
     return _saturate(b, b.op("Round", scaled), zero, dtype)
