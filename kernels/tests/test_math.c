@@ -81,9 +81,22 @@ static void test_pow(void) {
     }
 }
 
+static void test_powi(void) {
+  static const int64_t cases[][3] = {{3, 4, 81},   {-3, 3, -27}, {0, 0, 1},   {2, 63, INT64_MIN},
+                                     {2, 64, 0},   {-1, -3, -1}, {-1, -2, 1}, {1, -9, 1},
+                                     {7, -1, 0},   {0, -1, 0}};
+  for (int i = 0; i < (int)(sizeof cases / sizeof *cases); ++i)
+    if (mlopsc_powi64(cases[i][0], cases[i][1]) != cases[i][2]) {
+      printf("powi64 case %d is wrong\n", i);
+      ++failures;
+    }
+}
+
 static void test_zeros(void) {
-  float (*const odd[])(float) = {mlopsc_tanhf, mlopsc_erff, mlopsc_sinf, mlopsc_rintf};
-  for (int i = 0; i < 4; ++i)
+  float (*const odd[])(float) = {mlopsc_tanhf, mlopsc_erff,  mlopsc_sinf,   mlopsc_rintf,
+                                 mlopsc_tanf,  mlopsc_asinf, mlopsc_atanf,  mlopsc_sinhf,
+                                 mlopsc_asinhf, mlopsc_atanhf};
+  for (int i = 0; i < (int)(sizeof odd / sizeof *odd); ++i)
     if (to_bits(odd[i](-0.0f)) != 0x80000000u) {
       printf("odd function %d loses the sign of zero\n", i);
       ++failures;
@@ -99,6 +112,16 @@ int main(void) {
   SWEEP("sin", mlopsc_sinf, sin, 2.0);
   SWEEP("cos", mlopsc_cosf, cos, 2.0);
   SWEEP("rint", mlopsc_rintf, rint, 0.0);
+  SWEEP("tan", mlopsc_tanf, tan, 4.0);
+  SWEEP("asin", mlopsc_asinf, asin, 1.0);
+  SWEEP("acos", mlopsc_acosf, acos, 1.0);
+  SWEEP("atan", mlopsc_atanf, atan, 1.0);
+  SWEEP("sinh", mlopsc_sinhf, sinh, 1.0);
+  SWEEP("cosh", mlopsc_coshf, cosh, 1.0);
+  SWEEP("asinh", mlopsc_asinhf, asinh, 1.0);
+  SWEEP("acosh", mlopsc_acoshf, acosh, 1.0);
+  SWEEP("atanh", mlopsc_atanhf, atanh, 1.0);
+  test_powi();
   test_pow();
   test_zeros();
   if (failures) printf("%d failed\n", failures);

@@ -268,7 +268,7 @@ def branches() -> dict[str, onnx.GraphProto]:
     }
 
 
-@pytest.mark.parametrize("dtype", ["float16", "string", "complex64"])
+@pytest.mark.parametrize("dtype", ["string", "complex64"])
 def test_foreign_element_type_of_an_input_is_named(dtype: str) -> None:
     made = model(
         [node("Identity", ["x"], ["y"])], [value("x", [2], dtype)], [value("y", [2], dtype)]
@@ -280,17 +280,21 @@ def test_foreign_element_type_of_an_input_is_named(dtype: str) -> None:
     assert "float32" in caught.value.message
 
 
-def test_foreign_element_type_inside_is_named() -> None:
+@pytest.mark.parametrize(("dtype", "wide"), [("float16", "FLOAT"), ("uint16", "INT32")])
+def test_operators_compute_in_a_type_that_has_a_kernel(dtype: str, wide: str) -> None:
     made = model(
-        [
-            node("Cast", ["x"], ["half"], to=onnx.TensorProto.FLOAT16),
-            node("Cast", ["half"], ["y"], to=onnx.TensorProto.FLOAT),
-        ],
-        [value("x", [2])],
-        [value("y", [2])],
+        [node("Max", ["x", "x2"], ["m"]), node("Reshape", ["m", "shape"], ["y"])],
+        [value("x", [2], dtype), value("x2", [2], dtype)],
+        [value("y", [1, 2], dtype)],
+        {"shape": np.array([1, 2])},
     )
-    with pytest.raises(UnsupportedOpError, match="FLOAT16"):
-        normalise(made, {})
+    done = onnx.load_model_from_string(normalise(made, {}).model)
+    casts = [n for n in done.graph.node if n.op_type == "Cast"]
+    targets = [helper.get_attribute_value(n.attribute[0]) for n in casts]
+    code = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    assert targets == [onnx.TensorProto.DataType.Value(wide)] * 2 + [code]
+    assert done.graph.node[-1].op_type == "Reshape"  # moves elements: stays in their type
+    assert done.graph.output[0].type.tensor_type.elem_type == code
 
 
 @pytest.mark.parametrize("kind", ["sequence", "optional"])

@@ -16,8 +16,11 @@ from mlopsc.lower.ops import (
     linear,
     movement,
     normalization,
+    ordered,
     pooling,
     reduction,
+    regions,
+    scatter,
     trees,
 )
 from mlopsc.lower.ops.node import Lowering, Node, Operand, Result, stored
@@ -31,8 +34,11 @@ LOWERINGS: Final[dict[str, Lowering]] = {
     **linear.LOWERINGS,
     **movement.LOWERINGS,
     **normalization.LOWERINGS,
+    **ordered.LOWERINGS,
     **pooling.LOWERINGS,
     **reduction.LOWERINGS,
+    **regions.LOWERINGS,
+    **scatter.LOWERINGS,
     **trees.LOWERINGS,
 }
 

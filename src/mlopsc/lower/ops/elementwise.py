@@ -48,8 +48,9 @@ def _mod(node: Node) -> Any:
             remainder = tirx.call_pure_extern(str(a.ty), name, a, b)
             if fmod:
                 return remainder
-            wrong = tirx.all(
-                remainder != _const(0, a), (remainder < _const(0, a)) != (b < _const(0, a))
+            zero = _const(0, a)
+            wrong = tirx.any(
+                tirx.all(remainder > zero, b < zero), tirx.all(remainder < zero, b > zero)
             )
             return tirx.Select(wrong, remainder + b, remainder)
         divide = tirx.truncmod if fmod else tirx.floormod
@@ -224,6 +225,17 @@ def _equal(a: Any, b: Any) -> Any:
     return a == b
 
 
+def _own(name: str) -> Lowering:
+    """A function that the runtime has for float32."""
+
+    def element(x: Any) -> Any:
+        if str(x.ty) == "float32":
+            return tirx.call_pure_extern("float32", f"mlopsc_{name}f", x)
+        return getattr(tirx, name)(x)
+
+    return _plain(element)
+
+
 def _where(condition: Any, a: Any, b: Any) -> Any:
     return tirx.Select(condition, a, b)
 
@@ -238,8 +250,14 @@ def _round(x: Any) -> Any:
 
 LOWERINGS: Final[dict[str, Lowering]] = {
     "Abs": _plain(_abs),
+    "Acos": _own("acos"),
+    "Acosh": _own("acosh"),
     "Add": _plain(lambda a, b: a + b),
     "And": _plain(lambda a, b: tirx.all(a, b)),
+    "Asin": _own("asin"),
+    "Asinh": _own("asinh"),
+    "Atan": _own("atan"),
+    "Atanh": _own("atanh"),
     "BitShift": _shift,
     "BitwiseAnd": _plain(lambda a, b: a & b),
     "BitwiseNot": _plain(lambda a: ~a),
@@ -248,6 +266,7 @@ LOWERINGS: Final[dict[str, Lowering]] = {
     "Ceil": _plain(tirx.ceil),
     "Clip": _clip,
     "Cos": _plain(tirx.cos),
+    "Cosh": _own("cosh"),
     "Div": _plain(_divide),
     "Elu": _scaled(_elu, alpha=1.0),
     "Equal": _plain(_equal),
@@ -282,9 +301,11 @@ LOWERINGS: Final[dict[str, Lowering]] = {
     "Sigmoid": _plain(_sigmoid),
     "Sign": _plain(_sign),
     "Sin": _plain(tirx.sin),
+    "Sinh": _own("sinh"),
     "Softplus": _plain(_softplus),
     "Sqrt": _plain(tirx.sqrt),
     "Sub": _plain(lambda a, b: a - b),
+    "Tan": _own("tan"),
     "Tanh": _plain(tirx.tanh),
     "Where": _plain(_where),
     "Xor": _plain(lambda a, b: tirx.any(tirx.all(a, tirx.Not(b)), tirx.all(tirx.Not(a), b))),

@@ -161,12 +161,16 @@ def _space_to_depth(node: Node) -> Any:
     x = node.operand(0)
     block = int(node.attribute("blocksize"))
     depth = x.shape[1]
+    column_first = node.attribute("mode", "DCR") == "CRD"
 
     def element(n: Any, c: Any, h: Any, w: Any) -> Any:
-        place = tirx.indexdiv(c, depth)
+        if column_first:
+            channel, place = tirx.indexdiv(c, block * block), tirx.indexmod(c, block * block)
+        else:
+            channel, place = tirx.indexmod(c, depth), tirx.indexdiv(c, depth)
         return x.tensor(
             n,
-            tirx.indexmod(c, depth),
+            channel,
             h * block + tirx.indexdiv(place, block),
             w * block + tirx.indexmod(place, block),
         )

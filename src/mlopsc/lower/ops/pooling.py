@@ -9,6 +9,7 @@ from typing import Any, Final
 from tvm import te, tirx
 
 from mlopsc.lower.ops.node import Lowering, Node
+from mlopsc.lower.ops.pooling_indices import max_pool_with_indices
 from mlopsc.lower.ops.window import Window
 
 
@@ -37,6 +38,8 @@ def _pool(node: Node, trailing: int, fill: Any, reduce: Callable[..., Any], name
 
 def _max_pool(trailing: int) -> Lowering:
     def lowering(node: Node) -> Any:
+        if len(node.outputs) > 1 and node.outputs[1] is not None:
+            return max_pool_with_indices(node)
         return _pool(node, trailing, te.min_value(node.operand(0).dtype), te.max, "max_pool")
 
     return lowering

@@ -22,6 +22,7 @@ from mlopsc.importer.normalise.expansions import (
     normalization,
     quantised,
     resize,
+    selection,
     spectral,
     training,
 )
@@ -43,6 +44,7 @@ COMPOSITE: Final[Table] = {
         movement.EXPANSIONS,
         normalization.EXPANSIONS,
         resize.EXPANSIONS,
+        selection.EXPANSIONS,
         spectral.EXPANSIONS,
     ),
     **_table(

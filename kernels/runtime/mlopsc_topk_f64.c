@@ -1,0 +1,7 @@
+/* TopK: see mlopsc_topk_body.h. */
+#include <stdint.h>
+
+#define NAME mlopsc_topk_f64
+#define ELEMENT double
+#define IS_NAN(v) ((v) != (v))
+#include "mlopsc_topk_body.h"
