@@ -36,7 +36,7 @@ from mlopsc.targets import load_target, target_names
 
 ROOT = Path(__file__).resolve().parent.parent
 WIDTH = 80  # of the help texts
-ONNX_OPSET = 21  # whose names of operator inputs are shown
+ONNX_OPSET = 26  # whose names of operator inputs are shown
 _PART = r"(<!-- generated: {name} -->\n).*?(<!-- end -->\n)"
 
 

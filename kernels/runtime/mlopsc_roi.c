@@ -3,6 +3,8 @@
 
 #include "mlopsc_math_bits.h"
 
+#define MAX_GRID 4096 /* samples per bin and axis, whatever size a region claims */
+
 /* The integer part of a number in the range of int32, and of others its nearest bound. */
 static int32_t floor_int(float x) {
   if (!(x > -2147483000.0f)) return -2147483647;
@@ -61,8 +63,8 @@ void mlopsc_roi_align(const float *x, const float *rois, const void *batches, fl
       if (h < 1.0f) h = 1.0f;
     }
     float bin_h = h / (float)out_h, bin_w = w / (float)out_w;
-    int32_t grid_h = ratio > 0 ? ratio : clamp(ceil_int(h / (float)out_h), 0, height + 1);
-    int32_t grid_w = ratio > 0 ? ratio : clamp(ceil_int(w / (float)out_w), 0, width + 1);
+    int32_t grid_h = ratio > 0 ? ratio : h > 0.0f ? clamp(ceil_int(bin_h), 0, MAX_GRID) : 0;
+    int32_t grid_w = ratio > 0 ? ratio : w > 0.0f ? clamp(ceil_int(bin_w), 0, MAX_GRID) : 0;
     float points = (float)(grid_h * grid_w > 0 ? grid_h * grid_w : 1);
     for (int32_t c = 0; c < channels; ++c)
       for (int32_t i = 0; i < out_h; ++i)

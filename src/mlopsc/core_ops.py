@@ -17,12 +17,10 @@ class CoreOp:
     Attributes:
         constant_inputs: Positions of inputs that must be constants.
         single_output: Whether only the first output may be used.
-        float_only: Whether integers are refused that ONNX would allow.
     """
 
     constant_inputs: tuple[int, ...] = ()
     single_output: bool = True
-    float_only: bool = False
 
 
 _PLAIN = (
@@ -67,11 +65,11 @@ CORE_OPS: Final[dict[str, CoreOp]] = {
 
 # Accepted at import and rewritten in terms of the above (importer/normalise/expansions).
 EXPANDED_OPS: Final[tuple[str, ...]] = (
-    "AffineGrid", "BatchNormalization", "Clip", "Col2Im", "ConstantOfShape", "ConvInteger", "DFT",
-    "DequantizeLinear", "Det", "Dropout", "EyeLike", "GlobalLpPool", "GridSample",
-    "LpNormalization", "LpPool", "MatMulInteger", "Mean", "MelWeightMatrix", "QLinearConv",
-    "QLinearMatMul", "QuantizeLinear", "Range", "Resize", "STFT", "SpaceToDepth", "Sum",
-    "TensorScatter",
+    "AffineGrid", "BatchNormalization", "Clip", "Col2Im", "Compress", "ConstantOfShape",
+    "ConvInteger", "DFT", "DequantizeLinear", "Det", "Dropout", "EyeLike", "GlobalLpPool",
+    "GridSample", "LpNormalization", "LpPool", "MatMulInteger", "MaxUnpool", "Mean",
+    "MelWeightMatrix", "QLinearConv", "QLinearMatMul", "QuantizeLinear", "Range", "Resize", "STFT",
+    "SpaceToDepth", "Sum", "TensorScatter",
     *(
         f"ai.onnx.ml::{name}"
         for name in (

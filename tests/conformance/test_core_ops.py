@@ -10,6 +10,7 @@ import onnx
 import op_cases
 import op_cases_empty
 import op_cases_flow
+import op_cases_kernels
 import op_cases_ml
 import pytest
 
@@ -18,7 +19,6 @@ from mlopsc.core_ops import CORE_OPS
 from mlopsc.schema.target import Generator
 
 
-# Two groups: ordinary values, and values at the edges of float32.
 def ordinary() -> list[op_cases.Case]:
     return [
         *op_cases.cases(),
@@ -28,7 +28,15 @@ def ordinary() -> list[op_cases.Case]:
     ]
 
 
-GROUPS = {"ordinary": ordinary, "special": op_cases.special}
+# Ordinary values, values at the edges of float32, operators of loops and runtime functions,
+# arithmetic on integers, and operators younger than the others' operator set.
+GROUPS = {
+    "ordinary": ordinary,
+    "special": op_cases.special,
+    "kernels": op_cases_kernels.cases,
+    "integers": op_cases_kernels.integers,
+    "opset 26": op_cases_kernels.newest,
+}
 WHERE: list[tuple[str, Generator]] = [
     ("host", "llvm"),
     ("host", "c"),
@@ -42,7 +50,7 @@ WHERE: list[tuple[str, Generator]] = [
 
 
 def test_every_core_operator_has_a_case() -> None:
-    tested = {case.op for case in ordinary()}
+    tested = {case.op for make in GROUPS.values() for case in make()}
     assert set(CORE_OPS) <= tested
 
 
@@ -51,7 +59,8 @@ def test_every_core_operator_has_a_case() -> None:
 def test_core_operators_equal_the_reference(
     tmp_path: Path, group: str, target: str, generator: Generator
 ) -> None:
-    model, arrays = op_cases.joined_model(GROUPS[group]())
+    opset = int(group.removeprefix("opset ")) if group.startswith("opset") else op_cases.OPSET
+    model, arrays = op_cases.joined_model(GROUPS[group](), opset)
     onnx.save(model, tmp_path / "cases.onnx")
     np.savez(tmp_path / "vectors.npz", **{name: array[None] for name, array in arrays.items()})
     mlopsc.import_model(

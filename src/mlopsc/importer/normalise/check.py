@@ -20,7 +20,6 @@ from mlopsc.importer.normalise.limits import MAX_ELEMENTS, too_large
 from mlopsc.importer.normalise.storage_types import computes_in
 from mlopsc.importer.normalise.subgraphs import parents
 
-_FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
 # Positions of inputs that decide shapes, of operators that are folded or expanded where these are
 # constants. Source: the op schemas.
 SHAPE_INPUTS: Final[dict[str, tuple[int, ...]]] = {
@@ -143,13 +142,6 @@ def _check_node(
                 ),
             )
         return
-    first = node.inputs[0] if node.inputs else None
-    if rule.float_only and first is not None and first.dtype not in _FLOATS:
-        yield UnsupportedOpError(
-            f"{_label(node)} works on {first.dtype.name if first.dtype else 'an unknown type'}; "
-            "only floating-point types can be compiled",
-            hint="cast its inputs to float and its output back",
-        )
     for value in (*node.inputs, *node.outputs):
         if value is not None and not computes_in(node, value):
             yield UnsupportedOpError(

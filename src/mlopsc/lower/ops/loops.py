@@ -36,7 +36,7 @@ def load(buffer: Any, index: Sequence[Any]) -> Any:
 
 def sequence(*statements: Any) -> Any:
     """Return the statements one after the other."""
-    return tirx.stmt.SeqStmt(list(statements))
+    return tirx.stmt.SeqStmt(list(statements)) if len(statements) > 1 else statements[0]
 
 
 def program(

@@ -68,10 +68,8 @@ def _top_k(node: Node) -> Any:
     largest = int(node.attribute("largest", 1))
     inner = math.prod(x.shape[axis + 1 :])
     outer = math.prod(x.shape[:axis])
-    kinds = {"float32": "f32", "float64": "f64", "int32": "i32", "int64": "i64"}
-    if x.dtype not in kinds:
-        raise CompilerError(f"TopK of {x.dtype}")
-    name = f"mlopsc_topk_{kinds[x.dtype]}"
+    kind = x.dtype.replace("float", "f").replace("uint", "u").replace("int", "i")
+    name = f"mlopsc_topk_{kind}"
     return program(
         node,
         [x],

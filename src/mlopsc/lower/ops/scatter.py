@@ -58,7 +58,7 @@ def _within(places: Sequence[Any], sizes: Sequence[int]) -> Any:
 
 
 def _guarded_store(out: Any, value: Any, index: Sequence[Any], inside: Any) -> Any:
-    return tirx.stmt.IfThenElse(inside, store(out, value, index))
+    return tirx.stmt.IfThenElse(inside, store(out, value, index), None)
 
 
 def _distinct(*operands: Operand) -> list[Operand]:
@@ -120,18 +120,9 @@ def _scatter_nd(node: Node) -> Any:
 
 
 def _max_unpool(node: Node) -> Any:
-    """Indices count in the whole output, as it would be without ``output_shape``."""
+    """Indices count in the whole output."""
     x, indices = node.operand(0), node.operand(1)
     shape = node.result.shape
-    counted = list(shape)
-    if node.optional(2) is not None:
-        rank = x.rank - 2
-        kernel = node.attribute("kernel_shape")
-        strides = node.attribute("strides") or [1] * rank
-        pads = node.attribute("pads") or [0] * (2 * rank)
-        for i in range(rank):
-            size = (x.shape[2 + i] - 1) * strides[i] + kernel[i]
-            counted[2 + i] = size - pads[i] - pads[i + rank]
 
     def write(ins: list[Any], outs: list[Any]) -> Any:
         values, where = _buffers(node, (x, indices), ins)
@@ -140,10 +131,10 @@ def _max_unpool(node: Node) -> Any:
         def update(*index: Any) -> Any:
             rest = load(where, index).astype("int64")
             places: list[Any] = []
-            for size in reversed(counted):
+            for size in reversed(shape):
                 places.insert(0, tirx.floormod(rest, literal(size, "int64")))
                 rest = tirx.floordiv(rest, literal(size, "int64"))
-            inside = tirx.all(rest == literal(0, "int64"), _within(places, shape))
+            inside = rest == literal(0, "int64")
             return _guarded_store(out, load(values, index), places, inside)
 
         zero = literal(0, x.dtype)

@@ -1,4 +1,4 @@
-"""Choosing elements by a constant condition. Source: the ONNX operator schemas."""
+"""Choosing elements by a condition, and putting them back. Source: the ONNX operator schemas."""
 
 from __future__ import annotations
 
@@ -21,4 +21,16 @@ def _compress(b: Builder) -> Tensor | None:
     return b.op("Gather", x, places, axis=int(axis))
 
 
-EXPANSIONS: Final[dict[str, Expansion]] = {"Compress": _compress}
+def _max_unpool(b: Builder) -> Tensor | None:
+    """Pad what it gives without a declared shape: its indices count in that, not in the padded."""
+    shape = b.array(2, "the output shape")
+    if shape is None:
+        return None
+    names = ("kernel_shape", "pads", "strides")
+    attributes = {n: b.attribute(n) for n in names if b.attribute(n) is not None}
+    plain = b.op("MaxUnpool", b.required(0), b.required(1), **attributes)
+    after = shape - np.array(plain.shape, np.int64)
+    return b.op("Pad", plain, np.concatenate([np.zeros_like(after), after]))
+
+
+EXPANSIONS: Final[dict[str, Expansion]] = {"Compress": _compress, "MaxUnpool": _max_unpool}
