@@ -247,5 +247,6 @@ def newest() -> list[Case]:
         for reverse in (0, 1):
             options = {"exclusive": exclusive, "reverse": reverse}
             label = f"{exclusive}{reverse}"
-            made.append(Case("CumProd", label, (f("cp", 3, 5, 2), ints(1)), attributes=options))
+            x3 = f("cp", 3, 5, 2)
+            made.append(Case("CumProd", label, (x3, Const(np.int64(1))), attributes=options))
     return made
