@@ -1,0 +1,122 @@
+"""Ensembles of decision trees: size and instructions on a microcontroller, latency on this machine.
+
+Usage: ``python benchmarks/trees.py [--target cortex-m7] [--trees N] [--depth N] [--rounds N]
+[--json FILE] [MODEL...]``. A MODEL is an ONNX file; by default ensembles of full random trees are
+made, one as gradient boosting makes them (one weight a leaf), one as random forests are (a weight
+per class). Packages that do not conform are not measured. Latency is for one row, one thread,
+against ONNX Runtime, called from Python both; counts of instructions are exact.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import onnx
+from latency import measure, prepare
+from onnx import TensorProto, helper
+
+import mlopsc
+from mlopsc.cli.render import echo_table
+
+FEATURES = 30
+
+
+def random_ensemble(trees: int, depth: int, classes: int) -> onnx.ModelProto:
+    """Return full trees of random splits with a weight for each class in every leaf."""
+    rng = np.random.default_rng(0)
+    splits = (1 << depth) - 1
+    nodes = 2 * splits + 1
+    number = np.arange(nodes)
+    inner = number < splits
+    leaves = np.repeat(number[~inner], classes)
+    prefix, suffix = ("class", "Classifier") if classes > 1 else ("target", "Regressor")
+    attributes: dict[str, Any] = {
+        "nodes_treeids": np.repeat(np.arange(trees), nodes),
+        "nodes_nodeids": np.tile(number, trees),
+        "nodes_featureids": rng.integers(0, FEATURES, trees * nodes),
+        "nodes_values": rng.normal(size=trees * nodes),
+        "nodes_modes": ["BRANCH_LEQ" if i else "LEAF" for i in inner] * trees,
+        "nodes_truenodeids": np.tile(np.where(inner, 2 * number + 1, 0), trees),
+        "nodes_falsenodeids": np.tile(np.where(inner, 2 * number + 2, 0), trees),
+        f"{prefix}_treeids": np.repeat(np.arange(trees), len(leaves)),
+        f"{prefix}_nodeids": np.tile(leaves, trees),
+        f"{prefix}_ids": np.tile(np.arange(classes), trees * (splits + 1)),
+        f"{prefix}_weights": rng.uniform(size=trees * len(leaves)) / trees,
+    }
+    attributes = {k: v if isinstance(v, list) else v.tolist() for k, v in attributes.items()}
+    scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, classes])
+    outputs, more = [scores], {"n_targets": 1}
+    if classes > 1:
+        label = helper.make_tensor_value_info("label", TensorProto.INT64, [1])
+        outputs, more = [label, scores], {"classlabels_int64s": list(range(classes))}
+    node = helper.make_node(
+        f"TreeEnsemble{suffix}", ["x"], [o.name for o in outputs], domain="ai.onnx.ml",
+        **attributes, **more,
+    )  # fmt: skip
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, FEATURES])
+    graph = helper.make_graph([node], "trees", [x], outputs)
+    opsets = [helper.make_opsetid("", 21), helper.make_opsetid("ai.onnx.ml", 3)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=10)
+
+
+@click.command()
+@click.argument("models", nargs=-1, type=click.Path(path_type=Path, exists=True))
+@click.option("--target", default="cortex-m7", show_default=True)
+@click.option("--trees", default=100, show_default=True)
+@click.option("--depth", default=6, show_default=True)
+@click.option("--rounds", default=15, show_default=True)
+@click.option("--json", "output", type=click.Path(path_type=Path), help="Write the figures here.")
+def main(
+    models: tuple[Path, ...], target: str, trees: int, depth: int, rounds: int, output: Path | None
+) -> None:
+    """Print a table."""
+    results: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if not models:
+            made = {"boosted": random_ensemble(trees, depth, 1),
+                    "forest": random_ensemble(trees, depth, 4)}  # fmt: skip
+            models = tuple(folder / f"{kind}.onnx" for kind in made)
+            for path, model in zip(models, made.values(), strict=True):
+                onnx.save(model, path)
+        for path in models:
+            work = folder / path.stem
+            work.mkdir()
+            mine, peer = measure(prepare(path, work), rounds)
+            package = mlopsc.build(work / "model.mlb", target, work)[target]
+            report = mlopsc.conform(work / target, bundle=work / "model.mlb")
+            if report.verdict != "pass":
+                raise click.ClickException(f"{path} does not conform on {target}")
+            memory = package.memory
+            results[path.stem] = {
+                "onnx_bytes": path.stat().st_size,
+                "weights_bytes": memory.weights,
+                "code_bytes": memory.code,
+                "flash_bytes": memory.code + memory.read_only,
+                "arena_bytes": memory.arena,
+                "instructions": report.instructions,
+                "mlopsc_s": mine,
+                "onnxruntime_s": peer,
+            }
+    columns = ["model", "ONNX, bytes", "tables", "code", "flash", "arena", "instructions",
+               "mlopsc, µs", "ONNX Runtime, µs"]  # fmt: skip
+    rows = [
+        [
+            stem,
+            *(f"{v}" for k, v in found.items() if not k.endswith("_s")),
+            *(f"{found[k] * 1e6:.1f}" for k in ("mlopsc_s", "onnxruntime_s")),
+        ]
+        for stem, found in results.items()
+    ]
+    echo_table(f"Trees: bytes and instructions on {target}, latency of one row here", columns, rows)
+    if output is not None:
+        output.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
