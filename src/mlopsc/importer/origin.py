@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
+import onnx
 
 from mlopsc.bundle import Vector
 from mlopsc.compare import compare
+from mlopsc.dtypes import BY_ONNX_CODE
 from mlopsc.errors import MismatchError, SourceError
 from mlopsc.reference import Reference
 from mlopsc.schema.bundle import OriginCheck
@@ -50,7 +52,7 @@ def compare_with_origin(
         try:
             reference = Reference(stages, literal=True, specification=specification)
             answers = [reference.run(vector.inputs) for vector in vectors]
-            worst = _worst(answers, vectors, outputs)
+            worst = _worst(answers, vectors, outputs, _widest_tolerance(stages))
         except SourceError as error:
             reasons.append(error.message)
         except MismatchError as error:
@@ -66,6 +68,7 @@ def _worst(
     answers: Sequence[dict[str, np.ndarray[Any, Any]]],
     vectors: Sequence[Vector],
     outputs: Sequence[TensorSpec],
+    widest: float,
 ) -> float:
     """Return the largest difference, relative to the largest value of its output.
 
@@ -87,7 +90,8 @@ def _worst(
                     f"{list(origin.shape)}, in the normal form {mine.dtype.name}{list(mine.shape)}",
                     hint="report the model; nothing was written",
                 )
-        found = compare(spec, got, expected, TOLERANCE.get(spec.dtype, 0.0))
+        tolerance = max(TOLERANCE[spec.dtype], widest) if spec.dtype in TOLERANCE else 0.0
+        found = compare(spec, got, expected, tolerance)
         if found.first_differing is not None:
             vector, element = found.first_differing
             raise MismatchError(
@@ -99,3 +103,18 @@ def _worst(
             )
         worst = max(worst, found.relative_to_max)
     return worst
+
+
+def _widest_tolerance(stages: Sequence[StageGraph]) -> float:
+    """Return the tolerance of the narrowest float that ``stages`` compute in.
+
+    A result is as precise as what it comes from, whatever type it is cast to.
+    """
+    codes: set[int] = set()
+    for stage in stages:
+        graph = onnx.load_model_from_string(stage.model).graph
+        codes |= {value.type.tensor_type.elem_type for value in (*graph.input, *graph.output)}
+        codes |= {tensor.data_type for tensor in graph.initializer}
+        codes |= {a.i for n in graph.node for a in n.attribute if a.name in ("to", "dtype")}
+    names = {BY_ONNX_CODE[code].name for code in codes if code in BY_ONNX_CODE}
+    return max((TOLERANCE[name] for name in names & TOLERANCE.keys()), default=0.0)

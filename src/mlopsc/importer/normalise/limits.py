@@ -25,11 +25,15 @@ def check_sizes(values: Iterable[ir.Value]) -> None:
 
 
 def too_large(value: ir.Value) -> OpenShapeError | None:
-    """Return the error of a value with a static shape of too many elements."""
-    sizes = [d for d in value.shape or () if isinstance(d, int)]
-    if value.shape is None or len(sizes) < len(value.shape) or math.prod(sizes) <= MAX_ELEMENTS:
+    """Return the error of a value whose shape no tensor has, or one of too many elements."""
+    if value.shape is None:
+        return None
+    sizes = [d for d in value.shape if isinstance(d, int)]
+    static = len(sizes) == len(value.shape)
+    if min(sizes, default=0) >= 0 and not (static and math.prod(sizes) > MAX_ELEMENTS):
         return None
     return OpenShapeError(
-        f"tensor '{value.name}' has shape {sizes[:8]}; expected at most {MAX_ELEMENTS} elements",
+        f"tensor '{value.name}' has shape {sizes[:8]}; expected sizes from 0 on and at most "
+        f"{MAX_ELEMENTS} elements",
         hint="bind its dimensions to other sizes with --bind, or change the model",
     )
