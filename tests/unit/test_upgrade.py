@@ -11,7 +11,7 @@ import pytest
 
 from mlopsc.importer.normalise import normalise
 from mlopsc.importer.normalise.upgrade import OPSET
-from mlopsc.reference import Reference, run_graph
+from mlopsc.reference import Reference
 from mlopsc.schema.graph import StageGraph
 
 X = models.random(2, 3, 4)
@@ -56,5 +56,5 @@ def check(proto: onnx.ModelProto, inputs: dict[str, np.ndarray[Any, Any]]) -> No
     assert done.opset == OPSET
     literal = Reference([StageGraph("model", proto.SerializeToString())], literal=True)
     np.testing.assert_allclose(
-        run_graph(done.model, inputs)["y"], literal.run(inputs)["y"], rtol=1e-6
+        Reference([done.graph]).run(inputs)["y"], literal.run(inputs)["y"], rtol=1e-6
     )
