@@ -162,6 +162,21 @@ def test_strings_are_refused_with_what_to_do(
     assert hint in str(caught.value.hint)
 
 
+def test_names_of_classes_are_no_matter_if_only_scores_are_asked_for() -> None:
+    made = tabular(
+        "LinearClassifier",
+        [1, 2],
+        [value("label", [1], "string"), value("y", [1, 3])],
+        classlabels_strings=["a", "b", "c"],
+        coefficients=[1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
+        intercepts=[0.0, 1.0, 2.0],
+    )
+    del made.graph.output[0]
+    done = normalise(made, {})
+    given = np.array([[1.0, -1.0]], np.float32)
+    assert run_graph(done.model, {"x": given})["y"].tolist() == [[-1.0, 0.0, 1.0]]
+
+
 def _ensemble(splits: Array, copies: int) -> Node:
     """Trees of one comparison, ``copies`` of each, every copy with a target of its own."""
     trees = len(splits) * copies

@@ -9,7 +9,9 @@ import onnx
 from mlopsc.errors import UnsupportedOpError
 
 STRINGS: Final = "encode strings as integers before the model, and export the model from there"
-LABELS: Final = "export the model with integers as class labels, and keep their names beside it"
+LABELS: Final = (
+    "export the model with integers as class labels, or without the labels among its outputs"
+)
 # By domain and operator.
 FIXES: Final[dict[tuple[str, str], str]] = {
     ("ai.onnx.ml", "CastMap"): "feed the values of the map as a tensor",

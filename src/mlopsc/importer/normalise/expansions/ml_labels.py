@@ -12,21 +12,39 @@ import numpy as np
 import onnx_ir as ir
 
 from mlopsc.importer.normalise.expansions.builder import Builder, Expansion, Refusal, Tensor
-from mlopsc.importer.normalise.fixes import STRINGS
+from mlopsc.importer.normalise.fixes import LABELS, STRINGS
 
 FLOAT, INT64 = ir.DataType.FLOAT, ir.DataType.INT64
 _DENSE = 4  # a table of integer keys may have this many entries per key
 
 
-def refuse_strings(b: Builder, *names: str, hint: str = STRINGS) -> None:
-    """Refuse attributes that hold strings, with ``hint``.
+def refuse_strings(b: Builder, *names: str) -> None:
+    """Refuse attributes that hold strings.
 
     Raises:
         Refusal: One of the attributes ``names`` is there.
     """
     for name in names:
         if b.attribute(name):
-            raise Refusal(f"'{name}' holds strings, which a library cannot compute", hint=hint)
+            raise Refusal(f"'{name}' holds strings, which a library cannot compute", hint=STRINGS)
+
+
+def class_labels(b: Builder, name: str) -> list[int]:
+    """Return the class labels of a classifier, which attribute ``name`` holds if they are integers.
+
+    Strings are replaced by their places if nothing uses the labels.
+
+    Raises:
+        Refusal: The labels are strings.
+    """
+    strings = b.attribute("classlabels_strings")
+    if not strings:
+        return list(b.attribute(name) or ())
+    if b.wanted(0):
+        raise Refusal(
+            "'classlabels_strings' holds strings, which a library cannot compute", hint=LABELS
+        )
+    return list(range(len(strings)))
 
 
 def _one_hot_encoder(b: Builder) -> Tensor:

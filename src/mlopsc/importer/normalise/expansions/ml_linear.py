@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from mlopsc.importer.normalise.expansions.builder import Builder, Expansion, Refusal, Tensor
 from mlopsc.importer.normalise.expansions.ml_features import rows
-from mlopsc.importer.normalise.expansions.ml_labels import refuse_strings
+from mlopsc.importer.normalise.expansions.ml_labels import class_labels
 from mlopsc.importer.normalise.expansions.ml_scores import (
     label_if,
     label_of_largest,
@@ -17,7 +17,6 @@ from mlopsc.importer.normalise.expansions.ml_scores import (
     transform,
     two_classes,
 )
-from mlopsc.importer.normalise.fixes import LABELS
 
 
 def _scores(b: Builder, targets: int, intercepts: list[float]) -> Tensor:
@@ -43,8 +42,7 @@ def _linear_regressor(b: Builder) -> Tensor:
 
 
 def _linear_classifier(b: Builder) -> list[Tensor]:
-    refuse_strings(b, "classlabels_strings", hint=LABELS)
-    intercepts, labels = b.attribute("intercepts") or [], b.attribute("classlabels_ints") or []
+    intercepts, labels = b.attribute("intercepts") or [], class_labels(b, "classlabels_ints")
     scores, name = _scores(b, len(intercepts), intercepts), post_transform(b)
     if len(labels) != max(2, len(intercepts)):
         raise Refusal(f"it has {len(labels)} 'classlabels_ints' for {len(intercepts)} intercepts")

@@ -15,7 +15,7 @@ import onnx_ir as ir
 from mlopsc.importer.normalise.expansions.builder import Builder, Expansion, Refusal, Tensor
 from mlopsc.importer.normalise.expansions.ml_coupling import couple
 from mlopsc.importer.normalise.expansions.ml_features import rows
-from mlopsc.importer.normalise.expansions.ml_labels import refuse_strings
+from mlopsc.importer.normalise.expansions.ml_labels import class_labels
 from mlopsc.importer.normalise.expansions.ml_scores import (
     label_of_largest,
     logistic,
@@ -23,7 +23,6 @@ from mlopsc.importer.normalise.expansions.ml_scores import (
     transform,
     two_classes,
 )
-from mlopsc.importer.normalise.fixes import LABELS
 
 FLOAT = ir.DataType.FLOAT
 _LEAST = 1e-7  # probability of a class in a pair
@@ -145,8 +144,7 @@ class _Machine:
 
 
 def _classifier(b: Builder) -> list[Tensor]:
-    refuse_strings(b, "classlabels_strings", hint=LABELS)
-    labels, counts = b.attribute("classlabels_ints") or [], b.attribute("vectors_per_class") or []
+    labels, counts = class_labels(b, "classlabels_ints"), b.attribute("vectors_per_class") or []
     name = post_transform(b)
     if len(labels) < 2:
         raise Refusal(f"it has {len(labels)} classes; expected at least 2")

@@ -23,7 +23,7 @@ from mlopsc.importer.normalise.expansions.ml_forest import (
     reachable_rows,
     write,
 )
-from mlopsc.importer.normalise.expansions.ml_labels import refuse_strings
+from mlopsc.importer.normalise.expansions.ml_labels import class_labels
 from mlopsc.importer.normalise.expansions.ml_read import (
     join_equalities,
     numbers,
@@ -37,7 +37,6 @@ from mlopsc.importer.normalise.expansions.ml_scores import (
     transform,
     two_classes,
 )
-from mlopsc.importer.normalise.fixes import LABELS
 
 FLOAT = ir.DataType.FLOAT
 _RULES = {"AVERAGE": SUM, "SUM": SUM, "MIN": MIN, "MAX": MAX}
@@ -115,8 +114,7 @@ def _regressor(b: Builder) -> Tensor:
 
 
 def _classifier(b: Builder) -> list[Tensor]:
-    refuse_strings(b, "classlabels_strings", hint=LABELS)
-    x, labels = _samples(b), list(b.attribute("classlabels_int64s") or ())
+    x, labels = _samples(b), class_labels(b, "classlabels_int64s")
     forest, base = read_columns(b, "class", x.dtype), numbers(b, "base_values", x.dtype)
     join_equalities(forest)
     count, name = len(labels), post_transform(b)
