@@ -94,7 +94,7 @@ def core_op_lists() -> str:
             "With inputs that must be constants, where they are given:\n",
             table(["Operator", "Constant inputs"], [[f"`{op}`", constants(op)] for op in ruled]),
             "Of every node only the first output may be used, except of "
-            + " and ".join(f"`{op}`" for op in several)
+            + ", ".join(f"`{op}`" for op in several)
             + ".\n",
             "Operators of other domains:\n",
             names(sorted(op for op in CORE_OPS if "::" in op)),

@@ -37,7 +37,8 @@ def import_model(
         postprocess: ONNX file whose inputs are the model's outputs, by name.
         vectors: ``.npz`` with one array per raw input (first axis counts samples) and optionally
             ``label``; synthesised if not given.
-        bind: Sizes of symbolic dimensions; the first axis of an input is 1 by default.
+        bind: Sizes of symbolic dimensions, the first axis of an input is 1 by default; lengths of
+            inputs that are sequences.
         name: Name of the model; the file's name by default.
         version: Your version of the model.
         force: Replace ``output``.

@@ -64,7 +64,8 @@ def import_options(function: F) -> F:
                 multiple=True,
                 callback=_parse_bind,
                 metavar="NAME=N",
-                help="Size of a symbolic dimension (or INPUT:AXIS=N); the batch is 1 by default.",
+                help="Size of a symbolic dimension (or INPUT:AXIS=N), 1 by default for the batch; "
+                "length of an input that is a sequence.",
             ),
             click.option("--name", help="Name of the model; the file's name by default."),
             click.option("--model-version", default="0", help="Your version of the model."),

@@ -43,7 +43,7 @@ class ImportOptions:
         preprocess: ONNX file whose outputs are the model's inputs, by name.
         postprocess: ONNX file whose inputs are the model's outputs, by name.
         vectors: ``.npz`` of raw inputs and optionally labels.
-        bind: Sizes of symbolic dimensions.
+        bind: Sizes of symbolic dimensions, lengths of inputs that are sequences.
         name: Name of the model; the file's name by default.
         version: The user's version of the model.
     """
