@@ -17,7 +17,7 @@ from typing import Any
 from mlopsc import import_worker
 from mlopsc.bundle import Bundle, is_bundle, read_bundle
 from mlopsc.conformance import conform_package
-from mlopsc.errors import InputError, MlopscError, OutputError, SourceError
+from mlopsc.errors import InputError, LimitError, MlopscError, OutputError, SourceError
 from mlopsc.importer import ImportOptions, OperatorUse
 from mlopsc.loader import check_inputs
 from mlopsc.outputs import atomic_file, atomic_folders, check_folder, check_free
@@ -32,6 +32,7 @@ from mlopsc.targets import load_target
 from mlopsc.tools import run_worker
 
 BUNDLE_SUFFIX = ".mlb"
+MAX_WEIGHTS = (1 << 31) - (1 << 26)  # of a library: code beside the weights must reach their ends
 Progress = Callable[[str, str], None]  # target, what is being done
 
 
@@ -184,7 +185,14 @@ def _open(source: Path, options: ImportOptions | None, work: Path) -> tuple[Bund
 
 
 def _check_weights(bundle: Bundle, target: Target) -> None:
-    """Refuse, before compiling, a model whose weights alone exceed the target."""
+    """Refuse, before compiling, a model whose weights alone exceed the target, or any library."""
+    size = sum(len(w.data) for stage in bundle.stages for w in stage.weights.values())
+    if size > MAX_WEIGHTS:
+        raise LimitError(
+            f"model '{bundle.manifest.name}' has {size} bytes of weights; a library holds at most "
+            f"{MAX_WEIGHTS}, which 32-bit offsets reach",
+            hint="quantise the model or split it; a bundle may be of any size",
+        )
     check_limits(
         target,
         flash=sum(stage.parameters for stage in bundle.manifest.stages),

@@ -157,11 +157,12 @@ def _open(stage: StageGraph, *, literal: bool) -> _Stage:
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
-    large = sum(len(weight.data) for weight in stage.weights.values()) > LARGE_BYTES
+    large = _is_large(stage)
     if literal or large:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     if large:
         options.add_session_config_entry("session.disable_prepacking", "1")
+        options.enable_cpu_mem_arena = False
     files = tempfile.TemporaryDirectory(prefix="mlopsc-reference-")
     try:
         model, small = widen_signature(_place_weights(stage, Path(files.name), options))
@@ -215,6 +216,10 @@ def _place_weights(stage: StageGraph, work: Path, options: ort.SessionOptions) -
     return bytes(model.SerializeToString())
 
 
+def _is_large(stage: StageGraph) -> bool:
+    return sum(len(weight.data) for weight in stage.weights.values()) > LARGE_BYTES
+
+
 def _allow_maps(size: int) -> None:
     """Raise this process's limit of private memory, if it has one, by ``size`` bytes.
 
@@ -233,8 +238,13 @@ def _evaluate(stage: StageGraph) -> _Stage:
     """Open the stage in ONNX's evaluator.
 
     Raises:
-        SourceError: It does not know an operator.
+        SourceError: It does not know an operator, or would hold large weights in memory.
     """
+    if _is_large(stage):
+        raise SourceError(
+            f"the {stage.name} graph has weights of more than {LARGE_BYTES} bytes; ONNX's "
+            "evaluator would hold them in memory"
+        )
     try:
         model = onnx.load_model_from_string(stage.model)
         for tensor in external_tensors(model):

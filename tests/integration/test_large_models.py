@@ -11,7 +11,11 @@ import numpy as np
 import pytest
 from support import REPOSITORY
 
+from mlopsc import pipeline
 from mlopsc.bundle import read_bundle
+from mlopsc.errors import LimitError, SourceError
+from mlopsc.importer import ImportOptions, import_bundle
+from mlopsc.reference import Reference
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -57,3 +61,27 @@ def test_import_of_more_than_2_gib_takes_little_memory_of_its_own(tmp_path: Path
     taken, size = anonymous_memory(tmp_path / "large", 2.5, side=8192)
     assert size > 1 << 31
     assert taken - base < 256 << 20
+
+
+def test_model_too_large_for_a_library_is_refused_before_it_is_compiled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = benchmark().make_model(tmp_path, 0, side=64)
+    weights = (tmp_path / "weights.bin").stat().st_size
+    monkeypatch.setattr(pipeline, "_compile", lambda *given: pytest.fail("it was compiled"))
+    monkeypatch.setattr(pipeline, "MAX_WEIGHTS", weights - 1)
+    with pytest.raises(LimitError, match=str(weights)):
+        pipeline.build(model, ["host"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_reference_holds_no_large_weights_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlopsc.reference.LARGE_BYTES", 1024)
+    bundle = import_bundle(benchmark().make_model(tmp_path, 0, side=64), ImportOptions())
+    again = Reference(bundle.stages).run(bundle.vectors[0].inputs)
+    for name, expected in bundle.vectors[0].outputs.items():
+        np.testing.assert_array_equal(again[name], expected)
+    with pytest.raises(SourceError, match="evaluator"):
+        Reference(bundle.stages, specification=True)
