@@ -28,6 +28,9 @@ C_FLAGS = (
     "-fno-asynchronous-unwind-tables",
     "-fvisibility=hidden",
     "-fno-ident",
+    # LLVM 22 groups strided reads whose index wraps, as in x[(i & 3) * 5 + j], without a check.
+    "-mllvm",
+    "-max-interleave-group-factor=1",
     "-Wno-c23-extensions",
     "-Wno-override-module",
 )

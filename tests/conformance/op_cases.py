@@ -263,6 +263,7 @@ def _shape() -> list[Case]:
         ),
         Case("Split", "sizes", (f("sq2", 7, 4), ints(2, 5)), outputs=2, attributes={"axis": 0}),
         Case("Expand", "new", (f("ex", 3, 1), ints(2, 3, 4))),
+        Case("Tile", "wraps", (f("tile", 2, 3, 4, 5), ints(1, 6, 4, 1))),  # clang's vectorizer
         Case("Tile", "twice", (x, ints(1, 2, 2))),
         Case(
             "Pad",

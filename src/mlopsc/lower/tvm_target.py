@@ -9,6 +9,10 @@ import tvm
 from mlopsc.schema.target import Generator, Target
 
 
+# As in toolchain.C_FLAGS: LLVM 22 groups strided reads whose index wraps without a check.
+_LLVM_OPTIONS = ("-max-interleave-group-factor:uint=1",)
+
+
 def tvm_target(target: Target, generator: Generator) -> Any:
     """Return the ``tvm.target.Target``, bound to itself as host.
 
@@ -16,6 +20,7 @@ def tvm_target(target: Target, generator: Generator) -> Any:
     when it prints.
     """
     description: dict[str, Any] = {"kind": "llvm", "mtriple": target.compile.triple}
+    description["cl-opt"] = list(_LLVM_OPTIONS)
     if target.compile.cpu:
         description["mcpu"] = target.compile.cpu
     if target.compile.features:
