@@ -24,7 +24,7 @@ from mlopsc.importer.normalise.expansions.ml_scores import (
     two_classes,
 )
 
-FLOAT = ir.DataType.FLOAT
+FLOAT, DOUBLE = ir.DataType.FLOAT, ir.DataType.DOUBLE
 _LEAST = 1e-7  # probability of a class in a pair
 _KERNELS = ("LINEAR", "POLY", "RBF", "SIGMOID")
 
@@ -54,6 +54,11 @@ def _kernel(b: Builder, x: Tensor, vectors: np.ndarray[Any, Any]) -> Tensor:
     return b.op("Pow", products, degree)
 
 
+def _weighted(b: Builder, kernel: Tensor, weights: np.ndarray[Any, Any]) -> Tensor:
+    """Return ``kernel @ weights`` in float64: the terms of these sums cancel each other."""
+    return b.op("MatMul", kernel.cast(DOUBLE), weights.astype(np.float64))
+
+
 def _samples(b: Builder, features: int) -> Tensor:
     x = rows(b.required(0)).cast(FLOAT)
     if x.shape[1] != features:
@@ -78,10 +83,11 @@ def _regressor(b: Builder) -> Tensor:
         vectors = _vectors(b, count)
         if coefficients.size != count:
             raise Refusal(f"it has {coefficients.size} coefficients for {count} support vectors")
-        values = _kernel(b, _samples(b, vectors.shape[1]), vectors)
+        kernel = _kernel(b, _samples(b, vectors.shape[1]), vectors)
+        scores = (_weighted(b, kernel, coefficients.reshape(-1, 1)) + float(rho[0])).cast(FLOAT)
     else:
-        values = _samples(b, coefficients.size)
-    scores = b.op("Gemm", values, coefficients.reshape(-1, 1), rho[:1])
+        x = _samples(b, coefficients.size)
+        scores = b.op("Gemm", x, coefficients.reshape(-1, 1), rho[:1])
     if not b.attribute("one_class", 0):
         return scores
     return b.where(scores > 0.0, b.constant(np.float32(1)), -1.0)
@@ -109,7 +115,7 @@ class _Machine:
         return [(i, j) for i in range(len(self.labels)) for j in range(i + 1, len(self.labels))]
 
     def decisions(self, vectors: np.ndarray[Any, Any]) -> Tensor:
-        """Return the score of each machine, positive for its first class (samples x pairs)."""
+        """Return each machine's score, above 0 for its first class (samples x pairs, float64)."""
         b, classes = self.b, len(self.labels)
         coefficients, rho = _floats(b, "coefficients"), _floats(b, "rho")
         count = sum(self.counts)
@@ -123,16 +129,16 @@ class _Machine:
         kernel, starts = _kernel(b, self.x, vectors), np.cumsum([0, *self.counts])
         sums = b.concat(
             [
-                b.op("MatMul", kernel.part(1, int(start), int(end)), table[:, start:end].T.copy())
+                _weighted(b, kernel.part(1, int(start), int(end)), table[:, start:end].T)
                 if end > start
-                else b.constant(np.zeros((self.x.shape[0], classes - 1), np.float32))
+                else b.constant(np.zeros((self.x.shape[0], classes - 1)))
                 for start, end in itertools.pairwise(starts)
             ],
             1,
         )
         ours = np.array([i * (classes - 1) + j - 1 for i, j in self.pairs])
         theirs = np.array([j * (classes - 1) + i for i, j in self.pairs])
-        return sums.gather(ours, 1) + sums.gather(theirs, 1) + b.constant(rho[None])
+        return sums.gather(ours, 1) + sums.gather(theirs, 1) + b.constant(rho[None], DOUBLE)
 
     def votes(self, decisions: Tensor) -> Tensor:
         """Return how many machines chose each class, as float32 (samples x classes)."""
@@ -156,6 +162,7 @@ def _classifier(b: Builder) -> list[Tensor]:
     machine = _Machine(b, _samples(b, vectors.shape[1]), counts, labels)
     decisions = machine.decisions(vectors)
     label = label_of_largest(b, machine.votes(decisions), labels)
+    decisions = decisions.cast(FLOAT)
     slopes, offsets = _floats(b, "prob_a"), _floats(b, "prob_b")
     if slopes.size != offsets.size or slopes.size not in (0, len(machine.pairs)):
         raise Refusal(f"it has {slopes.size} 'prob_a' and {offsets.size} 'prob_b'")
