@@ -35,6 +35,9 @@ from mlopsc.schema.target import Target
 from mlopsc.targets import load_target, target_names
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "docs"))  # this file is also loaded by its path
+import coverage_tables  # noqa: E402
+
 WIDTH = 80  # of the help texts
 ONNX_OPSET = 26  # whose names of operator inputs are shown
 _PART = r"(<!-- generated: {name} -->\n).*?(<!-- end -->\n)"
@@ -184,6 +187,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "docs/architecture.md": {"layers": layers},
     "docs/cli.md": {"help": command_help},
     "docs/core-ops.md": {"operators": core_op_lists, "element types": dtype_table},
+    "docs/coverage.md": coverage_tables.PARTS,
     "docs/errors.md": {"exit codes": error_table},
     "docs/targets.md": {"targets": target_table},
 }

@@ -8,7 +8,6 @@ import tvm
 
 from mlopsc.schema.target import Generator, Target
 
-
 # As in toolchain.C_FLAGS: LLVM 22 groups strided reads whose index wraps without a check.
 _LLVM_OPTIONS = ("-max-interleave-group-factor:uint=1",)
 
