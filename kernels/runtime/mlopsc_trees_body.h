@@ -7,9 +7,13 @@ static const REAL *find_leaf(const REAL *x, WORD place, const WORD *nodes, const
   const WORD top = (WORD)((WORD)1 << (sizeof(WORD) * 8 - 1)), next = top / 2;
   while (!(place & top)) {
     const WORD *node = nodes + (uint32_t)place * 3u;
-    REAL value = x[node[0] & (next - 1u)], split = splits[place];
-    int holds = node[0] & next ? value == split : value <= split;
-    if (value != value && node[0] & top) holds = 1;
+    WORD how = node[0];
+    REAL value = x[how & (next - 1u)], split = splits[place];
+    int holds;
+    if (value <= split)
+      holds = !(how & next) || value == split;
+    else
+      holds = (how & top) && value != value;
     place = node[holds ? 1 : 2];
   }
   return leaves + (uint32_t)(place ^ top) * (uint32_t)width;
