@@ -288,3 +288,22 @@ def test_loop_without_end_is_refused() -> None:
     text = loop("ho = Add(h, x)").replace("(m, t, x)", "(, t, x)")
     with pytest.raises(UnsupportedOpError, match="never ends"):
         normalise(parse(text), {})
+
+
+def test_branch_that_makes_no_sense_is_no_error_if_it_is_not_taken() -> None:
+    text = """g (float[2,3] x) => (float[2,3] y) <int64 limit = {4}, int64 zero = {0}> {
+        size = Shape(x)
+        count = Size(size)
+        c = Equal(count, limit)
+        y = If <
+            then_branch = left () => (float[2,3] a) {
+                four = Constant <value_ints = [1, 1, 1, -4]> ()
+                parts = Add(size, four)
+                m = Neg(parts)
+                z = ConstantOfShape(m)
+                a = Add(x, z)
+            },
+            else_branch = right () => (float[2,3] b) { b = Neg(x) }> (c)
+    }"""
+    done = normalise(parse(text), {})
+    assert operators(onnx.load_model_from_string(done.model).graph) == ["Neg"]

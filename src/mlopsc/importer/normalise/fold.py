@@ -15,7 +15,7 @@ import onnx_ir as ir
 from mlopsc.bodies import bodies, captured
 from mlopsc.bundle import detach
 from mlopsc.errors import SourceError
-from mlopsc.importer.normalise.constants import constant_of, trip_count
+from mlopsc.importer.normalise.constants import constant_of, scalar_of, trip_count
 from mlopsc.importer.normalise.subgraphs import release_bodies
 from mlopsc.importer.normalise.write import add_constant
 from mlopsc.reference import Reference
@@ -38,7 +38,9 @@ class FoldConstants(ir.passes.InPlacePass):
         while graphs:
             graph = graphs.pop(0)
             modified |= self._fold(model, graph)
-            graphs += [body for node in graph for body in bodies(node)]
+            # A branch that is never taken may come to nothing that makes sense.
+            open_nodes = (n for n in graph if n.op_type != "If" or scalar_of(n.inputs[0]) is None)
+            graphs += [body for node in open_nodes for body in bodies(node)]
         return ir.passes.PassResult(model, modified)
 
     def _fold(self, model: ir.Model, graph: ir.Graph) -> bool:

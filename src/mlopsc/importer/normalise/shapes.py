@@ -15,6 +15,7 @@ from onnx_ir.passes import common
 from mlopsc.bodies import bodies, captured
 from mlopsc.importer.normalise.constants import runs_to_the_end, trip_count
 from mlopsc.importer.normalise.limits import check_sizes
+from mlopsc.importer.normalise.subgraphs import all_graphs
 
 _MAX_VECTOR = 1 << 20  # elements of a vector that may describe a shape
 _MAX_ROUNDS = 16  # of a graph whose control flow nodes depend on each other
@@ -23,12 +24,17 @@ _MAX_ROUNDS = 16  # of a graph whose control flow nodes depend on each other
 class InferShapes(ir.passes.InPlacePass):
     """See the module's docstring."""
 
+    def __init__(self, *, inside: bool = False) -> None:
+        """Infer a model, or the inside of a body, which may make no sense if it never runs."""
+        super().__init__()
+        self._inside = inside
+
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Infer the main graph and the bodies in turn until nothing is added."""
         modified = False
         seen: dict[ir.Node, list[object]] = {}
         for _ in range(_MAX_ROUNDS):
-            modified |= _infer_graph(model)
+            modified |= _infer_graph(model, inside=self._inside)
             nodes = [node for node in model.graph if bodies(node)]
             stale = [node for node in nodes if seen.get(node) != _known(node)]
             news = [_infer_node(node, model) for node in stale]
@@ -39,13 +45,19 @@ class InferShapes(ir.passes.InPlacePass):
         return ir.passes.PassResult(model, modified)
 
 
-def _infer_graph(model: ir.Model) -> bool:
+def _infer_graph(model: ir.Model, *, inside: bool) -> bool:
     """Infer the main graph; sizes are checked before ONNX computes shapes with them.
+
+    The branch of an ``If`` that is not taken may come to negative sizes: they say nothing.
 
     Raises:
         OpenShapeError: A value has too many elements.
     """
     modified = _inferred(model, data_prop=False)
+    for graph in all_graphs(model)[0 if inside else 1 :]:
+        for value in (output for node in graph for output in node.outputs):
+            if value.shape is not None and any(isinstance(d, int) and d < 0 for d in value.shape):
+                value.shape = None
     check_sizes(model.graph.inputs)
     check_sizes(output for node in model.graph.all_nodes() for output in node.outputs)
     vectors = [v for node in model.graph for v in node.outputs if v.shape and len(v.shape) == 1]
@@ -148,7 +160,7 @@ def _infer_body(body: ir.Graph, model: ir.Model) -> None:
     copy.inputs.extend(inputs)
     for value in constants:
         copy.register_initializer(value)
-    InferShapes()(ir.Model(copy, ir_version=model.ir_version or 10))
+    InferShapes(inside=True)(ir.Model(copy, ir_version=model.ir_version or 10))
     for node, twin in zip(body.all_nodes(), copy.all_nodes(), strict=True):
         for ours, found in zip(node.outputs, twin.outputs, strict=True):
             ours.type, ours.shape = found.type, found.shape
