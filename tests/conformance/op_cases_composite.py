@@ -177,6 +177,8 @@ def recent() -> list[Case]:
         Case("RotaryEmbedding", "half", (f("re", 2, 4, 3, 8), f("rec", 6, 2), f("res", 6, 2),
                                          i("rep", 2, 3, dtype="int64", low=0, high=6)),
              attributes={"rotary_embedding_dim": 4}),
+        Case("RotaryEmbedding", "whole", (f("re", 2, 4, 3, 8), f("rec", 2, 3, 4),
+                                          f("res", 2, 3, 4))),
         Case("RotaryEmbedding", "interleaved", (f("re", 2, 4, 3, 8), f("rec", 2, 3, 2),
                                                 f("res", 2, 3, 2)),
              attributes={"interleaved": 1, "rotary_embedding_dim": 4}),
