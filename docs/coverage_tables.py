@@ -24,6 +24,22 @@ ROOT = Path(__file__).resolve().parent.parent
 RECORD = ROOT / "docs" / "coverage.json"
 ENGINE = "mlopsc"
 DOMAINS = ("", "ai.onnx.ml")
+# Differences that are known and meant, by test: what the comparison alone does not tell.
+_ALIGNED = (
+    "as ONNX Runtime, corners are aligned over the output's size; the suite expects them over the "
+    "size times the scale, which is no whole number"
+)
+_ROUNDED = "2 of 192 elements are two steps of float16 apart: attention is computed in float32"
+_EXACT = "the result is 0 where the suite expects a rounding error of 2e-7; ONNX Runtime fails too"
+DEVIATIONS = {
+    "test_attention_4d_causal_fp16": _ROUNDED,
+    "test_attention_4d_causal_fp16_expanded": _ROUNDED,
+    "test_dft_inverse": _EXACT,
+    "test_dft_inverse_opset19": _EXACT,
+    "test_loop16_seq_none": "ONNX's runner cannot compare scalars in a sequence",
+    "test_resize_downsample_scales_cubic_align_corners": _ALIGNED,
+    "test_resize_downsample_scales_linear_align_corners": _ALIGNED,
+}
 _ONNX_TYPES = {"float": "float32", "double": "float64"}
 
 
@@ -67,10 +83,12 @@ def totals() -> str:
     return _table(columns, rows)
 
 
-def _reason(verdict: str) -> str:
+def _reason(test: str, verdict: str) -> str:
     """Return the reason without the names of one model, so that equal reasons are one line."""
     if not verdict:
         return "not run yet"
+    if kind(verdict) == "wrong" and test in DEVIATIONS:
+        return DEVIATIONS[test]
     text = verdict.partition(": ")[2]
     text = re.sub(r"^(UnsupportedOp|OpenShape|Source)Error: ", "", text)
     text = re.sub(r"node '[^']*' \(([^)]*)\)", r"`\1`", text)
@@ -90,7 +108,7 @@ def not_passed() -> str:
         for test, facts in tests.items():
             verdict = facts.get(ENGINE, "")
             if not passes(verdict):
-                groups[kind(verdict), _reason(verdict)].append(test.removeprefix("test_"))
+                groups[kind(verdict), _reason(test, verdict)].append(test.removeprefix("test_"))
         if not groups:
             parts.append(f"### {name}\n\nAll pass.\n")
             continue

@@ -12,6 +12,8 @@ import pytest
 from support import REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY / "benchmarks"))
+sys.path.insert(0, str(REPOSITORY / "docs"))
+import coverage_tables
 import onnx_suite
 import suite_engines
 
@@ -62,9 +64,9 @@ def test_all(judge: onnx_suite.Judge, test: onnx_suite.Test) -> None:
     check(judge, test)
 
 
-def test_no_wrong_answer_is_recorded() -> None:
-    wrong = [t.name for t, verdict in RECORDED.items() if verdict.startswith(("wrong", "crashed"))]
-    assert wrong == []
+def test_every_wrong_answer_that_is_recorded_is_explained() -> None:
+    wrong = {t.name for t, verdict in RECORDED.items() if verdict.startswith(("wrong", "crashed"))}
+    assert wrong == set(coverage_tables.DEVIATIONS)
 
 
 def test_the_record_is_of_all_tests() -> None:
