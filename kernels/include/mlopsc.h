@@ -16,8 +16,8 @@ extern "C" {
 #define MLOPSC_ABI_VERSION 1u
 
 /* Element types: the codes of ONNX's TensorProto.DataType. Floats of 16 and fewer bits are held as
- * unsigned integers of their width; elements of 4 and 2 bits take one byte each (signed integers
- * sign-extended, others in the low bits). */
+ * unsigned integers of their width; elements of 4 and 2 bits take the low bits of one
+ * byte each. */
 #define MLOPSC_FLOAT32 1
 #define MLOPSC_UINT8 2
 #define MLOPSC_INT8 3

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mlopsc.abi import RUN_ERRORS, Descriptor, read_descriptor
-from mlopsc.dtypes import DTYPES, NARROW_INTEGERS, from_file
+from mlopsc.dtypes import from_file
 from mlopsc.errors import BrokenPackageError, InputError, MissingToolError
 from mlopsc.host import cpu_flags
 from mlopsc.package_reader import LoadedPackage, read_package
@@ -193,8 +193,6 @@ def check_inputs(arrays: Mapping[str, Array], specs: tuple[TensorSpec, ...]) -> 
             )
         # In this machine's byte order, dense and aligned, as a library reads it.
         native = np.require(array, np.dtype(spec.dtype), ["C_CONTIGUOUS", "ALIGNED"])
-        if spec.dtype in NARROW_INTEGERS:  # sign-extended, whatever the high bits hold
-            native = native.astype(DTYPES[spec.dtype].held).view(spec.dtype)
         checked[spec.name] = native.reshape(spec.shape)
     return checked
 

@@ -12,10 +12,12 @@ import op_cases_empty
 import op_cases_flow
 import op_cases_kernels
 import op_cases_ml
+import op_cases_types
 import pytest
 
 import mlopsc
 from mlopsc.core_ops import CORE_OPS
+from mlopsc.dtypes import to_file
 from mlopsc.schema.target import Generator
 
 
@@ -29,12 +31,15 @@ def ordinary() -> list[op_cases.Case]:
 
 
 # Ordinary values, values at the edges of float32, operators of loops and runtime functions,
-# arithmetic on integers, and operators younger than the others' operator set.
+# arithmetic on integers, all types, casts between them, and operators younger than the others'
+# operator set.
 GROUPS = {
     "ordinary": ordinary,
     "special": op_cases.special,
     "kernels": op_cases_kernels.cases,
     "integers": op_cases_kernels.integers,
+    "types": op_cases_types.matrix,
+    "opset 25": op_cases_types.casts,
     "opset 26": op_cases_kernels.newest,
 }
 WHERE: list[tuple[str, Generator]] = [
@@ -62,7 +67,9 @@ def test_core_operators_equal_the_reference(
     opset = int(group.removeprefix("opset ")) if group.startswith("opset") else op_cases.OPSET
     model, arrays = op_cases.joined_model(GROUPS[group](), opset)
     onnx.save(model, tmp_path / "cases.onnx")
-    np.savez(tmp_path / "vectors.npz", **{name: array[None] for name, array in arrays.items()})
+    np.savez(
+        tmp_path / "vectors.npz", **{name: to_file(array[None]) for name, array in arrays.items()}
+    )
     mlopsc.import_model(
         tmp_path / "cases.onnx", tmp_path / "cases.mlb", vectors=tmp_path / "vectors.npz"
     )

@@ -45,6 +45,8 @@ def convert(
     round_mode: Any = "up",
 ) -> Any:
     """Return ``x``, an element of ``source``, as an element of ``target`` stored as ``dtype``."""
+    if source.name in _NARROW:  # whatever the high bits hold
+        x = _low_bits(x.astype("int32"), *_NARROW[source.name])
     if source.name in SMALL_FLOATS:
         if target == ir.DataType.BOOL:
             return _is_not_zero(x, source.name)
@@ -60,11 +62,14 @@ def convert(
         return x.astype(dtype)
     if target.name in _NARROW:
         bits, signed = _NARROW[target.name]
-        whole = _to_integer(x, "int32")
-        low = whole & tirx.const((1 << bits) - 1, "int32")
-        half = tirx.const(1 << (bits - 1) if signed else 0, "int32")
-        return ((low ^ half) - half).astype(dtype)
+        return _low_bits(_to_integer(x, "int32"), bits, signed).astype(dtype)
     return _to_integer(x, dtype)
+
+
+def _low_bits(x: Any, bits: int, signed: bool) -> Any:
+    """Return the low bits of an int32, sign-extended if ``signed``."""
+    half = tirx.const(1 << (bits - 1) if signed else 0, "int32")
+    return ((x & tirx.const((1 << bits) - 1, "int32")) ^ half) - half
 
 
 def _is_not_zero(x: Any, name: str) -> Any:
