@@ -202,9 +202,12 @@ def elementwise(node: Node, function: Callable[..., Any]) -> Any:
 
 
 def compute(node: Node, element: Callable[..., Any], shape: Sequence[int] | None = None) -> Any:
-    """Return the result's tensor, element by element (``element`` takes the index)."""
+    """Return the result's tensor, element by element (``element`` takes the index).
+
+    Its name becomes a parameter's in C, and must be no function's that the kernel calls (``ceil``).
+    """
     shape = node.result.shape if shape is None else tuple(shape)
-    return te.compute(shape, element, name=node.op.lower())
+    return te.compute(shape, element, name=f"{node.op.lower()}_result")
 
 
 def axis_of(axis: int, rank: int) -> int:
