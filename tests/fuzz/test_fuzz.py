@@ -87,20 +87,24 @@ def test_equality_of_every_kind_of_element(dtype: str) -> None:
     assert random_graphs.check([(model, [sample] * random_graphs.SAMPLES)])["equal"] == 1
 
 
-@pytest.mark.xfail(strict=True, reason="TVM simplifies floats as if they had no NaN or infinity")
+SIMPLIFIED = pytest.mark.xfail(
+    strict=True, reason="TVM takes a product with 0 for 0, also where the other factor is NaN"
+)
+
+
 @pytest.mark.parametrize(
     "nodes",
     [
         [node("Sub", ["x", "x"], ["y"])],
-        [node("Div", ["zero", "x"], ["y"])],
-        [node("Mul", ["x", "zero"], ["y"])],
         [node("Add", ["x", "one"], ["a"]), node("Sub", ["a", "x"], ["y"])],
         [node("Equal", ["x", "x"], ["b"]), node("Where", ["b", "x", "zero"], ["y"])],
+        pytest.param([node("Div", ["zero", "x"], ["y"])], marks=SIMPLIFIED),
+        pytest.param([node("Mul", ["x", "zero"], ["y"])], marks=SIMPLIFIED),
     ],
-    ids=["x - x", "0 / x", "x * 0", "x + 1 - x", "x == x"],
+    ids=["x - x", "x + 1 - x", "x == x", "0 / x", "x * 0"],
 )
 def test_arithmetic_keeps_what_only_floats_do(nodes: list[Any]) -> None:
-    """A finding: see ``reason``."""
+    """A finding: simplification took x - x for 0 and x == x for true."""
     model = models.model(
         nodes,
         [value("x", [6])],

@@ -222,7 +222,14 @@ def _pow(a: Any, b: Any) -> Any:
 def _equal(a: Any, b: Any) -> Any:
     if str(a.ty) == "bool":  # the code generator compares no booleans
         return tirx.any(tirx.all(a, b), tirx.Not(tirx.any(a, b)))
+    if is_float(a):  # TVM takes x == x for true, also where x is NaN
+        return tirx.all(a <= b, b <= a)
     return a == b
+
+
+def _subtract(a: Any, b: Any) -> Any:
+    # TVM takes x - x for 0, also where x is NaN or infinite.
+    return a + -b if is_float(a) else a - b
 
 
 def _own(name: str) -> Lowering:
@@ -304,7 +311,7 @@ LOWERINGS: Final[dict[str, Lowering]] = {
     "Sinh": _own("sinh"),
     "Softplus": _plain(_softplus),
     "Sqrt": _plain(tirx.sqrt),
-    "Sub": _plain(lambda a, b: a - b),
+    "Sub": _plain(_subtract),
     "Tan": _own("tan"),
     "Tanh": _plain(tirx.tanh),
     "Where": _plain(_where),
