@@ -200,7 +200,7 @@ def reduce(g: Graph, x: Value) -> None:
     if x.dtype in ("float32", "float64"):
         ops += ["ReduceSum", "ReduceMean", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceProd"]
     elif x.dtype in ("int32", "int64"):
-        ops += ["ReduceSum", "ReduceProd"]
+        ops += ["ReduceSum"]  # ONNX Runtime's products saturate where integers should wrap
     op = g.pick(*ops)
     shape = [1 if i in axes else d for i, d in enumerate(x.shape)]
     shape = shape if keep else [d for i, d in enumerate(x.shape) if i not in axes]
