@@ -50,3 +50,16 @@ def test_a_convolution_that_others_read_keeps_its_weights() -> None:
     done = normalise(proto, {})
     kinds = [n.op_type for n in onnx.load_model_from_string(done.model).graph.node]
     assert kinds == ["Conv", "BatchNormalization"]
+
+
+def test_names_may_be_taken() -> None:
+    proto = network()
+    for text in ("scale", "w"):
+        taken = {"scale": "y_bias", "w": "y_weight"}[text]
+        for node in proto.graph.node:
+            node.input[:] = [taken if name == text else name for name in node.input]
+        for tensor in proto.graph.initializer:
+            tensor.name = taken if tensor.name == text else tensor.name
+    done = normalise(proto, {})
+    expected = run_graph(proto.SerializeToString(), {"x": X})["y"]
+    assert_allclose(run_graph(done.model, {"x": X})["y"], expected, rtol=1e-5, atol=1e-5)

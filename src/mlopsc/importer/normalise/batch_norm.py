@@ -8,12 +8,11 @@ Integer-Arithmetic-Only Inference", 2018, section 3.2.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import onnx_ir as ir
 
-Array = np.ndarray[Any, Any]
+from mlopsc.importer.normalise.constants import constant_of
+from mlopsc.importer.normalise.write import add_constant
 
 
 class FoldBatchNormalization(ir.passes.InPlacePass):
@@ -24,11 +23,11 @@ class FoldBatchNormalization(ir.passes.InPlacePass):
         modified = False
         for node in list(model.graph.all_nodes()):
             if node.op_type == "BatchNormalization" and not node.domain:
-                modified |= _fold(model.graph, node)
+                modified |= _fold(model, node)
         return ir.passes.PassResult(model, modified)
 
 
-def _fold(root: ir.Graph, node: ir.Node) -> bool:
+def _fold(model: ir.Model, node: ir.Node) -> bool:
     x = node.inputs[0]
     conv = x.producer() if x is not None else None
     if x is None or conv is None or conv.op_type != "Conv" or conv.domain or node.graph is None:
@@ -37,9 +36,9 @@ def _fold(root: ir.Graph, node: ir.Node) -> bool:
     alone = len(x.uses()) == 1 and not x.is_graph_output() and conv.graph is node.graph
     if training or not alone or any(o.uses() for o in node.outputs[1:]):
         return False
-    scale, bias, mean, variance = (_array(value) for value in node.inputs[1:5])
-    weight = _array(conv.inputs[1])
-    before = _array(conv.inputs[2]) if len(conv.inputs) > 2 and conv.inputs[2] else np.zeros(1)
+    scale, bias, mean, variance = (constant_of(value) for value in node.inputs[1:5])
+    weight = constant_of(conv.inputs[1])
+    before = constant_of(conv.inputs[2]) if len(conv.inputs) > 2 and conv.inputs[2] else np.zeros(1)
     arrays = (scale, bias, mean, variance, weight, before)
     if any(array is None for array in arrays):
         return False
@@ -48,9 +47,10 @@ def _fold(root: ir.Graph, node: ir.Node) -> bool:
     factor = s / np.sqrt(v + epsilon)
     dtype = np.asarray(weight).dtype
     name = str(node.outputs[0].name)
+    folded_weight = w * factor.reshape(-1, *[1] * (w.ndim - 1))
     weights = [
-        _constant(root, f"{name}_weight", (w * factor.reshape(-1, *[1] * (w.ndim - 1))), dtype),
-        _constant(root, f"{name}_bias", (c - m) * factor + b, dtype),
+        add_constant(model, folded_weight.astype(dtype), f"{name}_weight"),
+        add_constant(model, ((c - m) * factor + b).astype(dtype), f"{name}_bias"),
     ]
     folded = ir.Node(
         "", "Conv", [conv.inputs[0], *weights], list(conv.attributes.values()), name=conv.name
@@ -60,21 +60,3 @@ def _fold(root: ir.Graph, node: ir.Node) -> bool:
     ir.convenience.replace_nodes_and_values(node.graph, node, [node], [folded], [old], [output])
     conv.graph.remove(conv, safe=True)
     return True
-
-
-def _array(value: ir.Value | None) -> Array | None:
-    if value is None or value.const_value is None:
-        return None
-    return np.asarray(value.const_value.numpy())
-
-
-def _constant(graph: ir.Graph, name: str, array: Array, dtype: np.dtype[Any]) -> ir.Value:
-    array = array.astype(dtype)
-    value = ir.Value(
-        name=name,
-        const_value=ir.tensor(array, name=name),
-        shape=ir.Shape(array.shape),
-        type=ir.TensorType(ir.DataType.from_numpy(array.dtype)),
-    )
-    graph.register_initializer(value)
-    return value
