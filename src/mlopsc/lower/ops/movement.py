@@ -120,14 +120,9 @@ def _pad(node: Node) -> Any:
             elif mode == "constant":
                 own.append(at)
                 inside += [at >= 0, at < size]
-            elif mode == "edge":
-                own.append(tirx.max(tirx.min(at, size - 1), 0))
-            elif mode == "reflect":
-                period = max(2 * (size - 1), 1)
-                folded = tirx.floormod(at, period)
-                own.append(tirx.min(folded, period - folded) if size > 1 else folded)
-            else:
-                own.append(tirx.floormod(at, size))
+            else:  # what is cropped is gone before anything is added
+                first, last = max(-b, 0), min(total - b, size)
+                own.append(_inside(mode, i - max(b, 0), last - first) + first)
         if not inside:
             return x.tensor(*own) if x.rank else x.at(())
         fill = (
@@ -138,6 +133,17 @@ def _pad(node: Node) -> Any:
         return tirx.if_then_else(tirx.all(*inside), x.tensor(*own), fill)
 
     return compute(node, element)
+
+
+def _inside(mode: str, at: Any, size: int) -> Any:
+    """Return which of ``size`` elements stands at ``at``, which may lie outside."""
+    if mode == "edge":
+        return tirx.max(tirx.min(at, size - 1), 0)
+    if mode == "reflect":
+        period = max(2 * (size - 1), 1)
+        folded = tirx.floormod(at, period)
+        return tirx.min(folded, period - folded) if size > 1 else folded
+    return tirx.floormod(at, size)
 
 
 def _depth_to_space(node: Node) -> Any:

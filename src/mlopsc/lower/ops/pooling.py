@@ -1,4 +1,7 @@
-"""Pooling over windows and over whole feature maps. Source: the ONNX operator schemas."""
+"""Pooling over windows and over whole feature maps. Source: the ONNX operator schemas.
+
+A largest element is a number wherever there is one, as in ONNX Runtime: NaN is passed over.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,15 @@ from tvm import te, tirx
 from mlopsc.lower.ops.node import Lowering, Node
 from mlopsc.lower.ops.pooling_indices import max_pool_with_indices
 from mlopsc.lower.ops.window import Window
+
+
+def _least(dtype: str) -> Any:
+    return tirx.const(-math.inf, dtype) if "float" in dtype else te.min_value(dtype)
+
+
+_LARGEST: Any = te.comm_reducer(
+    lambda a, b: tirx.Select(b > a, b, a), lambda dtype: _least(str(dtype)), name="largest"
+)
 
 
 def _axes(window: Window) -> list[Any]:
@@ -40,7 +52,7 @@ def _max_pool(trailing: int) -> Lowering:
     def lowering(node: Node) -> Any:
         if len(node.outputs) > 1 and node.outputs[1] is not None:
             return max_pool_with_indices(node)
-        return _pool(node, trailing, te.min_value(node.operand(0).dtype), te.max, "max_pool")
+        return _pool(node, trailing, _least(node.operand(0).dtype), _LARGEST, "max_pool")
 
     return lowering
 
@@ -123,7 +135,7 @@ def pooling_lowerings(trailing: int) -> dict[str, Lowering]:
     return {
         "AveragePool": _average_pool(trailing),
         "GlobalAveragePool": _global(te.sum, trailing, mean=True),
-        "GlobalMaxPool": _global(te.max, trailing, mean=False),
+        "GlobalMaxPool": _global(_LARGEST, trailing, mean=False),
         "MaxPool": _max_pool(trailing),
     }
 

@@ -1,8 +1,8 @@
 """Reductions and searches along axes. Source: the ONNX operator schemas.
 
 ``ReduceMax`` and ``ReduceMin`` of anything with NaN are NaN, as in NumPy and ONNX's own evaluator
-(ONNX Runtime's answer depends on where the NaN stands). A search gives the first index of the
-extremum unless ``select_last_index`` asks for the last.
+(ONNX Runtime's answer depends on where the NaN stands), and a search finds the NaN. It gives the
+first index of the extremum unless ``select_last_index`` asks for the last.
 """
 
 from __future__ import annotations
@@ -106,6 +106,10 @@ def _search(largest: bool) -> Lowering:
         def combine(a: Any, b: Any) -> Any:
             earlier = a[0] > b[0] if last else a[0] < b[0]
             wins = tirx.any(better(a[1], b[1]), tirx.all(a[1] == b[1], earlier))
+            if "float" in x.dtype:  # NaN is the extremum, as in ReduceMax
+                either = tirx.any(tirx.isnan(a[1]), tirx.isnan(b[1]))
+                of_nan = tirx.all(tirx.isnan(a[1]), tirx.any(b[1] == b[1], earlier))
+                wins = tirx.Select(either, of_nan, wins)
             return tirx.Select(wins, a[0], b[0]), tirx.Select(wins, a[1], b[1])
 
         def start(index_type: Any, value_type: Any) -> Any:
