@@ -32,6 +32,7 @@ float mlopsc_asinhf(float x);
 float mlopsc_acoshf(float x);
 float mlopsc_atanhf(float x);
 float mlopsc_rintf(float x); /* ties to even; exact */
+double mlopsc_rint(double x);
 int64_t mlopsc_powi64(int64_t x, int64_t y); /* modulo 2^64; a negative power truncates */
 
 #ifdef __cplusplus

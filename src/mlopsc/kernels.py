@@ -26,6 +26,7 @@ RUNTIME: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "mlopsc_powf": ("mlopsc_powf.c", ()),
     "mlopsc_sinf": ("mlopsc_sincosf.c", ()),
     "mlopsc_cosf": ("mlopsc_sincosf.c", ()),
+    "mlopsc_rint": ("mlopsc_rint.c", ()),
     "mlopsc_rintf": ("mlopsc_rintf.c", ()),
     "mlopsc_minifloat_decode": ("mlopsc_minifloat.c", ()),
     "mlopsc_minifloat_encode": ("mlopsc_minifloat.c", ()),

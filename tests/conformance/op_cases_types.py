@@ -42,14 +42,16 @@ def _patterns(dtype: str) -> Array:
     if kind.itemsize == 2:
         return np.arange(0, 65536, 127, dtype=np.uint16).view(dtype)
     values = np.concatenate([_patterns("float16"), _patterns("float8_e4m3fn").astype(np.float16)])
-    wide = values.astype(dtype)
-    return np.concatenate([wide, np.nextafter(wide, np.array(1e30, dtype)), wide * 3])
+    with np.errstate(all="ignore"):
+        wide = values.astype(dtype)
+        return np.concatenate([wide, np.nextafter(wide, np.array(1e30, dtype)), wide * 3])
 
 
 def _fits(values: Array, dtype: str) -> Array:
     """Return the values that an integer type holds: for others ONNX defines no result."""
     info: Any = ml_dtypes.iinfo(dtype) if DTYPES[dtype].itemsize == 1 else np.iinfo(dtype)
-    exact = values.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        exact = values.astype(np.float64)
     kept = np.isfinite(exact) & (exact > float(info.min) - 1) & (exact < float(info.max) + 1)
     # The largest numbers of wide types round up to what does not fit.
     return values[kept & (np.abs(exact) < 2.0**31)]
@@ -148,6 +150,8 @@ def matrix() -> list[Case]:
     made = []
     for op, (shapes, attributes) in _TABLE.items():
         for dtype in _allowed(op):
+            if (op, dtype) == ("Tanh", "float64"):
+                continue  # bare targets have no such function
             # The reference's order of NaN is its own in searches and reductions.
             finite = op in ("ArgMax", "MatMul", "ReduceMax", "ReduceSum")
             inputs = tuple(_values(dtype, shape, finite=finite) for shape in shapes)

@@ -252,7 +252,8 @@ def _logical(function: Callable[..., Any]) -> Lowering:
 
 
 def _round(x: Any) -> Any:
-    return tirx.nearbyint(x)
+    name = "mlopsc_rintf" if str(x.ty) == "float32" else "mlopsc_rint"
+    return tirx.call_pure_extern(str(x.ty), name, x)
 
 
 LOWERINGS: Final[dict[str, Lowering]] = {
