@@ -1,8 +1,9 @@
 """Pass *FoldConstants*: computes everything that depends on no input, with the reference runtime.
 
 Requires: inferred shapes, *PrepareBodies*. Ensures: no node, inside bodies too, has only constant
-inputs, and the shape of a tensor with a static shape is a constant. Nodes that draw random numbers
-are left alone, and loops that run long or for an unknown time.
+inputs, and the shape of a tensor with a static shape is a constant. Left alone are nodes that draw
+random numbers, ``Range`` (its expansion folds it), what would be large, and loops that run long or
+for an unknown time.
 """
 
 from __future__ import annotations
@@ -75,8 +76,6 @@ def _can_fold(node: ir.Node, constant: set[int]) -> bool:
         return False
     if node.op_type == "Identity" and node.outputs[0].is_graph_output():
         return False  # what is left of a constant output
-    if node.op_type == "Range" and any(v is None or v.const_value is None for v in node.inputs):
-        return False  # next round, see _flatten_limits
     if any(_bytes(o) > MAX_FOLDED_BYTES for o in node.outputs):
         return False
     inner = (value for body in bodies(node) for value in captured(body))
