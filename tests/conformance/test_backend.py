@@ -10,7 +10,7 @@ from models import model, node, one_op, value
 from onnx import helper
 
 import mlopsc.backend
-from mlopsc.errors import InputError, OpenShapeError, UnsupportedOpError
+from mlopsc.errors import InputError, UnsupportedOpError
 
 X = np.float32([[1, -2, 3, -4]])
 
@@ -66,12 +66,14 @@ def test_what_cannot_be_compiled_is_refused_when_prepared() -> None:
         mlopsc.backend.prepare(foreign())
 
 
-def test_values_that_decide_a_shape_are_never_bound() -> None:
+def test_values_that_decide_a_shape_are_bound_and_named() -> None:
     found = model(
         [node("NonZero", ["x"], ["y"])], [value("x", [1, 4])], [value("y", [2, "n"], "int64")]
     )
-    with pytest.raises((UnsupportedOpError, OpenShapeError)):
-        mlopsc.backend.prepare(found)
+    rep = mlopsc.backend.prepare(found)
+    for x in (X, np.float32([[0, 1, 0, 0]])):
+        np.testing.assert_array_equal(rep.run([x])[0], np.nonzero(x))
+        assert rep.bound_inputs == ("x",)
 
 
 def test_compatible_is_what_can_be_imported() -> None:
