@@ -19,6 +19,7 @@ def test_nan_infinities_and_cropping_pads() -> None:
     cases = {
         "argmax": ("ArgMax", "rows", {"axis": 1, "keepdims": 0}, [1, 0, 0, 2]),
         "argmin": ("ArgMin", "rows", {"axis": 1, "keepdims": 0}, [1, 0, 0, 2]),
+        "hardmax": ("Hardmax", "rows", {}, [[0, 1, 0], [1, 0, 0], [1, 0, 0], [0, 0, 1]]),
         "pool": ("MaxPool", "line", {"kernel_shape": [2], "pads": [0, 1]},
                  [[[4, 5, 5, 1, -INF, -INF]]]),
         "wrap": ("Pad", "ramp", {"mode": "wrap"}, np.pad(ramp[2:], (0, 7), mode="wrap")),

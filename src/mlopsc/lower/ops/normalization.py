@@ -8,6 +8,7 @@ from typing import Any, Final
 from tvm import te, tirx
 
 from mlopsc.lower.ops.node import Lowering, Node, axis_of, compute
+from mlopsc.lower.ops.reduction import place_reducer
 
 
 def _softmax(*, logarithm: bool) -> Lowering:
@@ -57,7 +58,7 @@ def _softmax(*, logarithm: bool) -> Lowering:
 
 
 def _hardmax(node: Node) -> Any:
-    """1 at the first largest element of each row, 0 elsewhere."""
+    """1 at the first largest element of each row, or its first NaN; 0 elsewhere."""
     x = node.operand(0)
     old = node.version < 13
     axis = axis_of(int(node.attribute("axis", 1 if old else -1)), max(x.rank, 1))
@@ -74,13 +75,7 @@ def _hardmax(node: Node) -> Any:
             rest = tirx.indexdiv(rest, size)
         return x.tensor(*row[:axis], *reversed(own))
 
-    def combine(a: Any, b: Any) -> Any:
-        wins = tirx.any(a[1] > b[1], tirx.all(a[1] == b[1], a[0] < b[0]))
-        return tirx.Select(wins, a[0], b[0]), tirx.Select(wins, a[1], b[1])
-
-    reducer = te.comm_reducer(
-        combine, lambda i, v: (tirx.const(-1, i), te.min_value(v)), name="hardmax"
-    )
+    reducer = place_reducer(x.dtype)
     k = te.reduce_axis((0, width), name="k")
 
     def best_of(*row: Any) -> Any:

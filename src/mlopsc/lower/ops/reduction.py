@@ -91,6 +91,26 @@ def _extremum(reducer: Reducer, of_bool: Reducer, *, largest: bool) -> Lowering:
     return lowering
 
 
+def place_reducer(dtype: str, *, largest: bool = True, last: bool = False) -> Any:
+    """Return the reducer of pairs (index, value) that keeps the extremum; NaN counts as it."""
+
+    def combine(a: Any, b: Any) -> Any:
+        earlier = a[0] > b[0] if last else a[0] < b[0]
+        better = a[1] > b[1] if largest else a[1] < b[1]
+        wins = tirx.any(better, tirx.all(a[1] == b[1], earlier))
+        if "float" in dtype:
+            either = tirx.any(tirx.isnan(a[1]), tirx.isnan(b[1]))
+            of_nan = tirx.all(tirx.isnan(a[1]), tirx.any(b[1] == b[1], earlier))
+            wins = tirx.Select(either, of_nan, wins)
+        return tirx.Select(wins, a[0], b[0]), tirx.Select(wins, a[1], b[1])
+
+    def start(index_type: Any, value_type: Any) -> Any:
+        worst = te.min_value(value_type) if largest else te.max_value(value_type)
+        return tirx.const(-1, index_type), worst
+
+    return te.comm_reducer(combine, start, name="place")
+
+
 def _search(largest: bool) -> Lowering:
     """ArgMax and ArgMin as a reduction of pairs (index, value)."""
 
@@ -101,22 +121,7 @@ def _search(largest: bool) -> Lowering:
         keep = bool(node.attribute("keepdims", 1))
         if x.rank == 0:
             return compute(node, lambda *i: tirx.const(0, "int64"))
-        better: Any = (lambda a, b: a > b) if largest else (lambda a, b: a < b)
-
-        def combine(a: Any, b: Any) -> Any:
-            earlier = a[0] > b[0] if last else a[0] < b[0]
-            wins = tirx.any(better(a[1], b[1]), tirx.all(a[1] == b[1], earlier))
-            if "float" in x.dtype:  # NaN is the extremum, as in ReduceMax
-                either = tirx.any(tirx.isnan(a[1]), tirx.isnan(b[1]))
-                of_nan = tirx.all(tirx.isnan(a[1]), tirx.any(b[1] == b[1], earlier))
-                wins = tirx.Select(either, of_nan, wins)
-            return tirx.Select(wins, a[0], b[0]), tirx.Select(wins, a[1], b[1])
-
-        def start(index_type: Any, value_type: Any) -> Any:
-            worst = te.min_value(value_type) if largest else te.max_value(value_type)
-            return tirx.const(-1, index_type), worst
-
-        reducer: Any = te.comm_reducer(combine, start, name=node.op.lower())
+        reducer = place_reducer(x.dtype, largest=largest, last=last)
         k = te.reduce_axis((0, x.shape[axis]), name="k")
 
         def element(*index: Any) -> Any:
