@@ -14,7 +14,7 @@ from onnx_ir.passes import common
 
 from mlopsc.bodies import bodies, captured
 from mlopsc.importer.normalise.constants import runs_to_the_end, trip_count
-from mlopsc.importer.normalise.limits import check_sizes
+from mlopsc.importer.normalise.limits import check_ranges, check_sizes
 from mlopsc.importer.normalise.subgraphs import all_graphs
 
 _MAX_VECTOR = 1 << 20  # elements of a vector that may describe a shape
@@ -58,6 +58,7 @@ def _infer_graph(model: ir.Model, *, inside: bool) -> bool:
         for value in (output for node in graph for output in node.outputs):
             if value.shape is not None and any(isinstance(d, int) and d < 0 for d in value.shape):
                 value.shape = None
+    check_ranges(model.graph.all_nodes())
     check_sizes(model.graph.inputs)
     check_sizes(output for node in model.graph.all_nodes() for output in node.outputs)
     vectors = [v for node in model.graph for v in node.outputs if v.shape and len(v.shape) == 1]

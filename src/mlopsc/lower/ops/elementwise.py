@@ -19,6 +19,13 @@ def _plain(function: Callable[..., Any]) -> Lowering:
     return lambda node: elementwise(node, function)
 
 
+def _product(function: Callable[..., Any]) -> Lowering:
+    """A product with 0 is not 0 where the other factor is NaN or infinite."""
+    return lambda node: elementwise(
+        node, function, load_zeros=node.result.dtype.startswith("float")
+    )
+
+
 def _const(value: float, like: Any) -> Any:
     return literal(value, str(like.ty))
 
@@ -275,7 +282,7 @@ LOWERINGS: Final[dict[str, Lowering]] = {
     "Clip": _clip,
     "Cos": _plain(tirx.cos),
     "Cosh": _own("cosh"),
-    "Div": _plain(_divide),
+    "Div": _product(_divide),
     "Elu": _scaled(_elu, alpha=1.0),
     "Equal": _plain(_equal),
     "Erf": _plain(tirx.erf),
@@ -295,7 +302,7 @@ LOWERINGS: Final[dict[str, Lowering]] = {
     "Max": _extremum(lambda a, b: a > b),
     "Min": _extremum(lambda a, b: a < b),
     "Mod": _mod,
-    "Mul": _plain(lambda a, b: a * b),
+    "Mul": _product(lambda a, b: a * b),
     "Neg": _plain(lambda x: _const(0, x) - x if not is_float(x) else -x),
     "Not": _plain(lambda x: tirx.Not(x)),
     "Or": _plain(lambda a, b: tirx.any(a, b)),

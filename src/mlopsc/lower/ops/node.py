@@ -70,6 +70,10 @@ class Operand:
         """Return the element that broadcasts to ``index`` of a result (NumPy's rules)."""
         if math.prod(self.shape) == 1 and (array := self.constant) is not None:
             return literal(array.reshape(())[()], self.dtype)
+        return self.load(index)
+
+    def load(self, index: Index) -> Any:
+        """Return the same as a load from the tensor, also where the value is known."""
         own = index[len(index) - self.rank :]
         return self.tensor(
             *(0 if size == 1 else i for size, i in zip(self.shape, own, strict=True))
@@ -189,14 +193,23 @@ def is_float(value: Any) -> bool:
     return str(value.ty).startswith("float")
 
 
-def elementwise(node: Node, function: Callable[..., Any]) -> Any:
-    """Return the tensor of ``function(a, b, ...)`` over the inputs, broadcast to the result."""
+def elementwise(node: Node, function: Callable[..., Any], *, load_zeros: bool = False) -> Any:
+    """Return the tensor of ``function(a, b, ...)`` over the inputs, broadcast to the result.
+
+    Args:
+        node: What is computed.
+        function: Takes one element of each input.
+        load_zeros: Hide constant zeros from the compiler, which takes ``x * 0`` for 0.
+    """
     operands = [o for o in node.inputs if o is not None]
 
     def read(operand: Operand, index: Index) -> Any:
         # The index itself, not 0 along axes of size 1, lets the compiler see what is elementwise.
         whole = operand.shape == node.result.shape and math.prod(operand.shape) > 1
-        return operand.tensor(*index) if whole else operand.at(index)
+        if whole:
+            return operand.tensor(*index)
+        hidden = load_zeros and operand.constant is not None and not operand.constant.any()
+        return operand.load(index) if hidden else operand.at(index)
 
     return compute(node, lambda *index: function(*(read(o, index) for o in operands)))
 

@@ -17,6 +17,8 @@ from mlopsc.importer.normalise.expansions.builder import (
     total,
 )
 
+MAX_RANGE: Final = 1 << 25  # elements of a constant
+
 
 def _sum(b: Builder) -> Tensor:
     return total(b.inputs())
@@ -59,7 +61,11 @@ def _range(b: Builder) -> Tensor:
     if step == 0:
         raise Refusal("its step is 0")
     exact = isinstance(step, int)
+    if not all(np.isfinite(v) for v in (start, limit, step)):
+        raise Refusal(f"its limits are {start}, {limit} and {step}; expected finite numbers")
     count = -((start - limit) // step) if exact else int(np.ceil((limit - start) / step))
+    if count > MAX_RANGE:
+        raise Refusal(f"it has {count} elements; expected at most {MAX_RANGE}")
     steps = np.arange(max(count, 0), dtype=np.int64 if exact else np.float64)
     return b.constant(start + steps * step, dtype)
 
