@@ -18,7 +18,7 @@ from mlopsc.bundle import detach
 from mlopsc.errors import SourceError
 from mlopsc.importer.normalise.constants import constant_of, scalar_of, trip_count
 from mlopsc.importer.normalise.subgraphs import release_bodies
-from mlopsc.importer.normalise.write import add_constant
+from mlopsc.importer.normalise.write import add_constant, new_constant
 from mlopsc.reference import Reference
 
 _RANDOM = {
@@ -185,13 +185,7 @@ def replace_by_constant(
     main: ir.Graph, graph: ir.Graph, value: ir.Value, array: np.ndarray
 ) -> None:
     """Let the users of ``value``, which is in ``graph``, use a new constant of ``main``."""
-    constant = ir.Value(
-        name=f"{value.name}_folded",
-        const_value=ir.tensor(array, name=f"{value.name}_folded"),
-        shape=ir.Shape(array.shape),
-        type=ir.TensorType(ir.DataType.from_numpy(array.dtype)),
-    )
-    main.register_initializer(constant)
+    constant = new_constant(main, array, f"{value.name}_folded")
     for index, other in enumerate(graph.outputs):
         if other is value:  # an output must stay the output of a node
             node = ir.Node("", "Identity", [constant])

@@ -11,8 +11,13 @@ import onnx_ir as ir
 
 def add_constant(model: ir.Model, array: np.ndarray[Any, Any], name: str) -> ir.Value:
     """Add an initializer to the main graph; its name becomes unique."""
+    return new_constant(model.graph, array, name)
+
+
+def new_constant(main: ir.Graph, array: np.ndarray[Any, Any], name: str) -> ir.Value:
+    """Add an initializer to ``main``; its name becomes unique."""
     base, number = name, 0
-    while name in model.graph.initializers:
+    while name in main.initializers:
         number += 1
         name = f"{base}_{number}"
     value = ir.Value(
@@ -21,7 +26,7 @@ def add_constant(model: ir.Model, array: np.ndarray[Any, Any], name: str) -> ir.
         shape=ir.Shape(array.shape),
         type=ir.TensorType(ir.DataType.from_numpy(array.dtype)),
     )
-    model.graph.register_initializer(value)
+    main.register_initializer(value)
     return value
 
 

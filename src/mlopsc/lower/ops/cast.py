@@ -62,8 +62,8 @@ def convert(
         return x.astype(dtype)
     if target.name in _NARROW:
         bits, signed = _NARROW[target.name]
-        return _low_bits(_to_integer(x, "int32"), bits, signed).astype(dtype)
-    return _to_integer(x, dtype)
+        return _low_bits(to_integer(x, "int32"), bits, signed).astype(dtype)
+    return to_integer(x, dtype)
 
 
 def _low_bits(x: Any, bits: int, signed: bool) -> Any:
@@ -78,7 +78,8 @@ def _is_not_zero(x: Any, name: str) -> Any:
     return tirx.Not(FORMATS[name].is_zero(x))
 
 
-def _to_integer(x: Any, dtype: str) -> Any:
+def to_integer(x: Any, dtype: str) -> Any:
+    """Return ``x`` as an integer: truncated and saturated; NaN is 0."""
     if not is_float(x):
         return x.astype(dtype)
     kind = str(x.ty)

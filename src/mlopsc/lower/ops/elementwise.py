@@ -5,13 +5,13 @@ Integers wrap. An integer divided by zero is 0, as in NumPy: a trap would end th
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
 from tvm import tirx
 
+from mlopsc.lower.ops.cast import to_integer
 from mlopsc.lower.ops.node import Lowering, Node, compute, elementwise, is_float, literal
 
 
@@ -185,16 +185,13 @@ def _shrink(node: Node) -> Any:
     bias, lambd = float(node.attribute("bias", 0.0)), float(node.attribute("lambd", 0.5))
 
     def element(x: Any) -> Any:
+        value = x if is_float(x) else x.astype("float64")
+        low, high, shift = (_const(v, value) for v in (-lambd, lambd, bias))
+        inside = tirx.Select(value > high, value - shift, _const(0, value))
+        shrunk = tirx.Select(value < low, value + shift, inside)
         if not is_float(x):
-            bound = math.ceil(lambd) if lambd == math.ceil(lambd) else math.floor(lambd) + 1
-            below = x < _const(-bound, x) if lambd == bound else x <= _const(-bound, x)
-            above = x > _const(bound, x) if lambd == bound else x >= _const(bound, x)
-            shift = _const(int(bias), x)
-        else:
-            below, above, shift = x < _const(-lambd, x), x > _const(lambd, x), _const(bias, x)
-        zero = _const(0, x)
-        shrunk = tirx.Select(below, x + shift, tirx.Select(above, x - shift, zero))
-        return tirx.Select(tirx.isnan(x), x, shrunk) if is_float(x) else shrunk
+            return to_integer(shrunk, str(x.ty))
+        return tirx.Select(tirx.isnan(x), x, shrunk)
 
     return elementwise(node, element)
 
@@ -217,13 +214,30 @@ def _is_inf(node: Node) -> Any:
 
 
 def _pow(a: Any, b: Any) -> Any:
-    if is_float(a):
-        return tirx.pow(a, b.astype(str(a.ty)))
+    """Integers to integral powers are exact and wrap; a power that is no integer saturates."""
     dtype = str(a.ty)
-    if is_float(b):
-        return tirx.pow(a.astype(str(b.ty)), b).astype(dtype)
-    power = tirx.call_pure_extern("int64", "mlopsc_powi64", a.astype("int64"), b.astype("int64"))
-    return power.astype(dtype)
+    if is_float(a):
+        power = tirx.pow(a, b.astype(dtype))
+        return power if is_float(b) else _keep_sign(power, a, b)
+    if not is_float(b):
+        return _integer_power(a, b.astype("int64"))
+    exact = _integer_power(a, to_integer(b, "int64"))
+    rounded = to_integer(tirx.pow(a.astype(str(b.ty)), b), dtype)
+    return tirx.Select(tirx.nearbyint(b) == b, exact, rounded)
+
+
+def _integer_power(a: Any, b: Any) -> Any:
+    power = tirx.call_pure_extern("int64", "mlopsc_powi64", a.astype("int64"), b)
+    return power.astype(str(a.ty))
+
+
+def _keep_sign(power: Any, a: Any, b: Any) -> Any:
+    """Return the power of a negative number to an exponent whose parity a float cannot hold."""
+    if int(str(b.ty).removeprefix("u").removeprefix("int")) <= 16:
+        return power
+    limit, one = tirx.const(1 << 24, str(b.ty)), tirx.const(1, str(b.ty))
+    odd = tirx.all(b > limit, (b & one) == one, a < _const(0, a))
+    return tirx.Select(odd, _const(0, a) - tirx.abs(power), power)
 
 
 def _equal(a: Any, b: Any) -> Any:

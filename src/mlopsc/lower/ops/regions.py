@@ -15,18 +15,23 @@ from mlopsc.lower.ops.loops import call, program
 from mlopsc.lower.ops.node import Lowering, Node
 from mlopsc.lower.ops.window import Window
 
+_MAX_RATIO = 4096  # points per axis and bin, as in the kernel
+
 
 def _roi_align(node: Node) -> Any:
     x, rois, batch = (node.operand(i) for i in range(3))
     if x.dtype != "float32":
         raise CompilerError(f"RoiAlign of {x.dtype}")
+    ratio = int(node.attribute("sampling_ratio", 0))
+    if not 0 <= ratio <= _MAX_RATIO:
+        raise CompilerError(f"RoiAlign: sampling_ratio is {ratio}; expected 0 to {_MAX_RATIO}")
     images, channels, height, width = x.shape
     out_h, out_w = node.result.shape[2:]
     # Opset 10 knew no half pixels.
     mode = node.attribute("coordinate_transformation_mode", "half_pixel")
     numbers = (
         images, channels, height, width, rois.shape[0], out_h, out_w,
-        int(node.attribute("sampling_ratio", 0)), int(mode == "half_pixel"),
+        ratio, int(mode == "half_pixel"),
         int(node.attribute("mode", "avg") == "max"), int(batch.dtype == "int64"),
     )  # fmt: skip
     scale = tirx.const(float(node.attribute("spatial_scale", 1.0)), "float32")
