@@ -1,5 +1,6 @@
 /* Elementary functions in double, good enough to be rounded to float: relative error below 2^-40.
- * Polynomials are minimax fits, made in 40 digits, or Taylor's. Arguments are finite and in the range that each comment says. */
+ * Polynomials are minimax fits, made in 40 digits, or Taylor's. Arguments are finite and in the
+ * range that each comment says. */
 #ifndef MLOPSC_DOUBLE_H
 #define MLOPSC_DOUBLE_H
 

@@ -2,8 +2,9 @@
  *
  * Every function computes the same bits on every target whose float arithmetic is IEEE 754 (this
  * file is compiled without contraction). Largest errors, measured by tests/test_math.c over all
- * sampled floats: exp 1 ULP, log 1, log1p 3, tanh 2, erf 2, pow 1, sin 2, cos 2, tan 4, the inverse and
- * hyperbolic functions 1. NaN, infinities and signed zeros follow C99 Annex F; subnormal results are rounded, not flushed.
+ * sampled floats: exp 1 ULP, log 1, log1p 3, tanh 2, erf 2, pow 1, sin 2, cos 2, tan 4, the
+ * inverse and hyperbolic functions 1. NaN, infinities and signed zeros follow C99 Annex F;
+ * subnormal results are rounded, not flushed.
  */
 #ifndef MLOPSC_MATH_H
 #define MLOPSC_MATH_H

@@ -6,8 +6,8 @@ an error, an interrupt or a crash leaves nothing behind.
 
 from __future__ import annotations
 
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -88,10 +88,12 @@ def _staged(parent: Path, names: Sequence[str], *, force: bool, folder: bool) ->
     for name in names:
         check_free(parent / name, force=force)
         _check_kind(parent / name, folder=folder)
-    made = _make_parents(parent)
-    staging: Path | None = None
+    # Before anything is made, so that an interrupt at any moment leaves nothing.
+    made = [p for p in (parent, *parent.parents) if not p.exists()]
+    staging = parent / f".mlopsc-{secrets.token_hex(8)}.part"
     try:
-        staging = Path(tempfile.mkdtemp(prefix=".mlopsc-", suffix=".part", dir=parent))
+        parent.mkdir(parents=True, exist_ok=True)
+        staging.mkdir(mode=0o700)
         work = staging / "new"
         work.mkdir()
         yield work
@@ -99,8 +101,7 @@ def _staged(parent: Path, names: Sequence[str], *, force: bool, folder: bool) ->
             check_free(parent / name, force=force)
         _move_all(work, parent, names, staging)
     except BaseException as error:
-        if staging is not None:
-            shutil.rmtree(staging, ignore_errors=True)
+        shutil.rmtree(staging, ignore_errors=True)
         for folder_made in made:
             with suppress(OSError):
                 folder_made.rmdir()
@@ -119,19 +120,6 @@ def _check_kind(path: Path, *, folder: bool) -> None:
         f"output '{path}' is a {found}; expected a {wanted} to replace, or nothing",
         hint="choose another path",
     )
-
-
-def _make_parents(parent: Path) -> list[Path]:
-    """Make ``parent`` and what lies above it where missing; return them, innermost first."""
-    missing = [p for p in (parent, *parent.parents) if not p.exists()]
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        for folder in missing:
-            with suppress(OSError):
-                folder.rmdir()
-        raise _cannot_write(parent, error) from error
-    return missing
 
 
 def _move_all(work: Path, parent: Path, names: Sequence[str], staging: Path) -> None:

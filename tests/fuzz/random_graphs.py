@@ -388,6 +388,8 @@ def check(drawn: Sequence[Drawn]) -> Counter[str]:
             if answers is not None:
                 answered.append((model, samples, answers))
         figures = Counter({"refused by the reference": len(drawn) - len(answered)})
+        if not answered:
+            return figures
         path = models.save(_side_by_side([model for model, _, _ in answered]), folder / "m.onnx")
         try:
             pipeline.build(path, ["host"], folder / "out", options=ImportOptions(name="graphs"))

@@ -134,10 +134,6 @@ def _clip(node: Node) -> Any:
     return compute(node, element)
 
 
-def _sigmoid(x: Any) -> Any:
-    return tirx.sigmoid(x)
-
-
 def _softplus(x: Any) -> Any:
     """``log(1 + exp(x))`` as ``max(x, 0) + log(1 + exp(-|x|))``, which cannot overflow."""
     zero, one = _const(0, x), _const(1, x)
@@ -264,19 +260,6 @@ def _own(name: str) -> Lowering:
     return _plain(element)
 
 
-def _where(condition: Any, a: Any, b: Any) -> Any:
-    return tirx.Select(condition, a, b)
-
-
-def _logical(function: Callable[..., Any]) -> Lowering:
-    return _plain(function)
-
-
-def _round(x: Any) -> Any:
-    name = "mlopsc_rintf" if str(x.ty) == "float32" else "mlopsc_rint"
-    return tirx.call_pure_extern(str(x.ty), name, x)
-
-
 LOWERINGS: Final[dict[str, Lowering]] = {
     "Abs": _plain(_abs),
     "Acos": _own("acos"),
@@ -324,10 +307,10 @@ LOWERINGS: Final[dict[str, Lowering]] = {
     "Pow": _plain(_pow),
     "Reciprocal": _plain(lambda x: _const(1, x) / x),
     "Relu": _plain(_relu),
-    "Round": _plain(_round),
+    "Round": _plain(tirx.nearbyint),
     "Selu": _scaled(_selu, alpha=1.67326319217681884765625, gamma=1.05070102214813232421875),
     "Shrink": _shrink,
-    "Sigmoid": _plain(_sigmoid),
+    "Sigmoid": _plain(tirx.sigmoid),
     "Sign": _plain(_sign),
     "Sin": _plain(tirx.sin),
     "Sinh": _own("sinh"),
@@ -336,6 +319,6 @@ LOWERINGS: Final[dict[str, Lowering]] = {
     "Sub": _plain(_subtract),
     "Tan": _own("tan"),
     "Tanh": _plain(tirx.tanh),
-    "Where": _plain(_where),
+    "Where": _plain(tirx.Select),
     "Xor": _plain(lambda a, b: tirx.any(tirx.all(a, tirx.Not(b)), tirx.all(tirx.Not(a), b))),
 }

@@ -65,8 +65,7 @@ def _distinct(*operands: Operand) -> list[Operand]:
     return list(dict.fromkeys(operands))
 
 
-def _buffers(node: Node, operands: Sequence[Operand], ins: Sequence[Any]) -> list[Any]:
-    del node
+def _buffers(operands: Sequence[Operand], ins: Sequence[Any]) -> list[Any]:
     found = dict(zip(_distinct(*operands), ins, strict=True))
     return [found[operand] for operand in operands]
 
@@ -77,7 +76,7 @@ def _scatter_elements(node: Node) -> Any:
     combine = _REDUCTIONS[node.attribute("reduction", "none")]
 
     def write(ins: list[Any], outs: list[Any]) -> Any:
-        x, where, new = _buffers(node, (data, indices, updates), ins)
+        x, where, new = _buffers((data, indices, updates), ins)
         out = outs[0]
 
         def update(*index: Any) -> Any:
@@ -99,7 +98,7 @@ def _scatter_nd(node: Node) -> Any:
     combine = _REDUCTIONS[node.attribute("reduction", "none")]
 
     def write(ins: list[Any], outs: list[Any]) -> Any:
-        x, where, new = _buffers(node, (data, indices, updates), ins)
+        x, where, new = _buffers((data, indices, updates), ins)
         out = outs[0]
 
         def update(*index: Any) -> Any:
@@ -125,7 +124,7 @@ def _max_unpool(node: Node) -> Any:
     shape = node.result.shape
 
     def write(ins: list[Any], outs: list[Any]) -> Any:
-        values, where = _buffers(node, (x, indices), ins)
+        values, where = _buffers((x, indices), ins)
         out = outs[0]
 
         def update(*index: Any) -> Any:
