@@ -29,12 +29,19 @@ OWN_MATH: Final[dict[str, str]] = {
     "tirx.nearbyint": "mlopsc_rintf",
 }
 
+# Of float64, libm computes all but what the machines without an operating system lack.
+OWN_MATH_DOUBLE: Final[dict[str, str]] = {"tirx.nearbyint": "mlopsc_rint"}
+
 
 def use_own_math(module: Any) -> Any:
-    """Return the Relax module with float32 intrinsics and reduction starts replaced."""
+    """Return the Relax module with intrinsics of floats and reduction starts replaced."""
 
     def replace(call: Any) -> Any:
-        if not isinstance(call.op, tvm.ir.Op) or str(call.ty) != "float32":
+        if not isinstance(call.op, tvm.ir.Op):
+            return call
+        if str(call.ty) == "float64" and call.op.name in OWN_MATH_DOUBLE:
+            return tirx.call_pure_extern("float64", OWN_MATH_DOUBLE[call.op.name], *call.args)
+        if str(call.ty) != "float32":
             return call
         if call.op.name == "tirx.sigmoid":
             return 1.0 / (1.0 + tirx.call_pure_extern("float32", "mlopsc_expf", -call.args[0]))
