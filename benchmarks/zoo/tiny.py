@@ -1,0 +1,23 @@
+"""The MLPerf Tiny models in float32, which are not part of the project."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+FOLDER = REPOSITORY.parent / "shared" / "models" / "mlperf-tiny"
+NAMES = ("ad01", "kws", "resnet8", "vww")
+
+
+def load(name: str) -> onnx.ModelProto:
+    """Return one of ``NAMES``.
+
+    Raises:
+        FileNotFoundError: The model is not there.
+    """
+    path = FOLDER / f"{name}_fp32.onnx"
+    if not path.is_file():
+        raise FileNotFoundError(f"no {path.relative_to(REPOSITORY.parent)}")
+    return onnx.load(path)
