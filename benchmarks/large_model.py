@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -75,29 +76,41 @@ def processes_below(pid: int) -> list[int]:
     return found
 
 
-def memory_of(pid: int) -> tuple[int, int]:
-    """Return anonymous and file memory in bytes."""
+def memory_of(pid: int) -> tuple[int, int, int]:
+    """Return anonymous and file memory, and the most that was resident so far, in bytes."""
     try:
         text = Path(f"/proc/{pid}/status").read_text()
     except OSError:
-        return 0, 0
+        return 0, 0, 0
     fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-    anonymous, files = (int(fields.get(k, "0 kB").split()[0]) << 10 for k in ("RssAnon", "RssFile"))
-    return anonymous, files
+    anonymous, files, most = (
+        int(fields.get(k, "0 kB").split()[0]) << 10 for k in ("RssAnon", "RssFile", "VmHWM")
+    )
+    return anonymous, files, most
 
 
-def watch(command: list[str]) -> dict[str, float]:
-    """Run ``command``; return seconds and the peaks of the memory of all its processes."""
-    start, anonymous, files = time.monotonic(), 0, 0
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+def watch(command: list[str], environment: Mapping[str, str] | None = None) -> dict[str, float]:
+    """Run ``command``; return seconds and peaks of memory in bytes.
+
+    ``anonymous`` and ``file`` memory are those of all its processes together, ``resident`` is that
+    of the largest.
+    """
+    start, anonymous, files, resident = time.monotonic(), 0, 0, 0
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment) as process:
         while process.poll() is None:
             found = [memory_of(pid) for pid in processes_below(process.pid)]
-            anonymous = max(anonymous, sum(a for a, _ in found))
-            files = max(files, sum(f for _, f in found))
+            anonymous = max(anonymous, sum(a for a, _, _ in found))
+            files = max(files, sum(f for _, f, _ in found))
+            resident = max(resident, *(r for _, _, r in found))
             time.sleep(0.02)
     if process.returncode != 0:
         raise click.ClickException(f"{command} failed with status {process.returncode}")
-    return {"seconds": time.monotonic() - start, "anonymous": anonymous, "file": files}
+    return {
+        "seconds": time.monotonic() - start,
+        "anonymous": anonymous,
+        "file": files,
+        "resident": resident,
+    }
 
 
 @click.command()

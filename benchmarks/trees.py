@@ -10,15 +10,35 @@ against ONNX Runtime, called from Python both; counts of instructions are exact.
 from __future__ import annotations
 
 import json
+import statistics
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import click
 import onnx
+from engines import ENGINES, Subject
+from store import build_package
+from timing import measure
+from zoo.inputs import draw_inputs
+from zoo.tabular import random_ensemble
 
 import mlopsc
 from mlopsc.cli.render import echo_table
+
+ROUND_S = 0.02
+
+
+def latencies(model: Path, folder: Path, rounds: int) -> dict[str, float]:
+    """Return seconds of a call of mlopsc and of ONNX Runtime; the package lies in ``folder``."""
+    built = build_package(model, folder)
+    if built.package is None:
+        raise click.ClickException(f"{model}: {built.failure}")
+    subject = Subject(model, built, draw_inputs(onnx.load(model), 0))
+    calls = {name: ENGINES[name].prepare(subject, 1) for name in ("mlopsc", "onnxruntime")}
+    times = measure(calls, rounds=rounds, seconds=ROUND_S)
+    return {f"{name}_s": statistics.median(found) for name, found in times.items()}
+
 
 @click.command()
 @click.argument("models", nargs=-1, type=click.Path(path_type=Path, exists=True))
@@ -43,7 +63,7 @@ def main(
         for path in models:
             work = folder / path.stem
             work.mkdir()
-            mine, peer = measure(prepare(path, work), rounds)
+            seconds = latencies(path, work, rounds)
             package = mlopsc.build(work / "model.mlb", target, work)[target]
             report = mlopsc.conform(work / target, bundle=work / "model.mlb")
             if report.verdict != "pass":
@@ -56,8 +76,7 @@ def main(
                 "flash_bytes": memory.code + memory.read_only,
                 "arena_bytes": memory.arena,
                 "instructions": report.instructions,
-                "mlopsc_s": mine,
-                "onnxruntime_s": peer,
+                **seconds,
             }
     columns = ["model", "ONNX, bytes", "tables", "code", "flash", "arena", "instructions",
                "mlopsc, µs", "ONNX Runtime, µs"]  # fmt: skip

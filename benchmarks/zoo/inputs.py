@@ -15,7 +15,7 @@ _SMALL = 1024  # elements of an initializer that may decide a shape
 def draw_inputs(model: onnx.ModelProto, seed: int) -> dict[str, Array]:
     """Return random inputs by name: floats are normal, integers rows of the tables they index.
 
-    Open dimensions are 1. Integers that index no table are 1, as masks and positions are.
+    Integers that index no table are 1, as masks are. Shapes are static.
     """
     graph, rng = model.graph, np.random.default_rng(seed)
     rows = {t.name: t.dims[0] for t in graph.initializer if t.dims}
@@ -30,7 +30,7 @@ def draw_inputs(model: onnx.ModelProto, seed: int) -> dict[str, Array]:
         if value.name in known:
             continue
         kind = value.type.tensor_type
-        shape = [d.dim_value or 1 for d in kind.shape.dim]
+        shape = [d.dim_value for d in kind.shape.dim]
         dtype = helper.tensor_dtype_to_np_dtype(kind.elem_type)
         if dtype.kind == "f":
             drawn[value.name] = rng.standard_normal(shape).astype(dtype)
@@ -74,7 +74,7 @@ def _of_node(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int:
 
 
 def _shapes(model: onnx.ModelProto) -> dict[str, list[int]]:
-    """Return the static shapes of all values; open dimensions of inputs are 1."""
+    """Return the static shapes of all values."""
     bare = onnx.ModelProto(
         ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions
     )
@@ -91,10 +91,7 @@ def _shapes(model: onnx.ModelProto) -> dict[str, list[int]]:
     known = {t.name for t in model.graph.initializer}
     for value in model.graph.input:
         if value.name not in known:
-            copy = graph.input.add()
-            copy.CopyFrom(value)
-            for dim in copy.type.tensor_type.shape.dim:
-                dim.dim_value = dim.dim_value or 1
+            graph.input.append(value)
     inferred = onnx.shape_inference.infer_shapes(bare, data_prop=True).graph
     return {
         v.name: [d.dim_value for d in v.type.tensor_type.shape.dim]

@@ -24,11 +24,11 @@ NAMES = (
     "squeezenet", "vgg19", "zfnet512",
 )  # fmt: skip
 
-_KEEP = ("MaxPool", "AveragePool", "Concat", "Transpose", "Reshape", "Dropout", "LRN")
+_KEEP = ("AveragePool", "Concat", "Transpose", "Reshape", "Dropout", "LRN")
 
 # How a weight is used: by which operator, as which of its inputs, the operators behind that, and
-# whether what it is applied to comes from a ReLU.
-Use = tuple[str, int, frozenset[str], bool]
+# the gain that keeps the second moment of what it is applied to.
+Use = tuple[str, int, frozenset[str], float]
 
 
 def light(name: str) -> onnx.ModelProto:
@@ -62,11 +62,14 @@ def _uses(graph: onnx.GraphProto) -> dict[str, Use]:
     readers = defaultdict(list)
     makers = {name: node for node in graph.node for name in node.output}
 
-    def rectified(name: str) -> bool:
+    def gain(name: str) -> float:
         node = makers.get(name)
-        if node is not None and node.op_type in _KEEP:
-            return rectified(node.input[0])
-        return node is not None and node.op_type == "Relu"
+        kind = node.op_type if node is not None else ""
+        if kind in _KEEP:
+            return gain(node.input[0])
+        if kind == "MaxPool":  # the largest of nine
+            return gain(node.input[0]) / 3
+        return 2.0 if kind == "Relu" else 1.0
 
     for node in graph.node:
         for position, name in enumerate(node.input):
@@ -79,7 +82,7 @@ def _uses(graph: onnx.GraphProto) -> dict[str, Use]:
         if node.op_type == "Unsqueeze":
             return use(node.output[0])
         behind = frozenset(n.op_type for n, _ in readers[node.output[0]])
-        return node.op_type, position, behind, rectified(node.input[0])
+        return node.op_type, position, behind, gain(node.input[0])
 
     return {name: found for name in list(readers) if (found := use(name)) is not None}
 
@@ -91,9 +94,9 @@ def _draw(rng: np.random.Generator, shape: tuple[int, ...], use: Use) -> Array:
     class certain. Where an activation is added to another (``Sum``), its scale is below 1, or
     activations would double from block to block.
     """
-    op, position, behind, rectified = use
+    op, position, behind, gain = use
     if op in ("Conv", "Gemm") and position == 1:  # [outputs, inputs, ...]
-        gain = 0.1 if "Softmax" in behind else 2.0 if rectified else 1.0
+        gain = 0.1 if "Softmax" in behind else gain
         values = rng.standard_normal(shape) * (gain / np.prod(shape[1:])) ** 0.5
     elif (op, position) in {("BatchNormalization", 1), ("Mul", 1)}:
         values = rng.uniform(0.8, 1.2, shape) * (0.6 if "Sum" in behind else 1.0)

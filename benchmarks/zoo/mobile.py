@@ -47,9 +47,7 @@ def _unit(
     return act(g, g.batch_norm(x, channels[1]))
 
 
-def _squeeze(
-    g: Graph, x: str, channels: int, inner: int, act: Activation, gate: Activation
-) -> str:
+def _squeeze(g: Graph, x: str, channels: int, inner: int, act: Activation, gate: Activation) -> str:
     """Add squeeze-and-excitation."""
     mean = g.op("GlobalAveragePool", x)
     inside = act(g, g.conv(mean, (channels, inner), bias=True))

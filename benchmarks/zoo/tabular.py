@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ def wide_mlp() -> onnx.ModelProto:
     g = Graph("wide_mlp")
     x = g.input("row", (1, 1024))
     sizes = (1024, 4096, 4096, 1024, 100)
-    for number, (before, after) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for number, (before, after) in enumerate(pairwise(sizes)):
         x = g.gemm(g.op("Relu", x) if number else x, (before, after), gain=2.0 if number else 1.0)
     g.output(x, "scores", (1, sizes[-1]))
     return g.model()

@@ -12,7 +12,7 @@ NAMES = ("ad01", "kws", "resnet8", "vww")
 
 
 def load(name: str) -> onnx.ModelProto:
-    """Return one of ``NAMES``.
+    """Return one of ``NAMES`` for one sample.
 
     Raises:
         FileNotFoundError: The model is not there.
@@ -20,4 +20,8 @@ def load(name: str) -> onnx.ModelProto:
     path = FOLDER / f"{name}_fp32.onnx"
     if not path.is_file():
         raise FileNotFoundError(f"no {path.relative_to(REPOSITORY.parent)}")
-    return onnx.load(path)
+    model = onnx.load(path)
+    for value in model.graph.input:
+        for dim in value.type.tensor_type.shape.dim:
+            dim.dim_value = dim.dim_value or 1
+    return model

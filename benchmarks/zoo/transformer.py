@@ -35,9 +35,7 @@ def vit_tiny() -> onnx.ModelProto:
         y = g.linear(g.layer_norm(x, size, "op"), (size, 3 * size))
         y = g.op("Reshape", y, g.integers(1, length, 3, heads, size // heads))
         y = g.op("Transpose", y, perm=[2, 0, 3, 1, 4])
-        query, key, value = (
-            g.op("Gather", y, g.constant(i, "int64"), axis=0) for i in range(3)
-        )
+        query, key, value = (g.op("Gather", y, g.constant(i, "int64"), axis=0) for i in range(3))
         query = g.op("Mul", query, g.constant((size // heads) ** -0.5))
         scores = g.op("MatMul", query, g.op("Transpose", key, perm=[0, 1, 3, 2]))
         y = g.op("MatMul", g.op("Softmax", scores, axis=-1), value)
@@ -105,9 +103,7 @@ def gpt2_step() -> onnx.ModelProto:
         parts = g.op("Split", y, g.integers(size, size, size), outputs=3, axis=2)
         query, *new = (_heads(g, p, 1, heads, depth, [0, 2, 1, 3]) for p in parts)
         past = [g.input(f"past_{layer}_{kind}", shape) for kind in ("key", "value")]
-        key, value = (
-            g.op("Concat", old, one, axis=2) for old, one in zip(past, new, strict=True)
-        )
+        key, value = (g.op("Concat", old, one, axis=2) for old, one in zip(past, new, strict=True))
         presents += [(f"present_{layer}_key", key), (f"present_{layer}_value", value)]
         scores = g.op("MatMul", query, g.op("Transpose", key, perm=[0, 1, 3, 2]))
         scores = g.op("Div", scores, g.constant(depth**0.5))
