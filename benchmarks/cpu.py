@@ -147,7 +147,7 @@ def run(
     print_tables(entries, threads)
     if chart is not None:
         try:
-            draw_chart(entries, threads, chart)
+            draw_chart(entries, chart)
         except NotAvailableError as error:
             click.echo(f"no chart: {error}", err=True)
     return {

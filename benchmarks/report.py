@@ -89,28 +89,38 @@ def means(entries: Sequence[Entry]) -> dict[str, dict[str, float]]:
     return found
 
 
-def draw_chart(entries: Sequence[Entry], threads: Sequence[int], path: Path) -> None:
-    """Draw the ratios to each peer as bars, a panel for each number of threads.
+def draw_chart(entries: Sequence[Entry], path: Path) -> None:
+    """Draw the ratios to each peer as bars from 1, a panel for each number of threads.
 
     Raises:
-        NotAvailableError: matplotlib is not installed.
+        NotAvailableError: matplotlib is not installed, or there are no ratios.
     """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise NotAvailableError("matplotlib is not installed: pip install matplotlib") from error
-    models = list(dict.fromkeys(e["model"] for e in entries))
     others = peers(entries)
-    width, height = 0.8 / max(len(others), 1), 1.5 + 0.3 * len(models)
-    figure = Figure(figsize=(6 * len(threads), height), layout="constrained")
-    axes = figure.subplots(1, len(threads), sharey=True, squeeze=False)[0]
-    for axis, count in zip(axes, threads, strict=True):
-        by_model = {e["model"]: e for e in entries if e["threads"] == count}
+    found = {
+        (e["threads"], e["model"], peer): r
+        for e in entries
+        for peer in others
+        if (r := ratio(e, peer)) is not None
+    }
+    if not found:
+        raise NotAvailableError("nothing was measured to compare with")
+    counts = sorted({count for count, _, _ in found})
+    models = list(dict.fromkeys(e["model"] for e in entries))
+    width, size = 0.8 / len(others), (6 * len(counts), 1.5 + 0.3 * len(models))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(1, len(counts), sharey=True, squeeze=False)[0]
+    for axis, count in zip(axes, counts, strict=True):
         for number, peer in enumerate(others):
-            found = [ratio(by_model[m], peer) if m in by_model else None for m in models]
-            places = [i + number * width for i in range(len(models))]
-            label = f"to {ENGINES[peer].title}"
-            axis.barh(places, [r or 0.0 for r in found], width, label=label)
+            bars = {i: found.get((count, model, peer), 1.0) for i, model in enumerate(models)}
+            places = [i + number * width for i in bars]
+            reach = [value - 1.0 for value in bars.values()]
+            axis.barh(places, reach, width, left=1.0, label=f"to {ENGINES[peer].title}")
+        axis.set_xscale("log")
+        axis.xaxis.set_major_formatter("{x:g}")
         axis.axvline(1.0, color="black", linewidth=0.8)
         axis.set_xlabel("times as fast (above 1: mlopsc is faster)")
         axis.set_title(f"threads: {count}")
