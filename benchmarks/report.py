@@ -49,10 +49,21 @@ def print_tables(entries: Sequence[Entry], threads: Sequence[int]) -> None:
         echo_table(f"Latency on this machine, threads: {count}", columns, rows)
         for peer in others:
             _print_mean(chosen, peer, count)
+    for line in unavailable(entries):
+        click.echo(line)
+
+
+def unavailable(entries: Iterable[Entry]) -> list[str]:
+    """Return a line for each reason why something was not measured, with what it is about."""
+    found: dict[tuple[str, int, str], list[str]] = {}
     for entry in entries:
         for engine, reason in entry["unavailable"].items():
-            click.echo(f"{entry['model']}, {ENGINES[engine].title}, threads {entry['threads']}: "
-                       f"{' '.join(reason.split())}")  # fmt: skip
+            key = engine, entry["threads"], " ".join(reason.split())
+            found.setdefault(key, []).append(entry["model"])
+    return [
+        f"not measured: {ENGINES[engine].title}, threads {threads}: {reason}: {', '.join(models)}"
+        for (engine, threads, reason), models in found.items()
+    ]
 
 
 def _row(entry: Entry, names: Sequence[str], others: Sequence[str]) -> list[str]:
