@@ -185,6 +185,16 @@ def cast(g: Graph, x: Value) -> None:
     g.add("Cast", [x.name], g.result(to, x.shape, x.exact), to=code)
 
 
+def without_nan(g: Graph, x: Value) -> Value:
+    """Return ``x`` with 0 for NaN: whether the reference finds one depends on where it stands."""
+    if x.dtype not in FLOATS:
+        return x
+    g.add("IsNaN", [x.name], g.result("bool", x.shape, x.exact))
+    names = [g.values[-1].name, g.constant(np.array(0, x.dtype)), x.name]
+    g.add("Where", names, g.result(x.dtype, x.shape, x.exact))
+    return g.values[-1]
+
+
 def reduce(g: Graph, x: Value) -> None:
     if not x.shape or x.dtype == "bool":
         return binary(g, x)
@@ -197,11 +207,7 @@ def reduce(g: Graph, x: Value) -> None:
         axis = axes[0] - (len(x.shape) if g.flag() else 0)
         return g.add(op, [x.name], g.result("int64", shape, True), axis=axis, keepdims=keep)
     ops = ["ReduceMax", "ReduceMin"]
-    if x.dtype in FLOATS:  # whether the reference finds NaN depends on where it stands
-        g.add("IsNaN", [x.name], g.result("bool", x.shape, x.exact))
-        names = [g.values[-1].name, g.constant(np.array(0, x.dtype)), x.name]
-        g.add("Where", names, g.result(x.dtype, x.shape, x.exact))
-        x = g.values[-1]
+    x = without_nan(g, x)
     if x.dtype in ("float32", "float64"):
         ops += ["ReduceSum", "ReduceMean", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceProd"]
     elif x.dtype in ("int32", "int64"):
@@ -252,6 +258,8 @@ def window(g: Graph, x: Value) -> None:
     ]
     kind: dict[str, Any] = {"kernel_shape": kernel, "strides": strides, "pads": pads}
     op = g.pick("Conv", "MaxPool", "AveragePool")
+    if op == "MaxPool":
+        x = without_nan(g, x)
     if op == "Conv":
         groups = c if g.flag() else 1
         out = groups * g.number(1, 3)
