@@ -69,7 +69,7 @@ EXPANDED_OPS: Final[tuple[str, ...]] = (
     "ConvInteger", "DFT", "DequantizeLinear", "Det", "Dropout", "EyeLike", "GlobalLpPool",
     "GridSample", "LpNormalization", "LpPool", "MatMulInteger", "MaxUnpool", "Mean",
     "MelWeightMatrix", "QLinearConv", "QLinearMatMul", "QuantizeLinear", "Range", "Resize", "STFT",
-    "SpaceToDepth", "Sum", "TensorScatter",
+    "SpaceToDepth", "Sum", "TensorScatter", "TfIdfVectorizer",
     *(
         f"ai.onnx.ml::{name}"
         for name in (

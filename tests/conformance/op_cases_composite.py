@@ -1,4 +1,5 @@
-"""Cases for composite operators: sampling, spectra, norms, placement, optimisers, attention."""
+"""Cases for composite operators: sampling, spectra, norms, placement, optimisers, attention,
+n-grams."""
 
 from __future__ import annotations
 
@@ -156,6 +157,29 @@ def _losses() -> list[Case]:
     ]  # fmt: skip
 
 
+def _texts() -> list[Case]:
+    """N-grams of one to three items; two of them share a column."""
+    tokens, rows = i("tfa", 9, dtype="int64", low=0, high=4), i("tfb", 3, 8, low=0, high=4)
+    short = i("tfs", 2, 1, low=0, high=4)
+    pool = {
+        "pool_int64s": [2, 3, 0, 1, 2, 2, 3, 0, 1, 0, 1, 2, 3, 3, 3],
+        "ngram_counts": [0, 3, 9],
+        "ngram_indexes": [5, 0, 1, 2, 3, 6, 4, 7],
+        "min_gram_length": 1,
+        "max_gram_length": 3,
+    }
+    weights = [0.5, 2.0, 0.25, 3.0, 1.0, 4.0, 1.5, 0.75]
+    return [
+        Case("TfIdfVectorizer", f"{mode}_{label}_{skips}", (x,),
+             attributes={**pool, "mode": mode, "max_skip_count": skips, **more})
+        for label, x in (("one", tokens), ("rows", rows), ("short", short))
+        for mode, skips, more in (("TF", 0, {}), ("IDF", 1, {"weights": weights}),
+                                  ("TFIDF", 5, {"weights": weights}),
+                                  ("TF", 1, {"min_gram_length": 2, "max_gram_length": 2}),
+                                  ("TF", 2, {"ngram_indexes": [5, 0, 1, 2, 3, 5, 4, 0]}))
+    ]  # fmt: skip
+
+
 def recent() -> list[Case]:
     """Operators that came with versions 23 and 24."""
     q, k, v = f("aq", 2, 4, 3, 8), f("ak", 2, 2, 5, 8), f("av", 2, 2, 5, 6)
@@ -216,4 +240,4 @@ def optimisers() -> list[Case]:
 
 
 def cases() -> list[Case]:
-    return [*_grids(), *_spectra(), *_norms(), *_placement(), *_losses()]
+    return [*_grids(), *_spectra(), *_norms(), *_placement(), *_losses(), *_texts()]

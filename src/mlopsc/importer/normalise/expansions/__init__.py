@@ -24,6 +24,7 @@ from mlopsc.importer.normalise.expansions import (
     resize,
     selection,
     spectral,
+    text,
     training,
 )
 from mlopsc.importer.normalise.expansions.builder import Expansion
@@ -46,6 +47,7 @@ COMPOSITE: Final[Table] = {
         resize.EXPANSIONS,
         selection.EXPANSIONS,
         spectral.EXPANSIONS,
+        text.EXPANSIONS,
     ),
     **_table(
         ml_features.EXPANSIONS,
