@@ -1,10 +1,10 @@
 """An ``onnx.backend.base.Backend`` whose path is the real one: bundle, package, loaded library.
 
 ONNX's official runner tests with it what ships for the ``host`` target. Inputs that decide shapes
-(axes, sizes, pads) cannot be run-time inputs of a compiled library; ``run`` binds such an input to
-the value it is given, and ``bound_inputs`` names it, so that those tests can be counted apart. Open
-dimensions get the sizes of the arrays. A sequence or optional is bound to how many tensors it
-holds; the tensors themselves stay inputs.
+(axes, sizes, pads) or that are strings cannot be run-time inputs of a compiled library; ``run`` binds
+such an input to the value it is given, and ``bound_inputs`` names it, so that those tests can be
+counted apart. Open dimensions get the sizes of the arrays. A sequence or optional is bound to how
+many tensors it holds; the tensors themselves stay inputs.
 """
 
 from __future__ import annotations
@@ -166,14 +166,19 @@ def _dimensions(value: onnx.ValueInfoProto) -> Any:
 
 
 def _same(one: Array, two: Array) -> bool:
-    return (one.dtype, one.shape) == (two.dtype, two.shape) and one.tobytes() == two.tobytes()
+    if (one.dtype, one.shape) != (two.dtype, two.shape):
+        return False
+    if one.dtype == object:  # strings
+        return bool((one == two).all())
+    return one.tobytes() == two.tobytes()
 
 
 def _bind(model: onnx.ModelProto, name: str, array: Array) -> None:
     kept = [value for value in model.graph.input if value.name != name]
     del model.graph.input[:]
     model.graph.input.extend(kept)
-    model.graph.initializer.append(numpy_helper.from_array(array, name))
+    plain = array.astype(object) if array.dtype.kind == "U" else array
+    model.graph.initializer.append(numpy_helper.from_array(plain, name))
 
 
 def _run_time_inputs(error: MlopscError) -> tuple[str, ...]:

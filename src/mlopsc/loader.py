@@ -16,6 +16,7 @@ from mlopsc.abi import RUN_ERRORS, Descriptor, read_descriptor
 from mlopsc.dtypes import from_file
 from mlopsc.errors import BrokenPackageError, InputError, MissingToolError
 from mlopsc.host import cpu_flags
+from mlopsc.labels import to_strings
 from mlopsc.package_reader import LoadedPackage, read_package
 from mlopsc.schema.common import TensorSpec
 from mlopsc.schema.target import Target
@@ -109,8 +110,8 @@ class Model:
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
-        """Names, types and shapes of the outputs."""
-        return self.descriptor.outputs
+        """Names, types and shapes of the outputs, and the labels of those that are strings."""
+        return self._package.info.outputs
 
     def __call__(
         self, inputs: Mapping[str, Array] | None = None, /, **named: Array
@@ -122,7 +123,7 @@ class Model:
             named: The same as keywords, where names allow it.
 
         Returns:
-            New arrays by output name.
+            New arrays by output name; of ``str`` (dtype object) where an output has labels.
 
         Raises:
             InputError: An array is missing, unknown, or has another type or shape.
@@ -130,7 +131,7 @@ class Model:
         arrays = check_inputs({**(inputs or {}), **named}, self.inputs)
         outputs = {s.name: np.empty(s.shape, s.dtype) for s in self.outputs}
         self.call_into(arrays, outputs, self._arena())
-        return outputs
+        return to_strings(outputs, self.outputs)
 
     def call_into(
         self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], arena: Array
@@ -198,18 +199,19 @@ def check_inputs(arrays: Mapping[str, Array], specs: tuple[TensorSpec, ...]) -> 
 
 
 def check_descriptor(descriptor: Descriptor, package: LoadedPackage) -> None:
-    """Check that a library is the one its ``model.json`` describes.
+    """Check that a library is the one its ``model.json`` describes; it knows no labels.
 
     Raises:
         BrokenPackageError: They contradict each other.
     """
     info = package.info
+    unlabelled = tuple(s.model_copy(update={"labels": None}) for s in info.outputs)
     for what, found, expected in (
         ("name", descriptor.name, info.name),
         ("target", descriptor.target, info.target.name),
         ("bundle", descriptor.bundle, info.bundle),
         ("inputs", descriptor.inputs, info.inputs),
-        ("outputs", descriptor.outputs, info.outputs),
+        ("outputs", descriptor.outputs, unlabelled),
         ("arena size", descriptor.arena_bytes, info.memory.arena),
         ("arena alignment", descriptor.arena_align, info.memory.arena_align),
     ):

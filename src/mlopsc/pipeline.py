@@ -10,7 +10,7 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from mlopsc.bundle import Bundle, is_bundle, read_bundle
 from mlopsc.conformance import conform_package
 from mlopsc.errors import InputError, LimitError, MlopscError, OutputError, SourceError
 from mlopsc.importer import ImportOptions, OperatorUse
+from mlopsc.labels import to_strings
 from mlopsc.loader import check_inputs
 from mlopsc.outputs import atomic_file, atomic_folders, check_folder, check_free
 from mlopsc.package import CompiledModel, check_limits, make_package
@@ -278,10 +279,13 @@ def run(
 ) -> RunResult:
     """Run the package in folder ``package`` once on ``inputs``, on whatever it was built for.
 
+    Outputs that have labels are arrays of ``str`` (dtype object).
+
     Raises:
         InputError: The inputs do not fit.
         MissingToolError, BrokenPackageError: It cannot be run.
     """
     loaded = read_package(package)
     arrays = check_inputs(inputs, loaded.info.inputs)
-    return run_package(loaded, [arrays], runner=runner, count=count)
+    result = run_package(loaded, [arrays], runner=runner, count=count)
+    return replace(result, outputs=[to_strings(o, loaded.info.outputs) for o in result.outputs])

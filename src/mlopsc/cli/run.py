@@ -63,13 +63,15 @@ def command(
     click.echo(f"ran with {result.runner}")
     for name, array in outputs.items():
         text = np.array2string(array, threshold=20, precision=6, separator=", ")
-        click.echo(f"{name}: {array.dtype.name}{list(array.shape)} = {text}")
+        kind = "string" if array.dtype == object else array.dtype.name
+        click.echo(f"{name}: {kind}{list(array.shape)} = {text}")
     for symbol, count in result.profile.items():
         click.echo(f"{count:>14,}  {symbol}")
 
 
 def _write_npz(path: Path, arrays: dict[str, Any]) -> None:
     """Write arrays of any name; ``numpy.savez`` keeps some names for itself."""
+    import numpy as np
     from numpy.lib import format as npy
 
     from mlopsc.dtypes import to_file
@@ -77,7 +79,8 @@ def _write_npz(path: Path, arrays: dict[str, Any]) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-                npy.write_array(file, to_file(array), allow_pickle=False)
+                plain = array.astype(np.str_) if array.dtype == object else to_file(array)
+                npy.write_array(file, plain, allow_pickle=False)
 
 
 def _read(text: str) -> tuple[str, Any]:

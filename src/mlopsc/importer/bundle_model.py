@@ -15,6 +15,7 @@ from mlopsc.importer.make_vectors import answer, load_vectors, synthesise
 from mlopsc.importer.normalise import normalise
 from mlopsc.importer.normalise.sequence_inputs import bind_sequences
 from mlopsc.importer.normalise.upgrade import OPSET
+from mlopsc.importer.normalise.zip_maps import drop_zip_maps
 from mlopsc.importer.onnx_file import LoadedModel, load_onnx
 from mlopsc.importer.origin import compare_with_origin
 from mlopsc.reference import Reference
@@ -70,7 +71,7 @@ def import_bundle(source: Path, options: ImportOptions) -> Bundle:
     loaded = {name: load_onnx(path) for name in STAGES if (path := paths[name]) is not None}
     bind = dict(options.bind)
     for name, model in loaded.items():
-        proto, used = bind_sequences(model.proto, options.bind)
+        proto, used = bind_sequences(drop_zip_maps(model.proto), options.bind)
         loaded[name] = LoadedModel(proto, model.source)
         bind = {key: size for key, size in bind.items() if key not in used}
     originals = [model.as_stage(name) for name, model in loaded.items()]

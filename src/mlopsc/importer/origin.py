@@ -16,6 +16,7 @@ from mlopsc.bundle import Vector
 from mlopsc.compare import compare
 from mlopsc.dtypes import BY_ONNX_CODE
 from mlopsc.errors import MismatchError, SourceError
+from mlopsc.labels import to_places
 from mlopsc.reference import Reference
 from mlopsc.schema.bundle import OriginCheck
 from mlopsc.schema.common import TensorSpec
@@ -82,6 +83,8 @@ def _worst(
         raise SourceError(f"the reference runtime gives no output '{missing[0]}'")
     for spec in outputs:
         expected = [np.asarray(answer[spec.name]) for answer in answers]
+        if spec.labels is not None:
+            expected = [to_places(strings, spec.labels) for strings in expected]
         got = [vector.outputs[spec.name] for vector in vectors]
         for mine, origin in zip(got, expected, strict=True):
             if (mine.dtype, mine.shape) != (origin.dtype, origin.shape):

@@ -41,6 +41,9 @@ def header(program: Program, *, version: str, target: str) -> str:
     for kind, specs in (("INPUT", program.inputs), ("OUTPUT", program.outputs)):
         for spec, name in zip(specs, _unique(specs), strict=True):
             lines.append(f"#define {prefix}_{kind}_{name.upper()}_ELEMENTS {spec.elements}")
+    for spec, name in zip(program.outputs, _unique(program.outputs), strict=True):
+        if spec.labels is not None:
+            lines += _labels(f"{prefix}_OUTPUT_{name.upper()}", spec.name, spec.labels)
     lines += [
         "",
         "/* Runs the model once. Returns MLOPSC_OK or an error of mlopsc.h.",
@@ -67,6 +70,18 @@ def parameter_names(program: Program) -> tuple[list[str], list[str]]:
     """Return C names for the inputs and outputs: prefixed, so that none is a keyword or macro."""
     ins = [f"in_{name}" for name in _unique(program.inputs)]
     return ins, [f"out_{name}" for name in _unique(program.outputs)]
+
+
+def _labels(prefix: str, name: str, labels: Sequence[str]) -> list[str]:
+    """Return the macros of a label table: an initialiser, so that who needs no table has none."""
+    rows = [f"  {_quote(label)}" for label in labels] or ["  0"]
+    return [
+        "",
+        f"/* The strings that elements of {comment(name)} stand for, as an initialiser:",
+        f" * static const char *const labels[] = {prefix}_LABELS; */",
+        f"#define {prefix}_LABEL_COUNT {len(labels)}",
+        " \\\n".join([f"#define {prefix}_LABELS {{", *(f"{r}," for r in rows[:-1]), rows[-1], "}"]),
+    ]
 
 
 def _unique(specs: Sequence[TensorSpec]) -> list[str]:

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from mlopsc.dtypes import DTYPES, DTypeName
 
@@ -40,11 +40,28 @@ class Frozen(BaseModel):
 
 
 class TensorSpec(Frozen):
-    """Name, element type and static shape of an input or output."""
+    """Name, element type and static shape of an input or output.
+
+    Attributes:
+        name: As in the graph.
+        dtype: Element type.
+        shape: Sizes of the axes.
+        labels: Of an output of strings, which holds places in this table; no string is there twice.
+    """
 
     name: str
     dtype: DTypeName
     shape: tuple[Annotated[int, Field(ge=0)], ...]
+    labels: tuple[str, ...] | None = None
+
+    @model_validator(mode="after")
+    def _check_labels(self) -> Self:
+        if self.labels is not None:
+            if self.dtype != "int64":
+                raise ValueError(f"'{self.name}' has labels and is {self.dtype}; expected int64")
+            if len(set(self.labels)) != len(self.labels):
+                raise ValueError(f"a label of '{self.name}' is there twice")
+        return self
 
     @property
     def elements(self) -> int:
@@ -57,8 +74,9 @@ class TensorSpec(Frozen):
         return self.elements * DTYPES[self.dtype].itemsize
 
     def __str__(self) -> str:
-        """Render as ``name: dtype[d0, d1]``."""
-        return f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]"
+        """Render as ``name: dtype[d0, d1]``, with how many labels it has, if it has any."""
+        labels = "" if self.labels is None else f" of {len(self.labels)} labels"
+        return f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]{labels}"
 
 
 class FileEntry(Frozen):

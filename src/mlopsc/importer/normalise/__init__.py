@@ -7,6 +7,7 @@ Afterwards ``check.check_normal_form`` holds, or the import fails with the node 
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,8 +38,10 @@ from mlopsc.importer.normalise.sequence_inputs import is_tensor
 from mlopsc.importer.normalise.sequences import EliminateSequences
 from mlopsc.importer.normalise.shapes import InferShapes
 from mlopsc.importer.normalise.storage_types import StorageTypes
+from mlopsc.importer.normalise.strings import NumberStrings
 from mlopsc.importer.normalise.subgraphs import PrepareBodies, RemoveUnused
 from mlopsc.importer.normalise.upgrade import OPSET, upgrade_opset
+from mlopsc.labels import METADATA_KEY
 from mlopsc.schema.bundle import StageName
 from mlopsc.schema.graph import StageGraph
 
@@ -118,6 +121,9 @@ def normalise(
     _settle(model, changed, refusals)
     while _apply(model, UnrollLoops(), changed):
         _settle(model, changed, refusals)
+    strings = NumberStrings()
+    if _apply(model, strings, changed):
+        _settle(model, changed, refusals)
     while _apply(model, ExpandComposites(QUANTISED, refusals), changed):
         _settle(model, changed, refusals)
     _apply(model, InferShapes(), [])
@@ -140,6 +146,9 @@ def normalise(
     model.ir_version = IR_VERSION
     check_normal_form(model, refusals)
     _check_signature(proto, model)
+    for value in model.graph.outputs:
+        if value.name in strings.tables:
+            value.metadata_props[METADATA_KEY] = json.dumps(strings.tables[value.name])
     findings = tuple(find_oddities(model))
     parameters = sum(v.const_value.size for v in model.graph.initializers.values())
     model.producer_name, model.producer_version, model.doc_string = "mlopsc", "", None

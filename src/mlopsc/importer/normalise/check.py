@@ -15,7 +15,7 @@ from mlopsc.dtypes import BY_ONNX_CODE, DTYPES
 from mlopsc.errors import MlopscError, OpenShapeError, UnsupportedOpError, raise_first
 from mlopsc.importer.normalise.constants import body_of, ends_of, runs_to_the_end, trip_count
 from mlopsc.importer.normalise.expansions.builder import Refusal
-from mlopsc.importer.normalise.fixes import FIXES
+from mlopsc.importer.normalise.fixes import FIXES, STRINGS
 from mlopsc.importer.normalise.limits import MAX_ELEMENTS, too_large
 from mlopsc.importer.normalise.storage_types import computes_in
 from mlopsc.importer.normalise.subgraphs import parents
@@ -96,15 +96,15 @@ def _find_problems(model: ir.Model, refusals: Mapping[ir.Node, Refusal]) -> Iter
     producers = list(model.graph.all_nodes())
     holders = parents(model)
     faulty: set[ir.Node] = set()
+    inner = (value for body in holders for value in body.inputs)
+    for value in (*model.graph.inputs, *inner):
+        yield from _check_value(value)
     for node in producers:
         found = [*_check_node(node, holders, refusals.get(node)), *_check_bodies(node, holders)]
         problems = list(_at(node, found))
         if problems:
             faulty.add(node)
         yield from problems
-    inner = (value for body in holders for value in body.inputs)
-    for value in (*model.graph.inputs, *inner):
-        yield from _check_value(value)
     for node in producers:
         if node not in faulty and all(v is None or _is_static(v) for v in node.inputs):
             for value in node.outputs:
@@ -268,9 +268,11 @@ def _check_value(value: ir.Value) -> Iterator[MlopscError]:
     code = int(value.dtype.value) if value.dtype is not None else 0
     if code not in BY_ONNX_CODE:
         kind = value.dtype.name if value.dtype is not None else "unknown"
+        is_string, is_input = kind == "STRING", value.producer() is None
         yield UnsupportedOpError(
             f"tensor '{value.name}' has element type {kind}; expected one of {', '.join(DTYPES)}",
-            hint="convert the model to one of these types",
+            hint=STRINGS if is_string else "convert the model to one of these types",
+            run_time_inputs=(str(value.name),) if is_string and is_input else (),
         )
     if not _is_static(value):
         yield OpenShapeError(

@@ -8,9 +8,12 @@ import onnx
 
 from mlopsc.errors import UnsupportedOpError
 
-STRINGS: Final = "encode strings as integers before the model, and export the model from there"
+STRINGS: Final = (
+    "feed integers, such as LabelEncoder makes of strings, or make what is computed with strings "
+    "constant; mlopsc.backend binds inputs that are strings"
+)
 LABELS: Final = (
-    "export the model with integers as class labels, or without the labels among its outputs"
+    "let nothing compute with the labels: what moves, compares or encodes them can be compiled"
 )
 # By domain and operator.
 FIXES: Final[dict[tuple[str, str], str]] = {

@@ -20,11 +20,18 @@ def new_constant(main: ir.Graph, array: np.ndarray[Any, Any], name: str) -> ir.V
     while name in main.initializers:
         number += 1
         name = f"{base}_{number}"
+    if array.dtype.kind in "OU":  # strings
+        encoded = [str(string).encode() for string in array.ravel().tolist()]
+        tensor: ir.TensorProtocol = ir.StringTensor(
+            encoded, shape=ir.Shape(array.shape), name=name
+        )
+    else:
+        tensor = ir.tensor(array, name=name)
     value = ir.Value(
         name=name,
-        const_value=ir.tensor(array, name=name),
+        const_value=tensor,
         shape=ir.Shape(array.shape),
-        type=ir.TensorType(ir.DataType.from_numpy(array.dtype)),
+        type=ir.TensorType(tensor.dtype),
     )
     main.register_initializer(value)
     return value

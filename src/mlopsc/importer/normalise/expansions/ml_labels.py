@@ -1,7 +1,7 @@
 """``ai.onnx.ml``: encoders of categories and labels that are numbers.
 
 Source: the ONNX operator schemas and, where they are silent, ONNX Runtime's kernels. Strings have
-no place in a compiled library; they are refused with what to do.
+no place in a compiled library: what *NumberStrings* leaves of them is refused with what to do.
 """
 
 from __future__ import annotations
@@ -30,21 +30,16 @@ def refuse_strings(b: Builder, *names: str) -> None:
 
 
 def class_labels(b: Builder, name: str) -> list[int]:
-    """Return the class labels of a classifier, which attribute ``name`` holds if they are integers.
-
-    Strings are replaced by their places if nothing uses the labels.
+    """Return the class labels of a classifier, which attribute ``name`` holds.
 
     Raises:
         Refusal: The labels are strings.
     """
-    strings = b.attribute("classlabels_strings")
-    if not strings:
-        return list(b.attribute(name) or ())
-    if b.wanted(0):
+    if b.attribute("classlabels_strings"):
         raise Refusal(
             "'classlabels_strings' holds strings, which a library cannot compute", hint=LABELS
         )
-    return list(range(len(strings)))
+    return list(b.attribute(name) or ())
 
 
 def _one_hot_encoder(b: Builder) -> Tensor:
