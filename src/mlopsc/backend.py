@@ -1,7 +1,7 @@
 """An ``onnx.backend.base.Backend`` whose path is the real one: bundle, package, loaded library.
 
 ONNX's official runner tests with it what ships for the ``host`` target. Inputs that decide shapes
-(axes, sizes, pads) or that are strings cannot be run-time inputs of a compiled library; ``run`` binds
+(axes, sizes, pads) or are strings cannot be run-time inputs of a compiled library; ``run`` binds
 such an input to the value it is given, and ``bound_inputs`` names it, so that those tests can be
 counted apart. Open dimensions get the sizes of the arrays. A sequence or optional is bound to how
 many tensors it holds; the tensors themselves stay inputs.

@@ -137,3 +137,19 @@ def test_an_optional_may_hold_nothing() -> None:
     rep = mlopsc.backend.prepare(made)
     np.testing.assert_array_equal(rep.run([None, X])[0], -X)
     np.testing.assert_array_equal(rep.run([X, X])[0], X + X)
+
+
+def test_inputs_that_are_strings_are_bound_anew_when_they_change() -> None:
+    made = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["": 20]>
+        g (string[n] s, float[1,4] x) => (string[n] t, float[1,4] y) {
+            t = StringConcat(s, s)
+            y = Neg(x)
+        }"""
+    )
+    rep = mlopsc.backend.prepare(made)
+    for given in (np.array(["a", "\u00fc", "a"], object), np.array(["b"]), np.array(["c"])):
+        t, y = rep.run([given, X])
+        assert (t.dtype, t.tolist()) == (np.dtype(object), [s + s for s in given.tolist()])
+        np.testing.assert_array_equal(y, -X)
+        assert rep.bound_inputs == ("s",)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 import shutil
 from collections.abc import Sequence
@@ -166,6 +167,32 @@ def test_c_identifier_is_one(name: str) -> None:
     assert re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", c_identifier(name))
 
 
+def test_labels_are_an_initialiser_of_any_text(tmp_path: Path) -> None:
+    texts = (*ODD, "")
+    labels = tuple(dict.fromkeys(texts))
+    made = TensorSpec(name="a */ label", dtype="int64", shape=(2,), labels=labels)
+    none = TensorSpec(name="none", dtype="int64", shape=(0,), labels=())
+    program = make([spec("x", 4)], [made, none, spec("y", 4)])
+    compile_all(program, tmp_path)  # unused tables give no warning
+    assert "M_OUTPUT_Y_LABEL" not in (tmp_path / "m.h").read_text()
+    (tmp_path / "labels.c").write_text(
+        '#include "m.h"\n'
+        "extern const char *const labels[];\n"
+        "extern const char *const none[];\n"
+        "extern const int counts[];\n"
+        "const char *const labels[] = M_OUTPUT_A____LABEL_LABELS;\n"
+        "const char *const none[] = M_OUTPUT_NONE_LABELS;\n"
+        "const int counts[] = {M_OUTPUT_A____LABEL_LABEL_COUNT, M_OUTPUT_NONE_LABEL_COUNT};\n"
+    )
+    for standard in (["cc", "-std=c99"], ["c++", "-x", "c++", "-std=c++17"]):
+        run_zig([*standard, *STRICT, "-c", "labels.c", "-o", "labels.o"], cwd=tmp_path)
+    run_zig(["cc", "-shared", "-fPIC", "labels.c", "-o", "labels.so"], cwd=tmp_path)
+    library = ctypes.CDLL(str(tmp_path / "labels.so"))
+    assert list((ctypes.c_int * 2).in_dll(library, "counts")) == [len(labels), 0]
+    found = (ctypes.c_char_p * len(labels)).in_dll(library, "labels")
+    assert tuple((text or b"").decode() for text in found) == labels
+
+
 @pytest.mark.parametrize("version", ["1 */ 2", "/*", '1.0"', "\\", "ä", "two\nlines", "??/", "%s"])
 def test_any_version_compiles(version: str, tmp_path: Path) -> None:
     compile_all(make([spec("x", 4)], [spec("y", 4)]), tmp_path, version=version)
@@ -177,8 +204,6 @@ def test_any_name_of_the_model_compiles(name: str, tmp_path: Path) -> None:
 
 
 def test_names_reach_the_descriptor_exactly(tmp_path: Path) -> None:
-    import ctypes
-
     from mlopsc.abi import read_descriptor
     from mlopsc.targets import load_target
     from mlopsc.toolchain import compile_object, link_shared

@@ -146,12 +146,9 @@ def test_map_as_output_is_refused_with_what_to_do() -> None:
 @pytest.mark.parametrize(
     ("op", "attributes", "hint"),
     [
-        ("OneHotEncoder", {"cats_strings": ["a"]}, "encode strings as integers"),
-        (
-            "LinearClassifier",
-            {"classlabels_strings": ["a", "b"], "coefficients": [1.0, 2.0], "intercepts": [0.0]},
-            "integers as class labels",
-        ),
+        ("OneHotEncoder", {"cats_strings": ["a"]}, "feed integers, such as LabelEncoder makes"),
+        ("LabelEncoder", {"keys_strings": ["a"], "values_int64s": [1]}, "feed integers"),
+        ("TreeEnsembleClassifier", {"classlabels_strings": ["a"]}, "or use integers"),
     ],
 )
 def test_strings_are_refused_with_what_to_do(

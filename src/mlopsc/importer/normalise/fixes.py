@@ -13,7 +13,7 @@ STRINGS: Final = (
     "constant; mlopsc.backend binds inputs that are strings"
 )
 LABELS: Final = (
-    "let nothing compute with the labels: what moves, compares or encodes them can be compiled"
+    "let nothing take the labels but what moves, compares or encodes them, or use integers"
 )
 # By domain and operator.
 FIXES: Final[dict[tuple[str, str], str]] = {

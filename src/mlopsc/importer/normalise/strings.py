@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 import onnx_ir as ir
 
+from mlopsc.errors import UnsupportedOpError
 from mlopsc.importer.normalise.constants import body_of
 from mlopsc.importer.normalise.storage_types import MOVING
 from mlopsc.importer.normalise.subgraphs import all_graphs
@@ -69,9 +70,24 @@ class _Table(dict[str, int]):
     """The place of every string."""
 
     def places(self, strings: Iterable[str | bytes]) -> list[int]:
-        """Return the place of every string, a new one if it has none."""
-        texts = (s.decode() if isinstance(s, bytes) else s for s in strings)
-        return [self.setdefault(text, len(self)) for text in texts]
+        """Return the place of every string, a new one if it has none.
+
+        Raises:
+            UnsupportedOpError: One is no text.
+        """
+        return [self.setdefault(_text(string), len(self)) for string in strings]
+
+
+def _text(string: str | bytes) -> str:
+    if isinstance(string, str):
+        return string
+    try:
+        return string.decode()
+    except UnicodeDecodeError as error:
+        raise UnsupportedOpError(
+            f"the string {string!r} is not UTF-8; expected text",
+            hint="export the model with strings that are UTF-8, as ONNX defines",
+        ) from error
 
 
 class _Groups:

@@ -22,9 +22,7 @@ def new_constant(main: ir.Graph, array: np.ndarray[Any, Any], name: str) -> ir.V
         name = f"{base}_{number}"
     if array.dtype.kind in "OU":  # strings
         encoded = [str(string).encode() for string in array.ravel().tolist()]
-        tensor: ir.TensorProtocol = ir.StringTensor(
-            encoded, shape=ir.Shape(array.shape), name=name
-        )
+        tensor: ir.TensorProtocol = ir.StringTensor(encoded, shape=ir.Shape(array.shape), name=name)
     else:
         tensor = ir.tensor(array, name=name)
     value = ir.Value(

@@ -9,6 +9,8 @@ from __future__ import annotations
 import onnx
 from onnx import TensorProto, helper
 
+from mlopsc.importer.normalise.upgrade import OPSET
+
 ML = "ai.onnx.ml"
 
 
@@ -28,7 +30,7 @@ def drop_zip_maps(proto: onnx.ModelProto) -> onnx.ModelProto:
             value = outputs[node.output[0]]
             value.type.CopyFrom(helper.make_tensor_type_proto(TensorProto.FLOAT, None))
     if all(entry.domain not in ("", "ai.onnx") for entry in model.opset_import):
-        model.opset_import.append(helper.make_opsetid("", 13))
+        model.opset_import.append(helper.make_opsetid("", OPSET))
     return model
 
 

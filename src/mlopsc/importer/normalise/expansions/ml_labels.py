@@ -15,6 +15,7 @@ from mlopsc.importer.normalise.expansions.builder import Builder, Expansion, Ref
 from mlopsc.importer.normalise.fixes import LABELS, STRINGS
 
 FLOAT, INT64 = ir.DataType.FLOAT, ir.DataType.INT64
+_HOLDS = "holds strings, with which a library can do no more than move, compare and encode them"
 _DENSE = 4  # a table of integer keys may have this many entries per key
 
 
@@ -26,7 +27,7 @@ def refuse_strings(b: Builder, *names: str) -> None:
     """
     for name in names:
         if b.attribute(name):
-            raise Refusal(f"'{name}' holds strings, which a library cannot compute", hint=STRINGS)
+            raise Refusal(f"'{name}' {_HOLDS}", hint=STRINGS)
 
 
 def class_labels(b: Builder, name: str) -> list[int]:
@@ -36,9 +37,7 @@ def class_labels(b: Builder, name: str) -> list[int]:
         Refusal: The labels are strings.
     """
     if b.attribute("classlabels_strings"):
-        raise Refusal(
-            "'classlabels_strings' holds strings, which a library cannot compute", hint=LABELS
-        )
+        raise Refusal(f"'classlabels_strings' {_HOLDS}", hint=LABELS)
     return list(b.attribute(name) or ())
 
 
@@ -65,9 +64,7 @@ def _tensor(b: Builder, what: str) -> np.ndarray[Any, Any] | None:
     given = b.attribute(f"{what}_tensor")
     if given is not None:
         if given.dtype == ir.DataType.STRING:
-            raise Refusal(
-                f"'{what}_tensor' holds strings, which a library cannot compute", hint=STRINGS
-            )
+            raise Refusal(f"'{what}_tensor' {_HOLDS}", hint=STRINGS)
         return np.asarray(given.numpy()).reshape(-1)
     for kind, dtype in (("int64s", np.int64), ("floats", np.float32)):
         found = b.attribute(f"{what}_{kind}")
