@@ -3,6 +3,7 @@ import compares the two, and conformance compares what is compiled."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,16 @@ import op_cases_quantised
 import op_cases_tabular
 import op_cases_trees
 import pytest
+from op_cases import Case
 from op_cases_expanded import CASES
 
 import mlopsc
-from mlopsc.bundle import read_bundle
+from mlopsc.bundle import graph_signature, read_bundle
 from mlopsc.core_ops import EXPANDED_OPS
+from mlopsc.importer.normalise import normalise
 from mlopsc.importer.normalise.expansions import EXPANSIONS
+from mlopsc.labels import to_strings
+from mlopsc.reference import run_graph
 
 GROUPS = {
     **{f"opset {opset}": cases for opset, cases in CASES.items()},
@@ -60,3 +65,27 @@ def test_expanded_operators_equal_the_reference(tmp_path: Path, group: str) -> N
     report = mlopsc.conform(tmp_path / "out" / "host", bundle=tmp_path / "cases.mlb")
     assert [o.name for o in report.outputs if o.first_differing is not None] == []
     assert len(report.outputs) == sum(case.outputs for case in cases)
+
+
+def with_names(case: Case, *, unique: bool) -> Case:
+    """Return ``case``, a classifier, with strings as labels, the first two equal or not."""
+    given = dict(case.attributes)
+    labels = next(given.pop(n) for n in ("classlabels_ints", "classlabels_int64s") if n in given)
+    names = [f"class {label}" for label in labels] if unique else ["a", "a", "b", "c"]
+    return replace(case, attributes={**given, "classlabels_strings": names[: len(labels)]})
+
+
+@pytest.mark.parametrize("unique", [True, False])
+def test_classifiers_give_the_strings_that_the_reference_gives(unique: bool) -> None:
+    cases = [
+        with_names(case, unique=unique)
+        for case in (*op_cases_tabular.cases(), *op_cases_trees.cases())
+        if case.op.endswith("Classifier") and case.label != "alone"  # one class has no second name
+    ]
+    assert len(cases) > 90
+    model, arrays = op_cases.joined_model(cases)
+    done = normalise(model, {})
+    expected = run_graph(model.SerializeToString(), arrays)
+    found = to_strings(run_graph(done.model, arrays), graph_signature(done.model)[1])
+    for case in cases:
+        assert found[f"{case.name}_o0"].tolist() == expected[f"{case.name}_o0"].tolist(), case.name
