@@ -5,9 +5,10 @@ Usage: ``python benchmarks/onnx_suite.py [--engine NAME] [--set NAME] [--match R
 ``host``, load, run. Every engine runs in processes of its own, so that a crash or a hang is the
 verdict on one test.
 
-Verdicts: *pass*; *bound* (passes after inputs that decide shapes were bound at compile time);
-*refused* (an error says why not); *wrong* (runs, but the outputs differ); *crashed*. With
-``--json FILE`` verdicts are merged into FILE, which ``docs/coverage.md`` is generated from.
+Verdicts: *pass*; *bound* (passes after inputs that decide shapes or are strings were bound at
+compile time); *refused* (an error says why not); *wrong* (runs, but the outputs differ);
+*crashed*. With ``--json FILE`` verdicts are merged into FILE, which ``docs/coverage.md`` is
+generated from.
 """
 
 from __future__ import annotations

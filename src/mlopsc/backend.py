@@ -220,7 +220,7 @@ class MlopscBackend(Backend):
 
     @classmethod
     def is_compatible(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> bool:
-        """Whether ``model`` can be imported, perhaps after binding inputs that decide shapes."""
+        """Whether ``model`` can be imported, perhaps after binding what ``bound_inputs`` names."""
         del kwargs
         if not cls.supports_device(device):
             return False
