@@ -197,6 +197,11 @@ def reduce(g: Graph, x: Value) -> None:
         axis = axes[0] - (len(x.shape) if g.flag() else 0)
         return g.add(op, [x.name], g.result("int64", shape, True), axis=axis, keepdims=keep)
     ops = ["ReduceMax", "ReduceMin"]
+    if x.dtype in FLOATS:  # whether the reference finds NaN depends on where it stands
+        g.add("IsNaN", [x.name], g.result("bool", x.shape, x.exact))
+        names = [g.values[-1].name, g.constant(np.array(0, x.dtype)), x.name]
+        g.add("Where", names, g.result(x.dtype, x.shape, x.exact))
+        x = g.values[-1]
     if x.dtype in ("float32", "float64"):
         ops += ["ReduceSum", "ReduceMean", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceProd"]
     elif x.dtype in ("int32", "int64"):

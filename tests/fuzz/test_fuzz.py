@@ -87,6 +87,11 @@ def test_equality_of_every_kind_of_element(dtype: str) -> None:
     assert random_graphs.check([(model, [sample] * random_graphs.SAMPLES)])["equal"] == 1
 
 
+def _picked(op: str, *truths: str) -> list[Any]:
+    """Choose by what ``op`` says."""
+    return [node(op, list(truths), ["c"]), node("Where", ["c", "x", "zero"], ["y"])]
+
+
 @pytest.mark.parametrize(
     "nodes",
     [
@@ -95,16 +100,24 @@ def test_equality_of_every_kind_of_element(dtype: str) -> None:
         [node("Equal", ["x", "x"], ["b"]), node("Where", ["b", "x", "zero"], ["y"])],
         [node("Div", ["zero", "x"], ["y"])],
         [node("Mul", ["x", "zero"], ["y"])],
+        [node("Greater", ["x", "one"], ["b"]), *_picked("Not", "b")],
+        [node("Less", ["x", "one"], ["b"]), *_picked("Xor", "b", "truth")],
+        [node("LessOrEqual", ["x", "one"], ["b"]), *_picked("Equal", "b", "falsehood")],
     ],
-    ids=["x - x", "x + 1 - x", "x == x", "0 / x", "x * 0"],
+    ids=["x - x", "x + 1 - x", "x == x", "0 / x", "x * 0", "not >", "xor <", "== <="],
 )
 def test_arithmetic_keeps_what_only_floats_do(nodes: list[Any]) -> None:
-    """A finding: simplification took x - x for 0 and x == x for true."""
+    """Findings: simplification took x - x for 0, x == x for true and not (a > b) for a <= b."""
     model = models.model(
         nodes,
         [value("x", [6])],
         [value("y", [6])],
-        {"zero": np.float32(0), "one": np.float32(1)},
+        {
+            "zero": np.float32(0),
+            "one": np.float32(1),
+            "truth": np.array(True),
+            "falsehood": np.array(False),
+        },
         opset=random_graphs.OPSET,
     )
     sample = {"x": np.array([0, 1, -0.0, np.inf, np.nan, 3], np.float32)}

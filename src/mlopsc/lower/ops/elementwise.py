@@ -238,10 +238,15 @@ def _keep_sign(power: Any, a: Any, b: Any) -> Any:
 
 def _equal(a: Any, b: Any) -> Any:
     if str(a.ty) == "bool":  # the code generator compares no booleans
-        return tirx.any(tirx.all(a, b), tirx.Not(tirx.any(a, b)))
+        return tirx.any(tirx.all(a, b), _negation(tirx.any(a, b)))
     if is_float(a):  # TVM takes x == x for true, also where x is NaN
         return tirx.all(a <= b, b <= a)
     return a == b
+
+
+def _negation(x: Any) -> Any:
+    # TVM takes the negation of a > b for a <= b, also where one is NaN.
+    return (tirx.const(1, "uint8") - x.astype("uint8")).astype("bool")
 
 
 def _subtract(a: Any, b: Any) -> Any:
@@ -301,7 +306,7 @@ LOWERINGS: Final[dict[str, Lowering]] = {
     "Mod": _mod,
     "Mul": _product(lambda a, b: a * b),
     "Neg": _plain(lambda x: _const(0, x) - x if not is_float(x) else -x),
-    "Not": _plain(lambda x: tirx.Not(x)),
+    "Not": _plain(lambda x: _negation(x)),
     "Or": _plain(lambda a, b: tirx.any(a, b)),
     "PRelu": _plain(_prelu),
     "Pow": _plain(_pow),
@@ -320,5 +325,5 @@ LOWERINGS: Final[dict[str, Lowering]] = {
     "Tan": _own("tan"),
     "Tanh": _plain(tirx.tanh),
     "Where": _plain(tirx.Select),
-    "Xor": _plain(lambda a, b: tirx.any(tirx.all(a, tirx.Not(b)), tirx.all(tirx.Not(a), b))),
+    "Xor": _plain(lambda a, b: tirx.any(tirx.all(a, _negation(b)), tirx.all(_negation(a), b))),
 }

@@ -6,6 +6,7 @@ do not make new 1-grams.
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from typing import Final
 
@@ -38,7 +39,7 @@ def _pool(b: Builder) -> tuple[dict[int, Array], Array]:
     columns = np.array(b.attribute("ngram_indexes") or (), np.int64)
     first, last = b.attribute("min_gram_length"), b.attribute("max_gram_length")
     wanted, kept, seen = {}, [], 0
-    for length, (start, stop) in enumerate(zip(starts, starts[1:], strict=False), start=1):
+    for length, (start, stop) in enumerate(itertools.pairwise(starts), start=1):
         if not 0 <= start <= stop <= len(items) or (stop - start) % length:
             raise Refusal(f"'ngram_counts' {starts[:-1]} does not divide a pool of {len(items)}")
         grams = items[start:stop].reshape(-1, length)
@@ -109,7 +110,7 @@ def _weigh(b: Builder, counts: Tensor, width: int) -> Tensor:
         raise Refusal(f"it has {len(given)} weights for {len(columns)} n-grams")
     weights = np.zeros(width, np.float32)
     weights[columns] = given
-    if (weights[columns] != np.float32(given)).any():
+    if (weights[columns] != np.array(given, np.float32)).any():
         raise Refusal("n-grams of one column have different weights")
     return counts * weights if mode == "TFIDF" else b.where(counts > 0, b.constant(weights), 0.0)
 
