@@ -13,23 +13,10 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from mlopsc.lower.accesses import Axis
+
 MAX_FACTOR = 16
 MAX_STATEMENTS = 256  # unrolled multiply-adds in the innermost body: keeps code small
-
-
-@dataclass(frozen=True)
-class Axis:
-    """A loop of the reduction.
-
-    Attributes:
-        extent: Number of iterations.
-        strides: Per operand, how many elements its address moves per iteration; None if unknown.
-        store_stride: The same for the result.
-    """
-
-    extent: int
-    strides: tuple[int | None, ...]
-    store_stride: int | None
 
 
 @dataclass(frozen=True)
@@ -56,17 +43,21 @@ class Tile:
         )
 
 
-def choose_tile(axes: Sequence[Axis], *, registers: int, lanes: int) -> Tile:
+def choose_tile(
+    axes: Sequence[Axis], *, registers: int, lanes: int, ragged: bool = False
+) -> Tile:
     """Return the best tile for spatial ``axes``.
 
     Args:
         axes: The spatial loops, outermost first.
         registers: Registers that hold accumulators and operands.
         lanes: Elements of a full vector register; 1 forbids vectors.
+        ragged: Whether a factor need not divide its axis: the last tile then overlaps the one
+            before, and what is computed twice counts as a cost.
     """
     best = Tile(factors=(1,) * len(axes))
     best_score = (math.inf, math.inf)
-    for tile in _candidates(axes, lanes):
+    for tile in _candidates(axes, lanes, ragged=ragged):
         score = _score(axes, tile, registers)
         if score is not None and score < best_score:
             best, best_score = tile, score
@@ -85,13 +76,19 @@ def unrolled_axes(extents: Sequence[int], accumulators: int) -> int:
     return count
 
 
-def _factors(extent: int, multiple_of: int = 1) -> list[int]:
-    limit = MAX_FACTOR * multiple_of
-    return [f for f in range(multiple_of, min(extent, limit) + 1, multiple_of) if extent % f == 0]
+def _factors(extent: int, multiple_of: int = 1, *, ragged: bool = False) -> list[int]:
+    """Return the factors to try: divisors and, if ragged, the least for each number of tiles."""
+    limit = min(extent, MAX_FACTOR * multiple_of)
+    found = {f for f in range(multiple_of, limit + 1, multiple_of) if extent % f == 0}
+    if ragged:
+        units = -(-extent // multiple_of)
+        least = {-(-units // tiles) * multiple_of for tiles in range(1, units + 1)}
+        found |= {f for f in least if f <= limit}
+    return sorted(found)
 
 
-def _candidates(axes: Sequence[Axis], lanes: int) -> Iterator[Tile]:
-    scalar = [_factors(a.extent) for a in axes]
+def _candidates(axes: Sequence[Axis], lanes: int, *, ragged: bool) -> Iterator[Tile]:
+    scalar = [_factors(a.extent, ragged=ragged) for a in axes]
     for factors in itertools.product(*scalar):
         if math.prod(factors) <= 2 * MAX_FACTOR:
             yield Tile(factors)
@@ -101,7 +98,7 @@ def _candidates(axes: Sequence[Axis], lanes: int) -> Iterator[Tile]:
             if axis.store_stride != 1 or any(s not in (0, 1) for s in axis.strides):
                 continue
             choices = list(scalar)
-            choices[index] = _factors(axis.extent, width)
+            choices[index] = _factors(axis.extent, width, ragged=ragged)
             for factors in itertools.product(*choices):
                 if math.prod(factors) <= 2 * MAX_FACTOR * width:
                     yield Tile(factors, index, width)
@@ -124,4 +121,7 @@ def _score(axes: Sequence[Axis], tile: Tile, registers: int) -> tuple[float, flo
     if used > registers:
         return None
     work = accumulators * tile.lanes
-    return ((sum(loads) + accumulators) / work, float(used))
+    waste = math.prod(
+        -(-a.extent // f) * f / a.extent for a, f in zip(axes, tile.factors, strict=True)
+    )
+    return (waste * (sum(loads) + accumulators) / work, float(used))

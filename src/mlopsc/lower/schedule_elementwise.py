@@ -1,0 +1,61 @@
+"""The schedule of a block without a reduction: vectors along the innermost axes, where dense.
+
+Axes that every operand and the result walk alike are one loop. A tail that is no multiple of the
+vectors is left to ``overlap``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tvm
+from tvm import tirx
+from tvm_ffi.structural import structural_walk
+
+from mlopsc.lower.accesses import accesses, dense_axes
+from mlopsc.schema.target import Hardware
+
+_MIN_LANES = 4
+_UNROLL = 4  # vectors of one iteration: enough to keep the units busy
+
+
+def schedule_elementwise(
+    schedule: Any, block: Any, hardware: Hardware, *, ragged: bool
+) -> str | None:
+    """Vectorise one block; return what was done, or None where no rule applies."""
+    found = accesses(schedule, block)
+    loops = schedule.get_loops(block)
+    if found is None or not loops or len(loops) != len(found.spatial):
+        return None
+    count = dense_axes(found.spatial)
+    info = schedule.get(block)
+    dtype = tvm.DataType(str(info.writes[0].source.ty.dtype))
+    if count == 0 or int(dtype.bits) != 32 or _branches(info):
+        return None
+    loop = schedule.fuse(*loops[-count:]) if count > 1 else loops[-1]
+    extent = int(schedule.get(loop).extent)
+    lanes = hardware.vector_bits // int(dtype.bits)
+    while lanes > extent:
+        lanes //= 2
+    if not ragged and extent % lanes:
+        lanes = next((n for n in (lanes // 2, lanes // 4) if n and extent % n == 0), 0)
+    if lanes < _MIN_LANES:
+        return None
+    groups = extent // lanes
+    unroll = next(u for u in (_UNROLL, 2, 1) if u <= groups and (ragged or groups % u == 0))
+    _, middle, inner = schedule.split(loop, [None, unroll, lanes])
+    schedule.vectorize(inner)
+    schedule.unroll(middle)
+    return f"{lanes} lanes"
+
+
+def _branches(info: Any) -> bool:
+    """Whether elements are guarded: a condition on lanes would undo the vectors."""
+    found = False
+
+    def visit(call: Any) -> None:
+        nonlocal found
+        found |= getattr(call.op, "name", "") in ("tirx.if_then_else", "tirx.call_pure_extern")
+
+    structural_walk(info.body, (tvm.ir.Call, visit))
+    return found or not isinstance(info.body, tirx.BufferStore)
