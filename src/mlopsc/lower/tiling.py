@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from mlopsc.lower.accesses import Axis
 
 MAX_FACTOR = 16
+_BUSY = 10  # accumulators that keep two pipelined multiply-add units busy
+_LOADS = 0.75  # loads per multiply-add that do not slow it down
 MAX_STATEMENTS = 256  # unrolled multiply-adds in the innermost body: keeps code small
 
 
@@ -56,7 +58,7 @@ def choose_tile(
             before, and what is computed twice counts as a cost.
     """
     best = Tile(factors=(1,) * len(axes))
-    best_score = (math.inf, math.inf)
+    best_score: tuple[float, ...] = (math.inf,)
     for tile in _candidates(axes, lanes, ragged=ragged):
         score = _score(axes, tile, registers)
         if score is not None and score < best_score:
@@ -105,8 +107,14 @@ def _candidates(axes: Sequence[Axis], lanes: int, *, ragged: bool) -> Iterator[T
         width //= 2
 
 
-def _score(axes: Sequence[Axis], tile: Tile, registers: int) -> tuple[float, float] | None:
-    """Return cost per multiply and registers used, or None if the tile does not fit."""
+def _score(axes: Sequence[Axis], tile: Tile, registers: int) -> tuple[float, ...] | None:
+    """Return what a tile costs, for comparison, or None if it does not fit the registers.
+
+    Without vectors a machine issues one instruction after the other: what counts are loads and
+    multiplies per result. With vectors it issues two loads and two multiply-adds together, and a
+    multiply-add waits for the one before it in the same register: loads cost where they are more
+    than three for four multiply-adds, and fewer than ten accumulators leave units idle.
+    """
     groups = [
         f // tile.lanes if index == tile.vector_axis else f for index, f in enumerate(tile.factors)
     ]
@@ -120,8 +128,10 @@ def _score(axes: Sequence[Axis], tile: Tile, registers: int) -> tuple[float, flo
     used = accumulators + min(loads, default=0) + 2
     if used > registers:
         return None
-    work = accumulators * tile.lanes
     waste = math.prod(
         -(-a.extent // f) * f / a.extent for a, f in zip(axes, tile.factors, strict=True)
     )
-    return (waste * (sum(loads) + accumulators) / work, float(used))
+    if tile.vector_axis is None:
+        return (waste * (sum(loads) + accumulators) / accumulators, float(used))
+    rate = min(1.0, accumulators / _BUSY) / max(1.0, sum(loads) / accumulators / _LOADS)
+    return (round(waste / rate / tile.lanes, 3), -float(accumulators), float(sum(loads)))
