@@ -12,8 +12,8 @@ from typing import Any
 
 import tvm
 from tvm import tirx
-from tvm.sym import detect_linear_equation
-from tvm_ffi.structural import structural_walk
+from tvm.sym import Analyzer, detect_linear_equation
+from tvm_ffi.structural import structural_map, structural_walk
 
 REDUCE = 2  # tirx.IterVar.CommReduce
 
@@ -115,8 +115,17 @@ def _strides(buffer: Any, indices: Any, variables: list[Any]) -> list[int | None
         flat = flat * size + index
     coefficients = detect_linear_equation(flat, variables)
     if not coefficients:
-        return [None] * len(variables)
+        return [_step(flat, variable) for variable in variables]
     try:
         return [int(c) for c in coefficients[: len(variables)]]
     except TypeError:
         return [None] * len(variables)
+
+
+def _step(flat: Any, variable: Any) -> int | None:
+    """Return how far ``flat`` moves when ``variable`` does, if that is the same everywhere."""
+    moved = structural_map(
+        flat, [(tirx.Var, lambda v: variable + 1 if v.same_as(variable) else v)]
+    )
+    step = Analyzer().simplify(moved - flat)
+    return int(step) if isinstance(step, tirx.IntImm) else None

@@ -58,6 +58,8 @@ def bare_functions(
             if isinstance(function, tirx.PrimFunc) and var.name_hint in symbols
         }
     )
+    for name in ("tirx.erf", "tirx.nearbyint"):  # TVM would compute them lane by lane
+        tvm.ir.register_op_attr(name, "TVectorizable", True, level=11)
     lowered = tvm.transform.Sequential([tirx.transform.BindTarget(target), *_passes()])(named)
     stack_bytes = max(MIN_STACK_BYTES, hardware.registers * hardware.vector_bits // 8)
     functions = {}

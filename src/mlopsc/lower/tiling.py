@@ -124,8 +124,10 @@ def _score(axes: Sequence[Axis], tile: Tile, registers: int) -> tuple[float, ...
         math.prod(g for g, a in zip(groups, axes, strict=True) if a.strides[operand] != 0)
         for operand in range(operands)
     ]
-    # The smallest operand stays in registers while the others stream past it.
-    used = accumulators + min(loads, default=0) + 2
+    # The smallest operand stays in registers while the others stream past it; with more than two
+    # of it, compilers keep one more of the others waiting.
+    resident = min(loads, default=0)
+    used = accumulators + resident + (2 if resident <= 2 else 3)
     if used > registers:
         return None
     waste = math.prod(
