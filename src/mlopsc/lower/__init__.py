@@ -23,6 +23,7 @@ from mlopsc.lower.intrinsics import let_nan_through, use_own_starts
 from mlopsc.lower.lifetimes import lifetimes
 from mlopsc.lower.plan import plan_storage
 from mlopsc.lower.relax_graph import compile_graph
+from mlopsc.lower.rows import split_rows
 from mlopsc.lower.schedule import schedule_kernels
 from mlopsc.lower.tvm_target import tvm_target
 from mlopsc.schema.common import c_identifier, digest_bytes
@@ -72,6 +73,8 @@ def lower(
     packed = schedule == "tiled" and generator == "llvm"
     lanes = target.hardware.vector_bits // 32 if packed else 1
     module, flows, inputs, outputs = compile_graph(stages, tvm_t, lanes)
+    if packed and lanes > 1:
+        module = split_rows(module, target.hardware)
     module = use_own_starts(module)
     notes: dict[str, str] = {}
     if schedule == "tiled":

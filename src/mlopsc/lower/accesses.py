@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import tvm
-from tvm import tirx
+from tvm import s_tir, tirx
 from tvm.sym import Analyzer, detect_linear_equation
 from tvm_ffi.structural import structural_map, structural_walk
 
@@ -54,10 +54,15 @@ def is_reduction(schedule: Any, block: Any) -> bool:
 
 
 def accesses(schedule: Any, block: Any) -> Accesses | None:
-    """Return how ``block`` walks memory; None unless it stores one element per iteration."""
+    """Return how ``block`` walks memory; None unless it stores one element per iteration.
+
+    None also where the extent of an axis is not a number.
+    """
     info = schedule.get(block)
     body = info.body
     if len(info.writes) != 1 or not hasattr(body, "indices"):
+        return None
+    if not all(isinstance(v.dom.extent, tirx.IntImm) for v in info.iter_vars):
         return None
     variables = [v.var for v in info.iter_vars]
     result = info.writes[0].source
@@ -79,6 +84,41 @@ def accesses(schedule: Any, block: Any) -> Accesses | None:
         tuple(a for a, r in zip(axes, reduced, strict=True) if not r),
         tuple(a for a, r in zip(axes, reduced, strict=True) if r),
         tuple(buffer_bytes(r.source) for r in reads),
+    )
+
+
+def loops_of(schedule: Any, block: Any) -> list[Any] | None:
+    """Return the loop of each axis of a block, in the order of its axes.
+
+    None unless every axis has one loop of its own, over the whole of it, and there are no others.
+    """
+    loops = schedule.get_loops(block)
+    info = schedule.get(block)
+    realized: list[Any] = []
+
+    def visit(realize: Any) -> None:
+        if realize.block.same_as(info):
+            realized.append(realize)
+
+    structural_walk(schedule.mod["main"].body, (s_tir.SBlockRealize, visit))
+    if len(realized) != 1 or len(loops) != len(info.iter_vars):
+        return None
+    by_variable = {schedule.get(loop).loop_var.name: loop for loop in loops}
+    found = []
+    for value, axis in zip(realized[0].iter_values, info.iter_vars, strict=True):
+        loop = by_variable.get(value.name) if isinstance(value, tirx.Var) else None
+        if loop is None or not _same_extent(schedule.get(loop), axis, value):
+            return None
+        found.append(loop)
+    return found
+
+
+def _same_extent(loop: Any, axis: Any, value: Any) -> bool:
+    sizes = loop.extent, axis.dom.extent
+    return (
+        loop.loop_var.same_as(value)
+        and all(isinstance(n, tirx.IntImm) for n in sizes)
+        and (int(sizes[0]) == int(sizes[1]))
     )
 
 
@@ -124,8 +164,6 @@ def _strides(buffer: Any, indices: Any, variables: list[Any]) -> list[int | None
 
 def _step(flat: Any, variable: Any) -> int | None:
     """Return how far ``flat`` moves when ``variable`` does, if that is the same everywhere."""
-    moved = structural_map(
-        flat, [(tirx.Var, lambda v: variable + 1 if v.same_as(variable) else v)]
-    )
+    moved = structural_map(flat, [(tirx.Var, lambda v: variable + 1 if v.same_as(variable) else v)])
     step = Analyzer().simplify(moved - flat)
     return int(step) if isinstance(step, tirx.IntImm) else None

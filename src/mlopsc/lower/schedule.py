@@ -12,7 +12,7 @@ import tvm
 from tvm import tirx
 from tvm.s_tir import Schedule, ScheduleError
 
-from mlopsc.lower.accesses import is_reduction
+from mlopsc.lower.accesses import is_reduction, loops_of
 from mlopsc.lower.overlap import overlap_tails
 from mlopsc.lower.schedule_elementwise import schedule_elementwise
 from mlopsc.lower.schedule_reduction import schedule_reduction
@@ -62,9 +62,7 @@ def _apply_rules(
     blocks = schedule.get_child_blocks(schedule.get_sblock("root"))
     for block in blocks:
         if is_reduction(schedule, block):
-            tile = schedule_reduction(
-                schedule, block, hardware, vectorize=vectorize, ragged=ragged
-            )
+            tile = schedule_reduction(schedule, block, hardware, vectorize=vectorize, ragged=ragged)
             if tile is not None:
                 notes.append(str(tile))
     if vectorize:
@@ -78,10 +76,9 @@ def _apply_rules(
 
 def _stands_alone(schedule: Any, block: Any) -> bool:
     """Whether no rule has touched a block: it has one plain loop per axis."""
-    loops = [schedule.get(loop) for loop in schedule.get_loops(block)]
-    info = schedule.get(block)
-    return [int(loop.extent) for loop in loops] == [int(v.dom.extent) for v in info.iter_vars] and (
-        all(int(loop.kind) == int(tirx.ForKind.SERIAL) for loop in loops)
+    loops = loops_of(schedule, block)
+    return loops is not None and all(
+        int(schedule.get(loop).kind) == int(tirx.ForKind.SERIAL) for loop in loops
     )
 
 

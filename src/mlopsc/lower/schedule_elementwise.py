@@ -12,7 +12,7 @@ import tvm
 from tvm import tirx
 from tvm_ffi.structural import structural_walk
 
-from mlopsc.lower.accesses import accesses, dense_axes
+from mlopsc.lower.accesses import accesses, dense_axes, loops_of
 from mlopsc.schema.target import Hardware
 
 _MIN_LANES = 4
@@ -23,9 +23,8 @@ def schedule_elementwise(
     schedule: Any, block: Any, hardware: Hardware, *, ragged: bool
 ) -> str | None:
     """Vectorise one block; return what was done, or None where no rule applies."""
-    found = accesses(schedule, block)
-    loops = schedule.get_loops(block)
-    if found is None or not loops or len(loops) != len(found.spatial):
+    found, loops = accesses(schedule, block), loops_of(schedule, block)
+    if found is None or not loops:
         return None
     count = dense_axes(found.spatial)
     info = schedule.get(block)

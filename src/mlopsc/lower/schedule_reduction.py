@@ -13,7 +13,7 @@ from typing import Any
 
 import tvm
 
-from mlopsc.lower.accesses import Accesses, accesses, is_reduction
+from mlopsc.lower.accesses import REDUCE, Accesses, accesses, is_reduction, loops_of
 from mlopsc.lower.tiling import Tile, choose_tile, unrolled_axes
 from mlopsc.schema.target import Hardware
 
@@ -30,11 +30,10 @@ def schedule_reduction(
         vectorize: Whether vector types may be used.
         ragged: Whether tiles need not divide their axes; conditions are left to ``overlap``.
     """
-    found = accesses(schedule, block)
-    if found is None or not _is_regular(schedule, block):
+    found, loops = accesses(schedule, block), loops_of(schedule, block)
+    if found is None or loops is None or not _is_regular(schedule, block):
         return None
     info = schedule.get(block)
-    loops = schedule.get_loops(block)
     count = len(found.spatial)
     spatial, reduced = _split_kinds(info, loops)
     bits = int(tvm.DataType(str(info.writes[0].source.ty.dtype)).bits)
@@ -79,7 +78,7 @@ def schedule_reduction(
 
 
 def _split_kinds(info: Any, loops: list[Any]) -> tuple[list[Any], list[Any]]:
-    reduced = [int(v.iter_type) == 2 for v in info.iter_vars]
+    reduced = [int(v.iter_type) == REDUCE for v in info.iter_vars]
     return (
         [loop for loop, r in zip(loops, reduced, strict=True) if not r],
         [loop for loop, r in zip(loops, reduced, strict=True) if r],
@@ -87,11 +86,9 @@ def _split_kinds(info: Any, loops: list[Any]) -> tuple[list[Any], list[Any]]:
 
 
 def _is_regular(schedule: Any, block: Any) -> bool:
-    """Whether a reduction has one result of more than one element and one loop per axis."""
+    """Whether a reduction has one result, of more than one element."""
     info = schedule.get(block)
     if len(info.writes) != 1 or info.init is None:
-        return False
-    if len(schedule.get_loops(block)) != len(info.iter_vars):
         return False
     return math.prod(int(d) for d in info.writes[0].source.ty.shape) > 1
 

@@ -45,9 +45,7 @@ class Tile:
         )
 
 
-def choose_tile(
-    axes: Sequence[Axis], *, registers: int, lanes: int, ragged: bool = False
-) -> Tile:
+def choose_tile(axes: Sequence[Axis], *, registers: int, lanes: int, ragged: bool = False) -> Tile:
     """Return the best tile for spatial ``axes``.
 
     Args:

@@ -88,9 +88,7 @@ class _Translator:
             if source is None:
                 raise CompilerError(f"node '{node.name}': its input is missing")
             shape = [int(d) for d in output.shape or ()]
-            self._values[output] = self._builder.emit(
-                relax.op.reshape(self._value(source), shape)
-            )
+            self._values[output] = self._builder.emit(relax.op.reshape(self._value(source), shape))
             return
         described = self._describe(node)
         lowering = LOWERINGS.get(described.op)

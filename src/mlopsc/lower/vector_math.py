@@ -202,4 +202,3 @@ VECTOR_MATH: Final[dict[str, Callable[[Any], Any]]] = {
     "tirx.erf": erf,
     "tirx.sigmoid": sigmoid,
 }
-

@@ -27,9 +27,7 @@ def _block(node: Node) -> Any:
         channel = c * block + i[-1]
         value = x.tensor(n, channel, *i[:-1])
         return (
-            value
-            if channels % block == 0
-            else tirx.if_then_else(channel < channels, value, zero)
+            value if channels % block == 0 else tirx.if_then_else(channel < channels, value, zero)
         )
 
     return compute(node, element)
