@@ -61,7 +61,7 @@ class _Packer:
     def _restore(self, value: ir.Value) -> None:
         """Give ``value`` its plain form back, for those who need it."""
         source = self._split[value]
-        node = _reshape(self._graph, source, _shape(value), str(value.name))
+        node = reshape(self._graph, source, _shape(value), str(value.name))
         self._graph.insert_after(_producer(source), node)
         ir.convenience.replace_all_uses_with(value, node.outputs[0], replace_graph_outputs=True)
 
@@ -155,7 +155,7 @@ class _Packer:
             if value.const_value is not None:
                 inputs[index] = self._constant(value.const_value.numpy().reshape(own), name)
             else:
-                made = _reshape(self._graph, value, own, name)
+                made = reshape(self._graph, value, own, name)
                 self._graph.insert_before(node, made)
                 inputs[index] = made.outputs[0]
         return self._emit(node, "", node.op_type, inputs, wanted)
@@ -189,7 +189,8 @@ def _split_shape(own: list[int], wanted: list[int]) -> list[int] | None:
     return [*own, 1] if own[-1] == 1 else None
 
 
-def _reshape(graph: ir.Graph, source: ir.Value, shape: Sequence[int], name: str) -> ir.Node:
+def reshape(graph: ir.Graph, source: ir.Value, shape: Sequence[int], name: str) -> ir.Node:
+    """Return a node that gives ``source`` another shape; its result has a type and a name."""
     sizes = constant(graph, np.array(shape, np.int64), f"{name}_shape")
     node = ir.Node("", "Reshape", [source, sizes], [ir.AttrInt64("allowzero", 1)])
     made = node.outputs[0]
@@ -205,8 +206,10 @@ def _producer(value: ir.Value) -> ir.Node:
 
 
 def constant(graph: ir.Graph, array: Array, name: str) -> ir.Value:
-    """Add an initializer to ``graph``."""
+    """Add an initializer to ``graph``, under ``name`` or one like it that is free."""
     array = np.ascontiguousarray(array)
+    while name in graph.initializers:
+        name += "_"
     value = ir.Value(
         name=name,
         const_value=ir.tensor(array, name=name),

@@ -122,7 +122,7 @@ def _clip(node: Node) -> Any:
     low, high = (node.optional(i) for i in (1, 2))
 
     def element(*index: Any) -> Any:
-        value = node.operand(0).at(index)
+        value = node.operand(0).tensor(*index)
         if low is not None:
             limit = low.at(()) if low.rank == 0 else low.at((0,) * low.rank)
             value = tirx.max(value, limit)
