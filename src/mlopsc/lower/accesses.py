@@ -122,6 +122,31 @@ def _same_extent(loop: Any, axis: Any, value: Any) -> bool:
     )
 
 
+def may_be_in_place(schedule: Any, block: Any, ignored: Any | None = None) -> bool:
+    """Whether a block may come to write what it reads.
+
+    TVM gives a buffer inside a kernel the place of an equally large one that is read there for the
+    last time. Buffers of the caller keep theirs.
+
+    Args:
+        schedule: Of one function.
+        block: To look at.
+        ignored: A buffer that it reads and that only a part of is kept at a time.
+    """
+    inside = list(schedule.get(schedule.get_sblock("root")).alloc_buffers)
+    info = schedule.get(block)
+    written = info.writes[0].source
+    if not any(b.same_as(written) for b in inside):
+        return False
+    return any(
+        buffer_bytes(region.source) == buffer_bytes(written)
+        and any(b.same_as(region.source) for b in inside)
+        for region in info.reads
+        if not region.source.same_as(written)
+        and not (ignored is not None and region.source.same_as(ignored))
+    )
+
+
 def buffer_bytes(buffer: Any) -> int:
     """Return the size of a buffer."""
     dtype = tvm.DataType(str(buffer.ty.dtype))

@@ -43,8 +43,9 @@ def use_own_math(module: Any) -> Any:
             return call
         name, dtype = call.op.name, str(call.ty)
         if dtype.startswith("float32x"):
-            own_vector = VECTOR_MATH.get(name)
-            return call if own_vector is None else own_vector(*call.args)
+            if name in VECTOR_MATH:
+                return VECTOR_MATH[name](*call.args)
+            return _lane_by_lane(call) if name in OWN_MATH else call
         if dtype == "float64" and name in OWN_MATH_DOUBLE:
             return tirx.call_pure_extern(dtype, OWN_MATH_DOUBLE[name], *call.args)
         if dtype != "float32":
@@ -55,6 +56,18 @@ def use_own_math(module: Any) -> Any:
         return call if own is None else tirx.call_pure_extern(dtype, own, *call.args)
 
     return _map_functions(module, (tvm.ir.Call, replace))
+
+
+def _lane_by_lane(call: Any) -> Any:
+    """Return the vector of what the runtime's function gives for each lane."""
+    own = OWN_MATH[call.op.name]
+    lanes = int(str(call.ty).removeprefix("float32x"))
+
+    def lane(index: int) -> Any:
+        arguments = [tirx.Shuffle([a], [index]) for a in call.args]
+        return tirx.call_pure_extern("float32", own, *arguments)
+
+    return tirx.Shuffle([lane(index) for index in range(lanes)], list(range(lanes)))
 
 
 def use_own_starts(module: Any) -> Any:

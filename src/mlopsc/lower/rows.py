@@ -26,13 +26,20 @@ def split_rows(module: Any, hardware: Hardware) -> Any:
     functions = {}
     for var, function in module.functions.items():
         if isinstance(function, tirx.PrimFunc):
-            schedule = Schedule(tvm.IRModule({"main": function}))
-            blocks = schedule.get_child_blocks(schedule.get_sblock("root"))
-            for name in [schedule.get(b).name_hint for b in blocks if is_reduction(schedule, b)]:
-                schedule = _split(schedule, name, hardware)
-            function = schedule.mod["main"]
+            function = _split_function(function, hardware)
         functions[var] = function
     return tvm.IRModule(functions, attrs=module.attrs)
+
+
+def _split_function(function: Any, hardware: Hardware) -> Any:
+    schedule = Schedule(tvm.IRModule({"main": function}))
+    try:
+        blocks = schedule.get_child_blocks(schedule.get_sblock("root"))
+    except ScheduleError:  # a call of a runtime function has no blocks
+        return function
+    for name in [schedule.get(b).name_hint for b in blocks if is_reduction(schedule, b)]:
+        schedule = _split(schedule, name, hardware)
+    return schedule.mod["main"]
 
 
 def _split(schedule: Any, name: str, hardware: Hardware) -> Any:
@@ -56,7 +63,7 @@ def _split(schedule: Any, name: str, hardware: Hardware) -> Any:
         return schedule
     before = schedule.copy()
     try:
-        outer, inner = schedule.split(loops[-1], [None, lanes])
+        _, inner = schedule.split(loops[-1], [None, lanes])
         partial = schedule.rfactor(inner, len(found.spatial))
         if last.extent % lanes:
             schedule.annotate(schedule.get_loops(partial)[-2], "pragma_loop_partition_hint", 1)

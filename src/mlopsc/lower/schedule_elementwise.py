@@ -12,10 +12,14 @@ import tvm
 from tvm import tirx
 from tvm_ffi.structural import structural_walk
 
-from mlopsc.lower.accesses import accesses, dense_axes, loops_of
+from mlopsc.lower.accesses import accesses, dense_axes, loops_of, may_be_in_place
+from mlopsc.lower.intrinsics import OWN_MATH
+from mlopsc.lower.vector_math import VECTOR_MATH
 from mlopsc.schema.target import Hardware
 
 _MIN_LANES = 4
+# Calls that a vector would make lane by lane.
+_SCALAR = {"tirx.if_then_else", "tirx.call_pure_extern", *(OWN_MATH.keys() - VECTOR_MATH.keys())}
 _UNROLL = 4  # vectors of one iteration: enough to keep the units busy
 
 
@@ -31,6 +35,7 @@ def schedule_elementwise(
     dtype = tvm.DataType(str(info.writes[0].source.ty.dtype))
     if count == 0 or int(dtype.bits) != 32 or _branches(info):
         return None
+    ragged = ragged and not may_be_in_place(schedule, block)
     loop = schedule.fuse(*loops[-count:]) if count > 1 else loops[-1]
     extent = int(schedule.get(loop).extent)
     lanes = hardware.vector_bits // int(dtype.bits)
@@ -49,12 +54,12 @@ def schedule_elementwise(
 
 
 def _branches(info: Any) -> bool:
-    """Whether elements are guarded: a condition on lanes would undo the vectors."""
+    """Whether elements are guarded or computed by functions: either would undo the vectors."""
     found = False
 
     def visit(call: Any) -> None:
         nonlocal found
-        found |= getattr(call.op, "name", "") in ("tirx.if_then_else", "tirx.call_pure_extern")
+        found |= getattr(call.op, "name", "") in _SCALAR
 
     structural_walk(info.body, (tvm.ir.Call, visit))
     return found or not isinstance(info.body, tirx.BufferStore)

@@ -13,7 +13,7 @@ from typing import Any
 
 import tvm
 
-from mlopsc.lower.accesses import REDUCE, Accesses, accesses, is_reduction, loops_of
+from mlopsc.lower.accesses import REDUCE, Accesses, accesses, is_reduction, loops_of, may_be_in_place
 from mlopsc.lower.tiling import Tile, choose_tile, unrolled_axes
 from mlopsc.schema.target import Hardware
 
@@ -34,14 +34,13 @@ def schedule_reduction(
     if found is None or loops is None or not _is_regular(schedule, block):
         return None
     info = schedule.get(block)
-    count = len(found.spatial)
     spatial, reduced = _split_kinds(info, loops)
     bits = int(tvm.DataType(str(info.writes[0].source.ty.dtype)).bits)
     lanes = max(1, hardware.vector_bits // bits) if vectorize else 1
-    tile = choose_tile(
-        found.spatial, registers=hardware.registers, lanes=lanes, ragged=ragged and vectorize
-    )
     epilogue = _epilogue(schedule, block)
+    accumulators = schedule.get(block).writes[0].source
+    ragged = ragged and vectorize and not may_be_in_place(schedule, epilogue, accumulators)
+    tile = choose_tile(found.spatial, registers=hardware.registers, lanes=lanes, ragged=ragged)
     outer: dict[int, Any] = {}
     inner: dict[int, Any] = {}
     vector_loop = None
@@ -55,7 +54,7 @@ def schedule_reduction(
         else:
             outer[position], inner[position] = schedule.split(loop, [None, factor])
     heavy = _streams(found, tile, hardware)
-    outer_loops = [outer[p] for p in sorted(range(count), key=lambda p: _rank(found, p, heavy))]
+    outer_loops = [outer[p] for p in sorted(outer, key=lambda p: _rank(found, p, heavy))]
     inner_loops = [inner[p] for p in sorted(inner, key=lambda p: _moves_vector(found, tile, p))]
     innermost = [*inner_loops, *([vector_loop] if vector_loop is not None else [])]
     schedule.reorder(*outer_loops, *reduced, *innermost)
@@ -69,8 +68,8 @@ def schedule_reduction(
     if innermost:
         start_loops = schedule.get_loops(start)[-len(innermost) :]
         _unroll(schedule, start_loops[: len(inner_loops)], start_loops[-1] if vector_loop else None)
-    accumulators = math.prod(tile.factors) // tile.lanes
-    unrolled = unrolled_axes([axis.extent for axis in found.reduced], accumulators)
+    count = math.prod(tile.factors) // tile.lanes
+    unrolled = unrolled_axes([axis.extent for axis in found.reduced], count)
     # The outermost reduced loop carries the decomposed start and stays a loop.
     for loop in reduced[max(1, len(reduced) - unrolled) :]:
         schedule.unroll(loop)

@@ -201,4 +201,5 @@ VECTOR_MATH: Final[dict[str, Callable[[Any], Any]]] = {
     "tirx.tanh": tanh,
     "tirx.erf": erf,
     "tirx.sigmoid": sigmoid,
+    "tirx.nearbyint": tirx.nearbyint,  # an instruction where there are vectors
 }
