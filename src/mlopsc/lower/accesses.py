@@ -164,7 +164,8 @@ def dense_axes(axes: Sequence[Axis]) -> int:
     count, size = 1, axes[-1].extent
     for axis in reversed(axes[:-1]):
         alike = axis.store_stride == size and all(
-            s == size * inner for s, inner in zip(axis.strides, axes[-1].strides, strict=True)
+            s == size * (inner or 0)
+            for s, inner in zip(axis.strides, axes[-1].strides, strict=True)
         )
         if not alike:
             break

@@ -71,7 +71,7 @@ def _lane_by_lane(call: Any) -> Any:
 
 
 def use_own_starts(module: Any) -> Any:
-    """Return the Relax module with reduction starts replaced, and ``log(1 + x)`` by one function."""
+    """Return the Relax module with reduction starts and ``log(1 + x)`` replaced."""
 
     def replace(call: Any) -> Any:
         if not isinstance(call.op, tvm.ir.Op) or str(call.ty) != "float32":

@@ -179,7 +179,7 @@ class _Blocker:
         w = _padded(w, 0, block)
         blocks, rank = w.shape[0] // block, len(kernel)
         if groups == 1:
-            # Neighbouring blocks of features are computed together, so their weights are neighbours.
+            # Two blocks of features are computed together, so their weights lie together.
             pair = 2 if blocks % 2 == 0 else 1
             inner = self._block(channels)
             if inner and not (x not in self._blocked and channels < self._lanes):

@@ -62,10 +62,10 @@ def _last_tile(condition: Any) -> Any | None:
     if len(unique) != len({id(v) for v in unique}) or not unique:
         return None
     found = detect_linear_equation(condition.a, unique)
-    if not found:
+    if not found or not all(isinstance(c, tirx.IntImm) for c in found):
         return None
-    factors = [int(c) for c in found[: len(unique)]]
-    if int(found[-1]) != 0 or min(factors) <= 0:
+    *factors, rest_of_it = (int(c) for c in found)
+    if rest_of_it != 0 or min(factors) <= 0:
         return None
     factor = max(factors)
     outer = unique[factors.index(factor)]

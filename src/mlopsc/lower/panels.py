@@ -1,10 +1,10 @@
 """Packs the constant right operands of matrix products into panels of columns.
 
-A product ``[..., M, K] x [K, N]`` reads its weights column block by column block, so they are stored
-that way, once: ``[N/P, K, P]`` with ``P`` columns beside each other, as many as the registers of a
-tile hold. The result is written as ``[..., M, N/P, P]``, which is the same memory as ``[..., M, N]``;
-elementwise operators that follow work on that form, so that they can be fused into the product, and
-a ``Reshape``, which costs nothing, gives the plain form to all others.
+A product ``[..., M, K] x [K, N]`` reads its weights column block by column block, so they are
+stored that way, once: ``[N/P, K, P]`` with ``P`` columns beside each other, as many as the
+registers of a tile hold. The result is written as ``[..., M, N/P, P]``, which is the same memory as
+``[..., M, N]``; elementwise operators that follow work on that form, so that they can be fused into
+the product, and a ``Reshape``, which costs nothing, gives the plain form to all others.
 
 Works on the joined graph in normal form, after ``layout``. The operator is in the domain of the
 blocked layouts (``ops/blocked.py``).

@@ -1,9 +1,9 @@
 """Grouped convolutions of single points become stacks of matrix products.
 
-A convolution with groups, a kernel of size 1, no stride and no padding multiplies, for each group, a
-matrix of weights with the matrix of its channels over all points: ``[G, F/G, C/G] x [N, G, C/G, P]``.
-As that it is tiled over features and points alike, whatever the number of channels of a group.
-Depthwise convolutions have nothing to multiply and stay.
+A convolution with groups, a kernel of size 1, no stride and no padding multiplies, for each group,
+a matrix of weights with the matrix of its channels over all points: ``[G, F/G, C/G] x [N, G, C/G,
+P]``. As that it is tiled over features and points alike, whatever the number of channels of a
+group. Depthwise convolutions have nothing to multiply and stay.
 
 Works on the joined graph in normal form, before ``layout``.
 """

@@ -13,7 +13,14 @@ from typing import Any
 
 import tvm
 
-from mlopsc.lower.accesses import REDUCE, Accesses, accesses, is_reduction, loops_of, may_be_in_place
+from mlopsc.lower.accesses import (
+    REDUCE,
+    Accesses,
+    accesses,
+    is_reduction,
+    loops_of,
+    may_be_in_place,
+)
 from mlopsc.lower.tiling import Tile, choose_tile, unrolled_axes
 from mlopsc.schema.target import Hardware
 
@@ -109,8 +116,7 @@ def _moves_vector(found: Accesses, tile: Tile, position: int) -> tuple[bool, int
 def _streams(found: Accesses, tile: Tile, hardware: Hardware) -> tuple[int, ...]:
     """Return the operands that do not fit the second-level cache and should be read once.
 
-    Where all fit, or there is no cache, none: the order of the axes is kept, but the axes along
-    which only vectors move come last.
+    Where all fit, or there is no such cache, none: the order of the axes is kept.
     """
     limit = hardware.l2_bytes // 2
     sizes = [found.operand_bytes[o] for o in _vector_operands(found, tile)]
