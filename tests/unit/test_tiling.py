@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlopsc.lower.tiling import MAX_STATEMENTS, Axis, Tile, choose_tile, unrolled_axes
+from mlopsc.lower.accesses import Axis
+from mlopsc.lower.tiling import MAX_STATEMENTS, Tile, choose_tile, unrolled_axes
 
 # A 3x3 convolution, data in NCHW: axes are image, channel, row, column; operands data and weights.
 CONV = (

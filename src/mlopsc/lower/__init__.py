@@ -19,10 +19,11 @@ from typing import Any
 from mlopsc.lower.bare import bare_functions
 from mlopsc.lower.emit import emit_steps, pack_weights
 from mlopsc.lower.flatten import FlatProgram, calls_of, flatten
-from mlopsc.lower.intrinsics import let_nan_through, use_own_math
+from mlopsc.lower.intrinsics import let_nan_through, use_own_starts
 from mlopsc.lower.lifetimes import lifetimes
 from mlopsc.lower.plan import plan_storage
 from mlopsc.lower.relax_graph import compile_graph
+from mlopsc.lower.rows import split_rows
 from mlopsc.lower.schedule import schedule_kernels
 from mlopsc.lower.tvm_target import tvm_target
 from mlopsc.schema.common import c_identifier, digest_bytes
@@ -72,7 +73,9 @@ def lower(
     packed = schedule == "tiled" and generator == "llvm"
     lanes = target.hardware.vector_bits // 32 if packed else 1
     module, flows, inputs, outputs = compile_graph(stages, tvm_t, lanes)
-    module = use_own_math(module)
+    if packed and lanes > 1:
+        module = split_rows(module, target.hardware)
+    module = use_own_starts(module)
     notes: dict[str, str] = {}
     if schedule == "tiled":
         module, notes = schedule_kernels(module, target.hardware, vectorize=generator == "llvm")

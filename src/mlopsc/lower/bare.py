@@ -7,7 +7,6 @@ only what fits the registers (accumulators) and very small buffers stay on the s
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,8 @@ from tvm_ffi.structural import structural_walk
 
 from mlopsc.dtypes import DTypeName, dtype_name
 from mlopsc.errors import CompilerError
+from mlopsc.lower.accesses import buffer_bytes
+from mlopsc.lower.intrinsics import use_own_math
 from mlopsc.schema.common import c_identifier
 from mlopsc.schema.target import Hardware
 
@@ -57,6 +58,8 @@ def bare_functions(
             if isinstance(function, tirx.PrimFunc) and var.name_hint in symbols
         }
     )
+    for name in ("tirx.erf", "tirx.nearbyint"):  # TVM would compute them lane by lane
+        tvm.ir.register_op_attr(name, "TVectorizable", True, level=11)
     lowered = tvm.transform.Sequential([tirx.transform.BindTarget(target), *_passes()])(named)
     stack_bytes = max(MIN_STACK_BYTES, hardware.registers * hardware.vector_bits // 8)
     functions = {}
@@ -88,6 +91,7 @@ def _passes() -> list[Any]:
         t.NarrowDataType(32),
         s.LoopPartition(),
         t.VectorizeLoop(True),
+        tvm.transform.module_pass(lambda module, _: use_own_math(module), 0, name="UseOwnMath"),
         t.StorageRewrite(),
         s.HoistIfThenElse(),
         t.UnrollLoop(),
@@ -117,12 +121,13 @@ def _bare(
         if isinstance(statement, tirx.stmt.DeclBuffer):
             statements.append(_rebind(statement, pointers))
         elif isinstance(statement, tirx.stmt.AllocBuffer) and (
-            _buffer_bytes(statement.buffer) > stack_bytes
+            buffer_bytes(statement.buffer) > stack_bytes
         ):
             buffer = statement.buffer
             pointer = _pointer(f"{buffer.name}_scratch", str(buffer.ty.dtype))
-            scratch.append((pointer, _buffer_bytes(buffer)))
-            types.append(dtype_name(str(buffer.ty.dtype)))
+            scratch.append((pointer, buffer_bytes(buffer)))
+            # Buffers that only vectors touch have elements of vector type by now.
+            types.append(dtype_name(str(buffer.ty.dtype).partition("x")[0]))
             statements.append(tirx.stmt.DeclBuffer(buffer, data=pointer))
         else:
             statements.append(statement)
@@ -153,11 +158,6 @@ def _rebind(statement: Any, pointers: list[tuple[Any, Any]]) -> Any:
 def _pointer(name: str, dtype: str) -> Any:
     # The C generator prints names as they are, and inputs of a model may be called anything.
     return tirx.Var(c_identifier(name), PointerType(PrimType(dtype), "global"))
-
-
-def _buffer_bytes(buffer: Any) -> int:
-    bits = int(tvm.DataType(str(buffer.ty.dtype)).bits)
-    return math.prod(int(d) for d in buffer.ty.shape) * -(-bits // 8)
 
 
 def _externs(body: Any, symbol: str) -> set[str]:

@@ -18,6 +18,8 @@ import tvm
 from tvm import s_tir, tirx
 from tvm_ffi.structural import structural_map
 
+from mlopsc.lower.vector_math import VECTOR_MATH
+
 OWN_MATH: Final[dict[str, str]] = {
     "tirx.exp": "mlopsc_expf",
     "tirx.log": "mlopsc_logf",
@@ -34,21 +36,49 @@ OWN_MATH_DOUBLE: Final[dict[str, str]] = {"tirx.nearbyint": "mlopsc_rint"}
 
 
 def use_own_math(module: Any) -> Any:
-    """Return the Relax module with intrinsics of floats and reduction starts replaced."""
+    """Return TIR functions with intrinsics of floats replaced, after loops became vectors."""
 
     def replace(call: Any) -> Any:
         if not isinstance(call.op, tvm.ir.Op):
             return call
-        if str(call.ty) == "float64" and call.op.name in OWN_MATH_DOUBLE:
-            return tirx.call_pure_extern("float64", OWN_MATH_DOUBLE[call.op.name], *call.args)
-        if str(call.ty) != "float32":
+        name, dtype = call.op.name, str(call.ty)
+        if dtype.startswith("float32x"):
+            if name in VECTOR_MATH:
+                return VECTOR_MATH[name](*call.args)
+            return _lane_by_lane(call) if name in OWN_MATH else call
+        if dtype == "float64" and name in OWN_MATH_DOUBLE:
+            return tirx.call_pure_extern(dtype, OWN_MATH_DOUBLE[name], *call.args)
+        if dtype != "float32":
             return call
-        if call.op.name == "tirx.sigmoid":
-            return 1.0 / (1.0 + tirx.call_pure_extern("float32", "mlopsc_expf", -call.args[0]))
+        if name == "tirx.sigmoid":
+            return 1.0 / (1.0 + tirx.call_pure_extern(dtype, "mlopsc_expf", -call.args[0]))
+        own = OWN_MATH.get(name)
+        return call if own is None else tirx.call_pure_extern(dtype, own, *call.args)
+
+    return _map_functions(module, (tvm.ir.Call, replace))
+
+
+def _lane_by_lane(call: Any) -> Any:
+    """Return the vector of what the runtime's function gives for each lane."""
+    own = OWN_MATH[call.op.name]
+    lanes = int(str(call.ty).removeprefix("float32x"))
+
+    def lane(index: int) -> Any:
+        arguments = [tirx.Shuffle([a], [index]) for a in call.args]
+        return tirx.call_pure_extern("float32", own, *arguments)
+
+    return tirx.Shuffle([lane(index) for index in range(lanes)], list(range(lanes)))
+
+
+def use_own_starts(module: Any) -> Any:
+    """Return the Relax module with reduction starts and ``log(1 + x)`` replaced."""
+
+    def replace(call: Any) -> Any:
+        if not isinstance(call.op, tvm.ir.Op) or str(call.ty) != "float32":
+            return call
         if call.op.name == "tirx.log" and (small := _added_to_one(call.args[0])) is not None:
             return tirx.call_pure_extern("float32", "mlopsc_log1pf", small)
-        own = OWN_MATH.get(call.op.name)
-        return call if own is None else tirx.call_pure_extern("float32", own, *call.args)
+        return call
 
     def start(block: Any) -> Any:
         if block.init is None:

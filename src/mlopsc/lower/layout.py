@@ -19,14 +19,22 @@ import onnx_ir as ir
 
 DOMAIN: Final = "mlopsc.blocked"
 _MIN_BLOCK = 4
-_UNARY: Final = frozenset(
+UNARY: Final = frozenset(
     {
         "Abs", "Ceil", "Clip", "Elu", "Erf", "Exp", "Floor", "HardSigmoid", "HardSwish",
         "LeakyRelu", "Log", "Neg", "Reciprocal", "Relu", "Round", "Selu", "Sigmoid", "Softplus",
         "Sqrt", "Tanh",
     }
 )  # fmt: skip
-_BINARY: Final = frozenset({"Add", "Div", "Max", "Min", "Mul", "Pow", "PRelu", "Sub"})
+# What gives finite numbers for finite ones: allowed where blocks hold channels that do not exist.
+_KEEP_FINITE: Final = frozenset(
+    {
+        "Abs", "Add", "Ceil", "Clip", "Elu", "Erf", "Floor", "HardSigmoid", "HardSwish",
+        "LeakyRelu", "Max", "Min", "Mul", "Neg", "PRelu", "Relu", "Round", "Selu", "Sigmoid",
+        "Softplus", "Sub", "Tanh",
+    }
+)  # fmt: skip
+BINARY: Final = frozenset({"Add", "Div", "Max", "Min", "Mul", "Pow", "PRelu", "Sub"})
 _POOLS: Final = frozenset({"AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool"})
 
 Array = np.ndarray[Any, Any]
@@ -84,7 +92,7 @@ class _Blocker:
             return self._conv(node)
         if node.op_type in _POOLS:
             return self._pool(node)
-        if node.op_type in _UNARY or node.op_type in _BINARY:
+        if node.op_type in UNARY or node.op_type in BINARY:
             return self._elementwise(node)
         if node.op_type == "Concat":
             return self._concat(node)
@@ -93,13 +101,21 @@ class _Blocker:
         return False
 
     def _block(self, channels: int) -> int:
-        """Return the channels of a block, or 0 if they are too few or do not divide."""
+        """Return the channels of a block, or 0 if they are too few for one.
+
+        The last block may hold channels that do not exist; they are 0 or finite, and nothing reads
+        them but with weights that are 0.
+        """
         size = self._lanes
         while size >= _MIN_BLOCK:
-            if channels % size == 0:
+            if channels >= size or channels % size == 0:
                 return size
             size //= 2
         return 0
+
+    def _whole(self, channels: int) -> bool:
+        """Whether no block holds channels that do not exist."""
+        return channels % self._block(channels) == 0
 
     def _emit(
         self, node: ir.Node, domain: str, op: str, inputs: Sequence[ir.Value | None],
@@ -118,7 +134,7 @@ class _Blocker:
         made.name, made.type = f"{plain.name}_blocked", plain.type
         n, channels, *sizes = _shape(plain)
         block = self._block(channels)
-        made.shape = ir.Shape([n, channels // block, *sizes, block])
+        made.shape = ir.Shape([n, -(-channels // block), *sizes, block])
         return made
 
     def _get(self, value: ir.Value, node: ir.Node) -> ir.Value:
@@ -154,23 +170,33 @@ class _Blocker:
         if not block:
             return False
         rest = list(node.inputs[2:])
+        if rest and rest[0] is not None:
+            if rest[0].const_value is None:
+                return False
+            bias = _padded(rest[0].const_value.numpy(), 0, block)
+            rest[0] = self._constant(bias, f"{rest[0].name}_{node.outputs[0].name}_packed")
         name = f"{weight.name}_{node.outputs[0].name}_packed"
+        w = _padded(w, 0, block)
+        blocks, rank = w.shape[0] // block, len(kernel)
         if groups == 1:
+            # Two blocks of features are computed together, so their weights lie together.
+            pair = 2 if blocks % 2 == 0 else 1
             inner = self._block(channels)
             if inner and not (x not in self._blocked and channels < self._lanes):
-                packed = w.reshape(features // block, block, depth // inner, inner, *kernel)
-                order = [0, 2, *range(4, 4 + len(kernel)), 3, 1]
+                w = _padded(w, 1, inner)
+                packed = w.reshape(blocks // pair, pair, block, w.shape[1] // inner, inner, *kernel)
+                order = [0, 3, *range(5, 5 + rank), 4, 1, 2]
                 source = self._get(x, node)
             else:
                 inner = 0
-                packed = w.reshape(features // block, block, depth, *kernel)
-                order = [0, *range(3, 3 + len(kernel)), 2, 1]
+                packed = w.reshape(blocks // pair, pair, block, depth, *kernel)
+                order = [0, *range(4, 4 + rank), 3, 1, 2]
                 source = x
             weights = self._constant(packed.transpose(order), name)
             return self._emit(node, DOMAIN, "Conv", [source, weights, *rest], {"inner": inner})
         if groups == channels == features:
-            packed = w.reshape(channels // block, block, *kernel)
-            order = [0, *range(2, 2 + len(kernel)), 1]
+            packed = w.reshape(blocks, block, *kernel)
+            order = [0, *range(2, 2 + rank), 1]
             weights = self._constant(packed.transpose(order), name)
             return self._emit(node, DOMAIN, "DepthwiseConv", [self._get(x, node), weights, *rest])
         return False
@@ -200,7 +226,10 @@ class _Blocker:
         channels = {_shape(v)[1] for v in tensors}
         if len(channels) != 1 or any(len(_shape(v)) != rank for v in tensors):
             return False
-        block = self._block(channels.pop())
+        count = channels.pop()
+        block = self._block(count)
+        if not self._whole(count) and node.op_type not in _KEEP_FINITE:
+            return False
         inputs: list[ir.Value | None] = []
         for index, value in enumerate(node.inputs):
             if value is None or value in self._blocked:
@@ -220,7 +249,10 @@ class _Blocker:
         if axis % rank != 1 or any(v not in self._blocked for v in values):
             return False
         block = self._block(_shape(node.outputs[0])[1])
-        if any(self._block(_shape(v)[1]) != block for v in values):
+        counts = [_shape(v)[1] for v in values]
+        if any(self._block(n) != block for n in counts) or not all(
+            n % block == 0 for n in counts[:-1]
+        ):
             return False
         return self._emit(node, "", "Concat", [self._blocked[v] for v in values])
 
@@ -229,11 +261,19 @@ def _shape(value: ir.Value) -> list[int]:
     return [int(d) for d in value.shape or ()]
 
 
+def _padded(array: Array, axis: int, block: int) -> Array:
+    """Return ``array`` with zeros at the end of ``axis``, up to a multiple of ``block``."""
+    missing = -array.shape[axis] % block
+    if not missing:
+        return array
+    return np.pad(array, [(0, missing if a == axis else 0) for a in range(array.ndim)])
+
+
 def _packed(array: Array, rank: int, block: int) -> Array:
     """Return a constant operand of an elementwise operator in blocked form."""
     array = array.reshape((1,) * (rank - array.ndim) + array.shape)
     n, channels, *sizes = array.shape
     if channels == 1:
         return array[..., None]
-    split = array.reshape(n, channels // block, block, *sizes)
+    split = _padded(array, 1, block).reshape(n, -1, block, *sizes)
     return np.moveaxis(split, 2, -1)

@@ -17,6 +17,8 @@ from tvm import relax
 from mlopsc.bundle import graph_signature, load_graph
 from mlopsc.lower.flow import Flows
 from mlopsc.lower.layout import use_blocked_layout
+from mlopsc.lower.panels import use_panels
+from mlopsc.lower.pointwise import use_grouped_products
 from mlopsc.lower.translate import translate
 from mlopsc.schema.common import TensorSpec
 from mlopsc.schema.graph import StageGraph
@@ -30,7 +32,10 @@ def compile_graph(
     Raises:
         CompilerError: An operator of the graph cannot be lowered.
     """
-    module, flows = translate(use_blocked_layout(join_stages(stages), lanes))
+    model = join_stages(stages)
+    if lanes > 1:
+        model = use_panels(use_blocked_layout(use_grouped_products(model), lanes), lanes)
+    module, flows = translate(model)
     transform = relax.transform
     with target, tvm.transform.PassContext(opt_level=3):
         module = tvm.transform.Sequential(

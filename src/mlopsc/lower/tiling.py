@@ -13,23 +13,12 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from mlopsc.lower.accesses import Axis
+
 MAX_FACTOR = 16
+_BUSY = 10  # accumulators that keep two pipelined multiply-add units busy
+_LOADS = 0.75  # loads per multiply-add that do not slow it down
 MAX_STATEMENTS = 256  # unrolled multiply-adds in the innermost body: keeps code small
-
-
-@dataclass(frozen=True)
-class Axis:
-    """A loop of the reduction.
-
-    Attributes:
-        extent: Number of iterations.
-        strides: Per operand, how many elements its address moves per iteration; None if unknown.
-        store_stride: The same for the result.
-    """
-
-    extent: int
-    strides: tuple[int | None, ...]
-    store_stride: int | None
 
 
 @dataclass(frozen=True)
@@ -56,17 +45,19 @@ class Tile:
         )
 
 
-def choose_tile(axes: Sequence[Axis], *, registers: int, lanes: int) -> Tile:
+def choose_tile(axes: Sequence[Axis], *, registers: int, lanes: int, ragged: bool = False) -> Tile:
     """Return the best tile for spatial ``axes``.
 
     Args:
         axes: The spatial loops, outermost first.
         registers: Registers that hold accumulators and operands.
         lanes: Elements of a full vector register; 1 forbids vectors.
+        ragged: Whether a factor need not divide its axis: the last tile then overlaps the one
+            before, and what is computed twice counts as a cost.
     """
     best = Tile(factors=(1,) * len(axes))
-    best_score = (math.inf, math.inf)
-    for tile in _candidates(axes, lanes):
+    best_score: tuple[float, ...] = (math.inf,)
+    for tile in _candidates(axes, lanes, ragged=ragged):
         score = _score(axes, tile, registers)
         if score is not None and score < best_score:
             best, best_score = tile, score
@@ -85,13 +76,19 @@ def unrolled_axes(extents: Sequence[int], accumulators: int) -> int:
     return count
 
 
-def _factors(extent: int, multiple_of: int = 1) -> list[int]:
-    limit = MAX_FACTOR * multiple_of
-    return [f for f in range(multiple_of, min(extent, limit) + 1, multiple_of) if extent % f == 0]
+def _factors(extent: int, multiple_of: int = 1, *, ragged: bool = False) -> list[int]:
+    """Return the factors to try: divisors and, if ragged, the least for each number of tiles."""
+    limit = min(extent, MAX_FACTOR * multiple_of)
+    found = {f for f in range(multiple_of, limit + 1, multiple_of) if extent % f == 0}
+    if ragged:
+        units = -(-extent // multiple_of)
+        least = {-(-units // tiles) * multiple_of for tiles in range(1, units + 1)}
+        found |= {f for f in least if f <= limit}
+    return sorted(found)
 
 
-def _candidates(axes: Sequence[Axis], lanes: int) -> Iterator[Tile]:
-    scalar = [_factors(a.extent) for a in axes]
+def _candidates(axes: Sequence[Axis], lanes: int, *, ragged: bool) -> Iterator[Tile]:
+    scalar = [_factors(a.extent, ragged=ragged) for a in axes]
     for factors in itertools.product(*scalar):
         if math.prod(factors) <= 2 * MAX_FACTOR:
             yield Tile(factors)
@@ -101,15 +98,21 @@ def _candidates(axes: Sequence[Axis], lanes: int) -> Iterator[Tile]:
             if axis.store_stride != 1 or any(s not in (0, 1) for s in axis.strides):
                 continue
             choices = list(scalar)
-            choices[index] = _factors(axis.extent, width)
+            choices[index] = _factors(axis.extent, width, ragged=ragged)
             for factors in itertools.product(*choices):
                 if math.prod(factors) <= 2 * MAX_FACTOR * width:
                     yield Tile(factors, index, width)
         width //= 2
 
 
-def _score(axes: Sequence[Axis], tile: Tile, registers: int) -> tuple[float, float] | None:
-    """Return cost per multiply and registers used, or None if the tile does not fit."""
+def _score(axes: Sequence[Axis], tile: Tile, registers: int) -> tuple[float, ...] | None:
+    """Return what a tile costs, for comparison, or None if it does not fit the registers.
+
+    Without vectors a machine issues one instruction after the other: what counts are loads and
+    multiplies per result. With vectors it issues two loads and two multiply-adds together, and a
+    multiply-add waits for the one before it in the same register: loads cost where they are more
+    than three for four multiply-adds, and fewer than ten accumulators leave units idle.
+    """
     groups = [
         f // tile.lanes if index == tile.vector_axis else f for index, f in enumerate(tile.factors)
     ]
@@ -119,9 +122,16 @@ def _score(axes: Sequence[Axis], tile: Tile, registers: int) -> tuple[float, flo
         math.prod(g for g, a in zip(groups, axes, strict=True) if a.strides[operand] != 0)
         for operand in range(operands)
     ]
-    # The smallest operand stays in registers while the others stream past it.
-    used = accumulators + min(loads, default=0) + 2
+    # The smallest operand stays in registers while the others stream past it; with more than two
+    # of it, compilers keep one more of the others waiting.
+    resident = min(loads, default=0)
+    used = accumulators + resident + (2 if resident <= 2 else 3)
     if used > registers:
         return None
-    work = accumulators * tile.lanes
-    return ((sum(loads) + accumulators) / work, float(used))
+    waste = math.prod(
+        -(-a.extent // f) * f / a.extent for a, f in zip(axes, tile.factors, strict=True)
+    )
+    if tile.vector_axis is None:
+        return (waste * (sum(loads) + accumulators) / accumulators, float(used))
+    rate = min(1.0, accumulators / _BUSY) / max(1.0, sum(loads) / accumulators / _LOADS)
+    return (round(waste / rate / tile.lanes, 3), -float(accumulators), float(sum(loads)))

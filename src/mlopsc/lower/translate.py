@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import onnx_ir as ir
 from tvm import relax, te
@@ -21,6 +21,8 @@ from mlopsc.lower.ops import LOWERINGS, Node, Operand, Result, stored
 # relax.op_pattern: the elementwise consumers of such a function may be fused into it. What TVM
 # finds out by itself stops at functions of several stages: a convolution with padding and bias.
 _OUT_ELEMENTWISE_FUSABLE = 4
+# What gives the same memory another shape: no function, and nothing is fused across it.
+_VIEWS: Final = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze"})
 
 
 def translate(model: ir.Model) -> tuple[Any, Flows]:
@@ -80,6 +82,13 @@ class _Translator:
         """Lower one node to a TIR function and call it."""
         if node.op_type in ("Loop", "If") and not node.domain:
             self._emit_flow(node)
+            return
+        if node.op_type in _VIEWS and not node.domain:
+            source, output = node.inputs[0], node.outputs[0]
+            if source is None:
+                raise CompilerError(f"node '{node.name}': its input is missing")
+            shape = [int(d) for d in output.shape or ()]
+            self._values[output] = self._builder.emit(relax.op.reshape(self._value(source), shape))
             return
         described = self._describe(node)
         lowering = LOWERINGS.get(described.op)

@@ -1,7 +1,9 @@
 """Operators on channel-blocked tensors ``[N, C/B, ..., B]``; ``lower.layout`` makes them.
 
-Convolutions take packed weights: ``[F/B, C/b, k..., b, B]``, or ``[F/B, k..., C, B]`` over a plain
-input, or ``[C/B, k..., B]`` depthwise.
+Convolutions take packed weights: ``[F/(pB), C/b, k..., b, p, B]``, or ``[F/(pB), k..., C, p, B]``
+over a plain input, ``p`` blocks of features beside each other; or ``[C/B, k..., B]`` depthwise. The
+last block of channels may hold some that do not exist: ``Block`` makes them 0, ``Unblock`` leaves
+them out.
 """
 
 from __future__ import annotations
@@ -18,7 +20,17 @@ from mlopsc.lower.ops.window import Window
 def _block(node: Node) -> Any:
     x = node.operand(0)
     block = node.result.shape[-1]
-    return compute(node, lambda n, c, *i: x.tensor(n, c * block + i[-1], *i[:-1]))
+    channels = x.shape[1]
+    zero = literal(0, x.dtype)
+
+    def element(n: Any, c: Any, *i: Any) -> Any:
+        channel = c * block + i[-1]
+        value = x.tensor(n, channel, *i[:-1])
+        return (
+            value if channels % block == 0 else tirx.if_then_else(channel < channels, value, zero)
+        )
+
+    return compute(node, element)
 
 
 def _unblock(node: Node) -> Any:
@@ -45,16 +57,19 @@ def _conv(node: Node) -> Any:
         kernel, sizes = w.shape[1 : 1 + rank], x.shape[2:]
         window = Window.of(node, kernel, sizes, out)
         padded = window.padded(x.tensor, zero, sizes, out)
-    c = te.reduce_axis((0, w.shape[-2]), name="ci")
+    pair = w.shape[-2]
+    c = te.reduce_axis((0, w.shape[-3]), name="ci")
     taps = [te.reduce_axis((0, k), name=f"k{i}") for i, k in enumerate(kernel)]
 
     def element(n: Any, f: Any, *index: Any) -> Any:
         *place, lane = index
         at = window.place(place, taps)
+        of = (c, tirx.indexmod(f, pair), lane)
+        panel = tirx.indexdiv(f, pair)
         if inner:
-            value = padded(n, outer, *at, c) * w.tensor(f, outer, *taps, c, lane)
+            value = padded(n, outer, *at, c) * w.tensor(panel, outer, *taps, *of)
             return te.sum(value, axis=[outer, *taps, c])
-        return te.sum(padded(n, c, *at) * w.tensor(f, *taps, c, lane), axis=[*taps, c])
+        return te.sum(padded(n, c, *at) * w.tensor(panel, *taps, *of), axis=[*taps, c])
 
     return _with_bias(node, te.compute(node.result.shape, element, name="conv"))
 
@@ -72,6 +87,23 @@ def _depthwise(node: Node) -> Any:
         return te.sum(value, axis=taps)
 
     return _with_bias(node, te.compute(node.result.shape, element, name="conv"))
+
+
+def _matmul(node: Node) -> Any:
+    """``[..., M, K] x [N/P, K, P]`` and a bias ``[N/P, P]`` → ``[..., M, N/P, P]``."""
+    x, w, bias = node.operand(0), node.operand(1), node.optional(2)
+    k = te.reduce_axis((0, w.shape[1]), name="k")
+
+    def element(*index: Any) -> Any:
+        *rows, panel, column = index
+        return te.sum(x.tensor(*rows, k) * w.tensor(panel, k, column), axis=k)
+
+    result = te.compute(node.result.shape, element, name="matmul")
+    if bias is None:
+        return result
+    return te.compute(
+        node.result.shape, lambda *i: result(*i) + bias.tensor(*i[-2:]), name="matmul_bias"
+    )
 
 
 def _with_bias(node: Node, result: Any) -> Any:
@@ -93,6 +125,7 @@ LOWERINGS: Final[dict[str, Lowering]] = {
         "Unblock": _unblock,
         "Conv": _conv,
         "DepthwiseConv": _depthwise,
+        "MatMul": _matmul,
         **pooling_lowerings(trailing=1),
     }.items()
 }

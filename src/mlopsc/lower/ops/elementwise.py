@@ -122,7 +122,7 @@ def _clip(node: Node) -> Any:
     low, high = (node.optional(i) for i in (1, 2))
 
     def element(*index: Any) -> Any:
-        value = node.operand(0).at(index)
+        value = node.operand(0).tensor(*index)
         if low is not None:
             limit = low.at(()) if low.rank == 0 else low.at((0,) * low.rank)
             value = tirx.max(value, limit)
@@ -254,6 +254,11 @@ def _subtract(a: Any, b: Any) -> Any:
     return a + -b if is_float(a) else a - b
 
 
+def _erf(x: Any) -> Any:
+    # Only that of float32 exists for vectors.
+    return tirx.erf(x) if str(x.ty) == "float32" else tirx.call_pure_extern(str(x.ty), "erf", x)
+
+
 def _own(name: str) -> Lowering:
     """A function that the runtime has for float32."""
 
@@ -287,7 +292,7 @@ LOWERINGS: Final[dict[str, Lowering]] = {
     "Div": _product(_divide),
     "Elu": _scaled(_elu, alpha=1.0),
     "Equal": _plain(_equal),
-    "Erf": _plain(tirx.erf),
+    "Erf": _plain(_erf),
     "Exp": _plain(tirx.exp),
     "Floor": _plain(tirx.floor),
     "Greater": _plain(lambda a, b: a > b),

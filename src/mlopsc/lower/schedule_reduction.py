@@ -1,0 +1,171 @@
+"""The schedule of a reduction: a tile of the result stays in registers while the reduced axes pass.
+
+``tiling`` chooses the tile by counting loads. The elementwise consumers are fused into the tile's
+store, the innermost loops are unrolled and, where addresses allow, vectorised. Loops over tiles are
+ordered so that the larger operand is read from memory once. Nothing here knows an operator or a
+chip.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import tvm
+
+from mlopsc.lower.accesses import (
+    REDUCE,
+    Accesses,
+    accesses,
+    is_reduction,
+    loops_of,
+    may_be_in_place,
+)
+from mlopsc.lower.tiling import Tile, choose_tile, unrolled_axes
+from mlopsc.schema.target import Hardware
+
+
+def schedule_reduction(
+    schedule: Any, block: Any, hardware: Hardware, *, vectorize: bool, ragged: bool
+) -> Tile | None:
+    """Tile one reduction block; return None where the rule does not apply.
+
+    Args:
+        schedule: Of one function.
+        block: With at least one reduced axis.
+        hardware: Facts of the target.
+        vectorize: Whether vector types may be used.
+        ragged: Whether tiles need not divide their axes; conditions are left to ``overlap``.
+    """
+    found, loops = accesses(schedule, block), loops_of(schedule, block)
+    if found is None or loops is None or not _is_regular(schedule, block):
+        return None
+    info = schedule.get(block)
+    spatial, reduced = _split_kinds(info, loops)
+    bits = int(tvm.DataType(str(info.writes[0].source.ty.dtype)).bits)
+    lanes = max(1, hardware.vector_bits // bits) if vectorize else 1
+    epilogue = _epilogue(schedule, block)
+    accumulators = schedule.get(block).writes[0].source
+    ragged = ragged and vectorize and not may_be_in_place(schedule, epilogue, accumulators)
+    tile = choose_tile(found.spatial, registers=hardware.registers, lanes=lanes, ragged=ragged)
+    outer: dict[int, Any] = {}
+    inner: dict[int, Any] = {}
+    vector_loop = None
+    for position, factor in enumerate(tile.factors):
+        loop = spatial[position]
+        if factor == 1:
+            outer[position] = loop
+        elif position == tile.vector_axis:
+            parts = [None, factor // tile.lanes, tile.lanes]
+            outer[position], inner[position], vector_loop = schedule.split(loop, parts)
+        else:
+            outer[position], inner[position] = schedule.split(loop, [None, factor])
+    heavy = _streams(found, tile, hardware)
+    outer_loops = [outer[p] for p in sorted(outer, key=lambda p: _rank(found, p, heavy))]
+    inner_loops = [inner[p] for p in sorted(inner, key=lambda p: _moves_vector(found, tile, p))]
+    innermost = [*inner_loops, *([vector_loop] if vector_loop is not None else [])]
+    schedule.reorder(*outer_loops, *reduced, *innermost)
+
+    if outer_loops:
+        schedule.reverse_compute_at(epilogue, outer_loops[-1], preserve_unit_loops=True)
+        _finish(schedule, schedule.get_loops(epilogue)[len(outer_loops) :], tile)
+    # Before the start is split off: afterwards the update no longer counts as a reduction.
+    _unroll(schedule, inner_loops, vector_loop)
+    start = schedule.decompose_reduction(block, reduced[0])
+    if innermost:
+        start_loops = schedule.get_loops(start)[-len(innermost) :]
+        _unroll(schedule, start_loops[: len(inner_loops)], start_loops[-1] if vector_loop else None)
+    count = math.prod(tile.factors) // tile.lanes
+    unrolled = unrolled_axes([axis.extent for axis in found.reduced], count)
+    # The outermost reduced loop carries the decomposed start and stays a loop.
+    for loop in reduced[max(1, len(reduced) - unrolled) :]:
+        schedule.unroll(loop)
+    return tile
+
+
+def _split_kinds(info: Any, loops: list[Any]) -> tuple[list[Any], list[Any]]:
+    reduced = [int(v.iter_type) == REDUCE for v in info.iter_vars]
+    return (
+        [loop for loop, r in zip(loops, reduced, strict=True) if not r],
+        [loop for loop, r in zip(loops, reduced, strict=True) if r],
+    )
+
+
+def _is_regular(schedule: Any, block: Any) -> bool:
+    """Whether a reduction has one result, of more than one element."""
+    info = schedule.get(block)
+    if len(info.writes) != 1 or info.init is None:
+        return False
+    return math.prod(int(d) for d in info.writes[0].source.ty.shape) > 1
+
+
+def _vector_operands(found: Accesses, tile: Tile) -> list[int]:
+    """Return the operands that are loaded as vectors: those that move along the vector axis."""
+    if tile.vector_axis is None:
+        return []
+    strides = found.spatial[tile.vector_axis].strides
+    return [operand for operand, stride in enumerate(strides) if stride]
+
+
+def _moves_vector(found: Accesses, tile: Tile, position: int) -> tuple[bool, int]:
+    """Order loops of a tile: those that move a vector operand last, so that vectors are reused."""
+    strides = found.spatial[position].strides
+    return any(strides[o] != 0 for o in _vector_operands(found, tile)), position
+
+
+def _streams(found: Accesses, tile: Tile, hardware: Hardware) -> tuple[int, ...]:
+    """Return the operands that do not fit the second-level cache and should be read once.
+
+    Where all fit, or there is no such cache, none: the order of the axes is kept.
+    """
+    limit = hardware.l2_bytes // 2
+    sizes = [found.operand_bytes[o] for o in _vector_operands(found, tile)]
+    if not limit or not sizes or max(sizes) <= limit:
+        return ()
+    return tuple(_vector_operands(found, tile))
+
+
+def _rank(found: Accesses, position: int, heavy: tuple[int, ...]) -> tuple[bool, int]:
+    """Order loops over tiles: those that move a heavy operand first."""
+    strides = found.spatial[position].strides
+    return not any(strides[o] != 0 for o in heavy), position
+
+
+def _unroll(schedule: Any, loops: list[Any], vector_loop: Any | None) -> None:
+    for loop in loops:
+        schedule.unroll(loop)
+    if vector_loop is not None:
+        schedule.vectorize(vector_loop)
+
+
+def _finish(schedule: Any, loops: list[Any], tile: Tile) -> None:
+    """Unroll and vectorise the elementwise tail that writes one tile of the result."""
+    for position, loop in enumerate(loops):
+        extent = int(schedule.get(loop).extent)
+        if position == tile.vector_axis and extent == tile.factors[position]:
+            head, vector = schedule.split(loop, [None, tile.lanes])
+            schedule.vectorize(vector)
+            schedule.unroll(head)
+        else:
+            schedule.unroll(loop)
+
+
+def _epilogue(schedule: Any, block: Any) -> Any:
+    """Return the elementwise block that consumes a reduction; make a copy where there is none.
+
+    Either way the reduction then writes accumulators that only this block reads.
+    """
+    shape = _result_shape(schedule, block)
+    consumers = schedule.get_consumers(block)
+    if (
+        len(consumers) == 1
+        and not is_reduction(schedule, consumers[0])
+        and _result_shape(schedule, consumers[0]) == shape
+    ):
+        return consumers[0]
+    schedule.cache_write(block, 0, "global")
+    return schedule.get_consumers(block)[0]
+
+
+def _result_shape(schedule: Any, block: Any) -> list[int]:
+    return [int(d) for d in schedule.get(block).writes[0].source.ty.shape]

@@ -1,0 +1,188 @@
+"""What schedules of CPUs compute, on shapes and graphs that ask for each rule."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import models
+import numpy as np
+import onnx
+import onnx.reference
+import pytest
+from models import node, value
+
+import mlopsc
+from mlopsc.host import cpu_flags
+
+TARGETS = [
+    "host",
+    pytest.param(
+        "x86-64-v3",
+        marks=pytest.mark.skipif("avx2" not in cpu_flags(), reason="needs a processor with AVX2"),
+    ),
+]
+F32 = np.float32
+
+
+def build(model: onnx.ModelProto, folder: Path, target: str) -> tuple[Any, list[str]]:
+    """Return the loaded package and how its kernels are scheduled."""
+    models.save(model, folder / "model.onnx")
+    mlopsc.import_model(folder / "model.onnx", folder / "model.mlb")
+    mlopsc.build(folder / "model.mlb", target, folder / "out")
+    report = mlopsc.conform(folder / "out" / target, bundle=folder / "model.mlb")
+    assert report.verdict == "pass", report.outputs
+    info = json.loads((folder / "out" / target / "model.json").read_text(encoding="utf-8"))
+    return mlopsc.load(folder / "out" / target), [k["schedule"] for k in info["kernels"]]
+
+
+def random(*shape: int, seed: int = 0) -> Any:
+    return np.random.default_rng(seed).standard_normal(shape).astype(F32)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_vector_mathematics_is_as_exact_as_the_runtimes(tmp_path: Path, target: str) -> None:
+    special = [0.0, -0.0, np.inf, -np.inf, np.nan, 1e-40, -1e-40, 88.72, -103.9, 0.625, 1.0, 4.0]
+    rng = np.random.default_rng(1)
+    x = np.concatenate([F32(special), rng.uniform(-100, 88, 500), rng.normal(0, 1, 521)])
+    x = x.astype(F32)  # 1033 elements: no multiple of any vector
+    ops = ["Exp", "Log", "Tanh", "Erf", "Sigmoid"]
+    model = models.model(
+        [node(op, ["x"], [op]) for op in ops],
+        [value("x", x.shape)],
+        [value(op, x.shape) for op in ops],
+    )
+    package, schedules = build(model, tmp_path, target)
+    assert all("lanes" in schedule for schedule in schedules)
+    got = package(x=x)
+    wide = models.model(
+        [node(op, ["x"], [op]) for op in ops],
+        [value("x", x.shape, "float64")],
+        [value(op, x.shape, "float64") for op in ops],
+    )
+    with np.errstate(all="ignore"):
+        exact = onnx.reference.ReferenceEvaluator(wide).run(None, {"x": x.astype(np.float64)})
+        for op, true in zip(ops, exact, strict=True):
+            rounded = true.astype(F32)
+            np.testing.assert_array_equal(np.isnan(got[op]), np.isnan(rounded), op)
+            np.testing.assert_array_equal(np.isinf(got[op]), np.isinf(rounded), op)
+            finite = np.isfinite(rounded) & (np.abs(rounded) > 1e-37)
+            error = np.abs(got[op] - true)[finite] / np.spacing(np.abs(rounded[finite]))
+            assert error.max() < 3, op
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("width", [5, 13, 17, 55])
+def test_convolutions_of_odd_widths(tmp_path: Path, target: str, width: int) -> None:
+    w = random(24, 20, 3, 3, seed=1) / F32(12)
+    model = models.model(
+        [
+            node("Conv", ["x", "w"], ["a"], pads=[1, 1, 1, 1]),
+            node("Relu", ["a"], ["b"]),
+            node("Conv", ["b", "v", "bias"], ["c"]),
+            node("HardSwish", ["c"], ["y"]),
+        ],
+        [value("x", [1, 20, 9, width])],
+        [value("y", [1, 17, 9, width])],
+        {"w": w, "v": random(17, 24, 1, 1, seed=2) / F32(5), "bias": random(17, seed=3)},
+    )
+    _, schedules = build(model, tmp_path, target)
+    assert any("lanes" in schedule for schedule in schedules)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(("rows", "depth", "columns"), [(1, 37, 96), (29, 64, 72), (197, 48, 64)])
+def test_products_and_what_is_fused_into_them(
+    tmp_path: Path, target: str, rows: int, depth: int, columns: int
+) -> None:
+    """Bias, the parts of GELU and a residual; the plain form for the mean that follows."""
+    model = models.model(
+        [
+            node("MatMul", ["x", "w"], ["p"]),
+            node("Add", ["p", "bias"], ["a"]),
+            node("Mul", ["a", "root"], ["s"]),
+            node("Erf", ["s"], ["e"]),
+            node("Add", ["e", "one"], ["f"]),
+            node("Mul", ["a", "f"], ["g"]),
+            node("Add", ["g", "r"], ["z"]),
+            node("ReduceMean", ["z"], ["m"], axes=[-1]),
+            node("Sub", ["z", "m"], ["y"]),
+        ],
+        [value("x", [1, rows, depth]), value("r", [1, rows, columns])],
+        [value("y", [1, rows, columns])],
+        {
+            "w": random(depth, columns) / F32(8),
+            "bias": random(columns, seed=4),
+            "root": F32(0.70710678),
+            "one": F32(1),
+        },
+        opset=17,
+    )
+    _, schedules = build(model, tmp_path, target)
+    assert any(schedule.startswith("tile") and "lanes" in schedule for schedule in schedules)
+
+
+@pytest.mark.parametrize("transposed", [0, 1])
+def test_gemm_with_a_bias_of_one_element(tmp_path: Path, transposed: int) -> None:
+    w = random(40, 30) if transposed else random(30, 40)
+    model = models.model(
+        [node("Gemm", ["x", "w", "c"], ["y"], transB=transposed)],
+        [value("x", [3, 30])],
+        [value("y", [3, 40])],
+        {"w": w, "c": F32([0.5])},
+    )
+    build(model, tmp_path, "host")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("size", [31, 64, 100, 197])
+def test_rows_of_any_length(tmp_path: Path, target: str, size: int) -> None:
+    model = models.model(
+        [
+            node("Softmax", ["x"], ["s"], axis=-1),
+            node("ReduceSum", ["x", "last"], ["t"], keepdims=0),
+            node("ReduceMax", ["x"], ["l"], axes=[-1], keepdims=0),
+        ],
+        [value("x", [2, 7, size])],
+        [value("s", [2, 7, size]), value("t", [2, 7]), value("l", [2, 7])],
+        {"last": np.int64([-1])},
+        opset=17,
+    )
+    build(model, tmp_path, target)
+
+
+def test_a_chain_whose_values_are_needed_twice(tmp_path: Path) -> None:
+    """A finding: tails that overlap compute twice, which must not be in place of an operand."""
+    model = models.model(
+        [
+            node("Gemm", ["x", "w"], ["p"]),
+            node("Mul", ["p", "p"], ["a"]),
+            node("Sub", ["one", "a"], ["b"]),
+            node("Abs", ["b"], ["c"]),
+            node("Sqrt", ["c"], ["d"]),
+            node("Sub", ["d", "a"], ["e"]),
+            node("Mul", ["e", "e"], ["f"]),
+            node("Add", ["f", "c"], ["g"]),
+            node("Sqrt", ["g"], ["h"]),
+            node("Sub", ["h", "d"], ["y"]),
+        ],
+        [value("x", [5, 7])],
+        [value("y", [5, 3])],
+        {"w": random(7, 3), "one": F32(1)},
+    )
+    build(model, tmp_path, "host")
+
+
+@pytest.mark.parametrize("groups", [2, 3])
+def test_grouped_points_are_products(tmp_path: Path, groups: int) -> None:
+    model = models.model(
+        [
+            node("Conv", ["x", "w", "b"], ["a"], group=groups),
+            node("Relu", ["a"], ["y"]),
+        ],
+        [value("x", [2, 12, 5, 7])],
+        [value("y", [2, 18, 5, 7])],
+        {"w": random(18, 12 // groups, 1, 1), "b": random(18, seed=2)},
+    )
+    build(model, tmp_path, "host")
