@@ -2,6 +2,7 @@
 #include <dlfcn.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "mlopsc.h"
 
@@ -10,6 +11,7 @@ static void add(void *const *args, int32_t begin, int32_t end) {
 }
 
 int main(int argc, char **argv) {
+  alarm(60); /* workers that lose their code hang or crash */
   for (int round = 0; round < 50; ++round) {
     void *library = argc == 2 ? dlopen(argv[1], RTLD_NOW | RTLD_LOCAL) : NULL;
     if (!library) {
