@@ -274,14 +274,19 @@ def conform(
 
 
 def run(
-    package: Path, inputs: Mapping[str, Any], *, runner: str | None = None, count: bool = False
+    package: Path,
+    inputs: Mapping[str, Any],
+    *,
+    runner: str | None = None,
+    count: bool = False,
+    threads: int | None = None,
 ) -> RunResult:
     """Run the package in folder ``package`` once on ``inputs``, on whatever it was built for.
 
     Raises:
-        InputError: The inputs do not fit.
+        InputError: The inputs or the number of threads do not fit.
         MissingToolError, BrokenPackageError: It cannot be run.
     """
     loaded = read_package(package)
     arrays = check_inputs(inputs, loaded.info.inputs)
-    return run_package(loaded, [arrays], runner=runner, count=count)
+    return run_package(loaded, [arrays], runner=runner, count=count, threads=threads)

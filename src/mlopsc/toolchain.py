@@ -95,9 +95,9 @@ def link_shared(
     elif form == "dylib":
         flags = ["-shared", f"-Wl,-install_name,@rpath/{output}", "-lm"]
     else:
-        flags = ["-shared", f"-Wl,-soname,{output}", "-Wl,--build-id=none", "-Wl,--as-needed", "-lm"]
+        flags = ["-shared", f"-Wl,-soname,{output}", "-Wl,--build-id=none", "-lm"]
     if target.toolchain.threads:
-        flags.append("-lpthread")
+        flags += ["-Wl,--as-needed", "-lpthread"]
     run_zig(
         ["cc", *machine_flags(target), "-O2", "-g0", "-s", *flags, *objects, "-o", output],
         cwd=folder,

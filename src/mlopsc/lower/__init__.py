@@ -7,7 +7,8 @@ the only stage that schedules and plans. It must run in a worker process: TVM ca
 
 In the order data flows: ``relax_graph`` (ONNX → Relax → TIR), ``intrinsics`` (what ONNX means),
 ``schedule`` (loops), ``parallel`` (which of them threads share), ``flatten`` (Relax functions →
-list of steps), ``bare`` (no runtime left), ``lifetimes`` and ``plan`` (where everything lives), ``emit`` (steps → ``Program``).
+list of steps), ``bare`` (no runtime left), ``lifetimes`` and ``plan`` (where everything lives),
+``emit`` (steps → ``Program``).
 """
 
 from __future__ import annotations

@@ -70,8 +70,15 @@ def describe(target: Target) -> str:
     return f"unicorn {version} {target.run.unicorn.cpu or target.toolchain.target.split('-')[0]}"
 
 
-def execute(package: LoadedPackage, inputs: list[dict[str, Array]], *, count: bool) -> Execution:
+def execute(
+    package: LoadedPackage,
+    inputs: list[dict[str, Array]],
+    *,
+    count: bool,
+    threads: int | None,
+) -> Execution:
     """See ``base.Runner``."""
+    del threads
     machine = _machine(package.info.target)
     with tempfile.TemporaryDirectory(prefix="mlopsc-unicorn-") as name:
         image = _link(package, machine, Path(name))
