@@ -3,7 +3,7 @@
 A library may expect ``mem*``, compiler support routines and a short list of libm, nothing else;
 must hold no writable data and no trace of the compiler's runtime; and on 32-bit ARM must pass
 floats as its target says (linkers mix the two ABIs without a word). On targets with threads the
-pool, and only it, holds state, and may expect POSIX threads.
+pool, and nothing else, may hold state and expect POSIX threads.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _THREADS = {
     "pthread_mutex_unlock", "pthread_once", "pthread_sigmask", "clock_gettime", "getenv",
     "sched_getaffinity", "sigfillset", "strtol", "sysconf",
 }  # fmt: skip
-_STATEFUL = {Path(POOL).with_suffix(".o").name}
+_POOL = Path(POOL).with_suffix(".o").name
 _ELF_MAGIC = b"\x7fELF"
 _WASM_MAGIC = b"\0asm"
 
@@ -82,19 +82,22 @@ def check_objects(target: Target, objects: dict[str, bytes]) -> ObjectFacts:
     facts = {name: read_object(data) for name, data in objects.items()}
     defined = frozenset().union(*(f.defined for f in facts.values()))
     undefined = frozenset().union(*(f.undefined for f in facts.values())) - defined
-    threads = target.toolchain.threads
-    foreign = sorted(n for n in undefined if not is_allowed(n, threads=threads))
+    pool = {_POOL} if target.toolchain.threads else set()
+    foreign = sorted(
+        symbol
+        for name, fact in facts.items()
+        for symbol in fact.undefined - defined
+        if not is_allowed(symbol) and not (name in pool and symbol in _THREADS)
+    )
     if foreign:
         raise GateError(
             f"the library needs symbols that a package must not need: {', '.join(foreign[:8])}; "
             "expected only mem* functions, compiler support routines and libm"
-            + (", and threads in the pool" if threads else "")
         )
     traces = sorted(name for name in undefined | defined if "tvm" in name.lower())
     if traces:
         raise GateError(f"symbols of the compiler's runtime are left in the library: {traces[:8]}")
-    allowed = _STATEFUL if threads else set()
-    stateful = {name: f.writable for name, f in facts.items() if f.writable and name not in allowed}
+    stateful = {name: f.writable for name, f in facts.items() if f.writable and name not in pool}
     if stateful:
         found = ", ".join(f"{size} bytes in '{name}'" for name, size in stateful.items())
         raise GateError(f"the library holds writable data: {found}; expected none")
@@ -111,14 +114,13 @@ def check_objects(target: Target, objects: dict[str, bytes]) -> ObjectFacts:
     )
 
 
-def is_allowed(symbol: str, *, threads: bool = False) -> bool:
-    """Whether a library may expect ``symbol``; on targets with ``threads`` also what those need."""
+def is_allowed(symbol: str) -> bool:
+    """Whether any object of a library may expect ``symbol``."""
     name = symbol.removeprefix("_") if symbol.startswith("_mem") else symbol
     return (
         name in _MEMORY
         or name in _LIBM
         or name in _LINKER
-        or (threads and name in _THREADS)
         or _COMPILER_RT.fullmatch(name) is not None
     )
 
