@@ -1,7 +1,7 @@
 /* mlopsc C ABI, version 1: the descriptor that every compiled model exports.
  *
- * C99, no allocation, no global state: any number of threads may run one model, each with its own
- * arena. docs/c-abi.md is the specification.
+ * C99, no allocation: any number of threads may run one model, each with its own arena.
+ * docs/c-abi.md is the specification.
  */
 #ifndef MLOPSC_H
 #define MLOPSC_H
@@ -79,6 +79,23 @@ typedef struct mlopsc_model {
 /* The only model of a library, or of a program that links exactly one. With several, call each
  * model's own <name>_model(). */
 const mlopsc_model *mlopsc_model_get(void);
+
+/* The rest concerns libraries that compute on several threads: those whose header says
+ * <NAME>_THREADS 1. */
+#define MLOPSC_MAX_THREADS 64
+
+/* Sets how many threads a call uses, the calling one included; results do not depend on it. Larger
+ * numbers than MLOPSC_MAX_THREADS count as that, negative ones as 1. 0 is the default: what the
+ * environment variable MLOPSC_NUM_THREADS says, else the processors the calling thread may run on.
+ * Returns the number. It holds for all models that are linked together, from their next call on. */
+int32_t mlopsc_set_threads(int32_t threads);
+
+/* What the libraries hand the tasks of a kernel to. Link a definition of your own before the
+ * library, together with mlopsc_set_threads, to run them on threads of your own: it must call
+ * run(args, begin, end) such that every task from 0 to tasks - 1 is in exactly one of the ranges,
+ * and return when all calls have. A range of fewer than grain tasks is not worth a thread. */
+typedef void (*mlopsc_task)(void *const *args, int32_t begin, int32_t end);
+void mlopsc_parallel(mlopsc_task run, void *const *args, int32_t tasks, int32_t grain);
 
 #ifdef __cplusplus
 }

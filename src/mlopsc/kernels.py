@@ -15,6 +15,7 @@ from mlopsc.resources import kernels_dir
 
 _INCLUDE = re.compile(r'^#include "(.+)"$', re.MULTILINE)
 PUBLIC_HEADER: Final = "mlopsc.h"
+POOL: Final = "mlopsc_pool.c"  # alone holds state
 
 # Function -> its file, and the functions that one calls.
 RUNTIME: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
@@ -60,6 +61,7 @@ RUNTIME: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "mlopsc_trees_f32_u32": ("mlopsc_trees_f32_u32.c", ()),
     "mlopsc_trees_f64_u16": ("mlopsc_trees_f64_u16.c", ()),
     "mlopsc_trees_f64_u32": ("mlopsc_trees_f64_u32.c", ()),
+    "mlopsc_parallel": (POOL, ()),
 }
 
 
@@ -95,7 +97,7 @@ def _headers(files: Iterable[Path]) -> list[Path]:
     while pending:
         path = pending.pop()
         names = _INCLUDE.findall(path.read_text(encoding="utf-8"))
-        fresh = {path.with_name(name) for name in names} - found
+        fresh = {path.with_name(name) for name in names if name != PUBLIC_HEADER} - found
         found |= fresh
         pending += fresh
     return sorted(found)

@@ -23,6 +23,7 @@ from mlopsc.schema.target import Target
 
 Array = np.ndarray[Any, Any]
 _RUN = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+MAX_THREADS = 64  # MLOPSC_MAX_THREADS
 _SYSTEMS = {"linux": "Linux", "macos": "Darwin"}
 _MACHINES = {"x86_64": {"x86_64", "amd64"}, "aarch64": {"aarch64", "arm64"}, "riscv64": {"riscv64"}}
 
@@ -32,20 +33,21 @@ def load(package: str | Path, threads: int | None = None) -> Model:
 
     Args:
         package: Its folder.
-        threads: Number of threads a call may use. Libraries compute on the calling thread, so only
-            None and 1 are accepted.
+        threads: Number of threads a call may use, 1 to 64; by default what the environment
+            variable ``MLOPSC_NUM_THREADS`` says, else the processors this process may run on. It
+            holds for every model that this process loads from the same library; results do not
+            depend on it.
 
     Returns:
         A callable: arrays in by input name, a dict of arrays out by output name.
 
     Raises:
         BrokenPackageError: The package is damaged or its library cannot be loaded.
+        InputError: ``threads`` is not in its range, or more than one and the package was built
+            without threads.
         MissingToolError: The package was built for another kind of machine.
-        ValueError: ``threads`` is not None or 1.
     """
-    if threads not in (None, 1):
-        raise ValueError(f"threads={threads}: libraries compute on the calling thread; expected 1")
-    return Model(read_package(Path(package)))
+    return Model(read_package(Path(package)), threads)
 
 
 def check_runs_here(target: Target) -> None:
@@ -75,12 +77,13 @@ def check_runs_here(target: Target) -> None:
 class Model:
     """A loaded model. Threads may call one model at the same time; each gets its own arena."""
 
-    def __init__(self, package: LoadedPackage) -> None:
+    def __init__(self, package: LoadedPackage, threads: int | None = None) -> None:
         """Load the library of ``package``.
 
         Raises:
-            BrokenPackageError, MissingToolError: As ``load``.
+            BrokenPackageError, InputError, MissingToolError: As ``load``.
         """
+        check_threads(threads, package.info.target)
         check_runs_here(package.info.target)
         if package.info.shared_library is None:
             raise BrokenPackageError(
@@ -102,6 +105,15 @@ class Model:
         check_descriptor(self.descriptor, package)
         self._run = _RUN(self.descriptor.run)
         self._local = threading.local()
+        self._expected = [(s.name, np.dtype(s.dtype), s.shape) for s in self.inputs]
+        self._labelled = any(s.labels for s in self.outputs)
+        self._made = [(s.shape, np.dtype(s.dtype)) for s in self.outputs]
+        self._names = [s.name for s in self.outputs]
+        self._in_pointers = ctypes.c_void_p * max(len(self.inputs), 1)
+        self._out_pointers = ctypes.c_void_p * max(len(self.outputs), 1)
+        # Not there if no kernel is worth a second thread.
+        if threads is not None and hasattr(self._library, "mlopsc_set_threads"):
+            self._library.mlopsc_set_threads(threads)
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -128,22 +140,45 @@ class Model:
         Raises:
             InputError: An array is missing, unknown, or has another type or shape.
         """
-        arrays = check_inputs({**(inputs or {}), **named}, self.inputs)
-        outputs = {s.name: np.empty(s.shape, s.dtype) for s in self.outputs}
-        self.call_into(arrays, outputs, self._arena())
-        return to_strings(outputs, self.outputs)
+        arrays: Mapping[str, Array] = inputs or {}
+        if named:
+            arrays = {**arrays, **named}
+        if not self._fits(arrays):
+            arrays = check_inputs(arrays, self.inputs)
+        outputs = [np.empty(shape, dtype) for shape, dtype in self._made]
+        self._invoke(
+            [arrays[name] for name, _, _ in self._expected], outputs, self._arena_address()
+        )
+        made = dict(zip(self._names, outputs, strict=True))
+        return to_strings(made, self.outputs) if self._labelled else made
+
+    def _fits(self, arrays: Mapping[str, Array]) -> bool:
+        """Whether the library can read ``arrays`` as they are: the common case, decided fast."""
+        if len(arrays) != len(self._expected):
+            return False
+        for name, dtype, shape in self._expected:
+            array = arrays.get(name)
+            if type(array) is not np.ndarray or array.dtype != dtype or array.shape != shape:
+                return False
+            flags = array.flags
+            if not (flags.c_contiguous and flags.aligned):
+                return False
+        return True
 
     def call_into(
         self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], arena: Array
     ) -> None:
         """Run once on checked, contiguous arrays, with scratch memory of the caller."""
-        ins = (ctypes.c_void_p * max(len(self.inputs), 1))(
-            *(inputs[s.name].ctypes.data for s in self.inputs)
+        self._invoke(
+            [inputs[s.name] for s in self.inputs],
+            [outputs[s.name] for s in self.outputs],
+            _address(arena),
         )
-        outs = (ctypes.c_void_p * max(len(self.outputs), 1))(
-            *(outputs[s.name].ctypes.data for s in self.outputs)
-        )
-        status = self._run(ctypes.addressof(ins), ctypes.addressof(outs), arena.ctypes.data)
+
+    def _invoke(self, inputs: list[Array], outputs: list[Array], arena: int) -> None:
+        ins = self._in_pointers(*map(_address, inputs))
+        outs = self._out_pointers(*map(_address, outputs))
+        status = self._run(ins, outs, arena)
         if status != 0:
             reason = RUN_ERRORS.get(status, f"status {status}")
             raise BrokenPackageError(f"model '{self.descriptor.name}' refused to run: {reason}")
@@ -155,11 +190,42 @@ class Model:
         start = -block.ctypes.data % align
         return block[start : start + size]
 
-    def _arena(self) -> Array:
-        arena: Array | None = getattr(self._local, "arena", None)
-        if arena is None:
-            arena = self._local.arena = self.new_arena()
-        return arena
+    def _arena_address(self) -> int:
+        """Return where the scratch memory of the calling thread lies."""
+        try:
+            return self._local.address  # type: ignore[no-any-return]
+        except AttributeError:
+            self._local.arena = self.new_arena()
+            self._local.address = _address(self._local.arena)
+            return self._local.address  # type: ignore[no-any-return]
+
+
+def _address(array: Array) -> int:
+    """Return where the elements of an array lie."""
+    try:
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
+    except (TypeError, ValueError):  # read-only, without elements or of a small type: slower
+        return array.ctypes.data
+
+
+def check_threads(threads: int | None, target: Target) -> None:
+    """Check a number of threads that a user asks for.
+
+    Raises:
+        InputError: It is out of range, or packages of ``target`` have no threads.
+    """
+    if threads is None or threads == 1:
+        return
+    if not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS:
+        raise InputError(
+            f"threads={threads!r}; expected a number from 1 to {MAX_THREADS}",
+            hint="leave it out to use every processor",
+        )
+    if not target.toolchain.threads:
+        raise InputError(
+            f"threads={threads}: packages of target '{target.name}' compute on the calling thread",
+            hint="leave it out, or build for a target whose [toolchain] says 'threads = true'",
+        )
 
 
 def _open_library(path: Path) -> ctypes.CDLL:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from mlopsc.bundle import Vector, decode_vectors
 from mlopsc.errors import BrokenPackageError
-from mlopsc.schema.common import digest_bytes
+from mlopsc.schema.common import digest_bytes, digest_file
 from mlopsc.schema.package import Package
 
 DESCRIPTOR_FILE = "model.json"
@@ -97,7 +97,7 @@ def _check_inside(path: Path, name: str) -> None:
 
 def _verify(path: Path, name: str, digest: str) -> None:
     try:
-        found = digest_bytes((path / name).read_bytes())
+        found = digest_file(path / name)
     except OSError as error:
         raise _broken(path, f"file '{name}' cannot be read: {error.strerror or error}") from error
     if found != digest:

@@ -275,17 +275,22 @@ def conform(
 
 
 def run(
-    package: Path, inputs: Mapping[str, Any], *, runner: str | None = None, count: bool = False
+    package: Path,
+    inputs: Mapping[str, Any],
+    *,
+    runner: str | None = None,
+    count: bool = False,
+    threads: int | None = None,
 ) -> RunResult:
     """Run the package in folder ``package`` once on ``inputs``, on whatever it was built for.
 
     Outputs that have labels are arrays of ``str`` (dtype object).
 
     Raises:
-        InputError: The inputs do not fit.
+        InputError: The inputs or the number of threads do not fit.
         MissingToolError, BrokenPackageError: It cannot be run.
     """
     loaded = read_package(package)
     arrays = check_inputs(inputs, loaded.info.inputs)
-    result = run_package(loaded, [arrays], runner=runner, count=count)
+    result = run_package(loaded, [arrays], runner=runner, count=count, threads=threads)
     return replace(result, outputs=[to_strings(o, loaded.info.outputs) for o in result.outputs])

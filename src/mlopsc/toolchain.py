@@ -96,6 +96,8 @@ def link_shared(
         flags = ["-shared", f"-Wl,-install_name,@rpath/{output}", "-lm"]
     else:
         flags = ["-shared", f"-Wl,-soname,{output}", "-Wl,--build-id=none", "-lm"]
+    if target.toolchain.threads:
+        flags += ["-Wl,--as-needed", "-lpthread"]
     run_zig(
         ["cc", *machine_flags(target), "-O2", "-g0", "-s", *flags, *objects, "-o", output],
         cwd=folder,

@@ -115,19 +115,6 @@ def test_wrong_input_is_named(inputs: dict[str, np.ndarray], mention: str, digit
     assert caught.value.hint
 
 
-@pytest.mark.parametrize("threads", [2, 0, -1, 16])
-def test_other_numbers_of_threads_are_refused(
-    threads: int, digits_packages: dict[str, Path]
-) -> None:
-    with pytest.raises(ValueError, match=f"threads={threads}"):
-        mlopsc.load(digits_packages["host"], threads=threads)
-
-
-@pytest.mark.parametrize("threads", [None, 1])
-def test_one_thread_is_accepted(threads: int | None, digits_packages: dict[str, Path]) -> None:
-    assert isinstance(mlopsc.load(digits_packages["host"], threads=threads), Model)
-
-
 def test_four_threads_at_once_get_what_one_gets(
     digits: Model, scans: tuple[np.ndarray, np.ndarray]
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import re
 import shutil
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from mlopsc.package.driver import driver, header, parameter_names, weights_source
 from mlopsc.resources import kernels_dir
 from mlopsc.schema.common import TensorSpec, c_identifier, digest_bytes
-from mlopsc.schema.program import Call, Copy, Kernel, Location, Program
+from mlopsc.schema.program import Call, Copy, Kernel, Location, Phase, Program
 from mlopsc.tools import run_zig
 
 BUNDLE = digest_bytes(b"")
@@ -262,3 +263,43 @@ def test_weights_in_portable_form_are_the_bytes(data: bytes, tmp_path: Path) -> 
     assert bytes(int(b, 16) for b in re.findall(r"0x([0-9a-f]{2})", text)) == data
     (tmp_path / "weights.c").write_text(text)
     run_zig(["cc", "-std=c99", *STRICT, "-c", "weights.c", "-o", "weights.o"], cwd=tmp_path)
+
+
+def shared(program: Program) -> Program:
+    """Return ``program`` with its kernel in three phases, the second shared by threads."""
+    (kernel,) = program.kernels.values()
+    phases = (
+        Phase(symbol=f"{kernel.symbol}_p0"),
+        Phase(symbol=f"{kernel.symbol}_p1", tasks=100, grain=7),
+        Phase(symbol=f"{kernel.symbol}_p2"),
+    )
+    kernels = {kernel.symbol: kernel.model_copy(update={"phases": phases})}
+    return program.model_copy(update={"kernels": kernels})
+
+
+def test_phases_run_in_order_and_tasks_are_handed_out(tmp_path: Path) -> None:
+    program = shared(make([spec("x", 4)], [spec("y", 4)]))
+    compile_all(program, tmp_path)
+    assert "#define M_THREADS 1" in (tmp_path / "m.h").read_text()
+    parameters = "float *a, float *b, float *c, float *d"
+    (tmp_path / "main.c").write_text(
+        '#include "m.h"\n#include <stdio.h>\n'
+        "const unsigned char m_weights[128];\n"
+        f'void m_k0_p0({parameters}) {{ printf("first %d ", a != b && c != d); }}\n'
+        f"void m_k0_p1({parameters}, int32_t begin, int32_t end) {{\n"
+        '  printf("%d-%d %d ", begin, end, a != b && c != d);\n}\n'
+        f'void m_k0_p2({parameters}) {{ printf("last %d", a != b && c != d); }}\n'
+        "void mlopsc_parallel(mlopsc_task run, void *const *args, int32_t tasks, int32_t grain) {\n"
+        "  run(args, 0, grain), run(args, grain, tasks);\n}\n"
+        "static _Alignas(64) unsigned char arena[256];\n"
+        "int main(void) { float x[4], y[4]; return m_run(x, y, arena); }\n"
+    )
+    run_zig(["cc", "-w", "main.c", "model.c", "-o", "main"], cwd=tmp_path)
+    done = subprocess.run([str(tmp_path / "main")], capture_output=True, text=True, check=True)
+    assert done.stdout == "first 1 0-7 1 7-100 1 last 1"
+
+
+def test_a_program_without_tasks_has_no_threads(tmp_path: Path) -> None:
+    compile_all(make([spec("x", 4)], [spec("y", 4)]), tmp_path)
+    assert "#define M_THREADS 0" in (tmp_path / "m.h").read_text()
+    assert "mlopsc_parallel" not in (tmp_path / "model.c").read_text()

@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlopsc.errors import GateError
+from mlopsc.kernels import POOL
 from mlopsc.package.gate import check_objects, is_allowed, read_object, wasm_imports
+from mlopsc.resources import kernels_dir
 from mlopsc.schema.target import Target
 from mlopsc.targets import load_target
 from mlopsc.toolchain import compile_object
@@ -93,6 +95,30 @@ def test_common_symbols_are_writable_data(target: str, tmp_path: Path) -> None:
     code = compile_c(target, source, tmp_path, "-fcommon", "-fno-data-sections")
     with pytest.raises(GateError, match="writable"):
         check_objects(load_target(target), {"code.o": code})
+
+
+def compiled_pool(target: Target, folder: Path) -> bytes:
+    source = kernels_dir() / "runtime" / POOL
+    include = f"-I{kernels_dir() / 'include'}"
+    return compile_c(target, source.read_text(encoding="utf-8"), folder, include)
+
+
+def test_only_the_pool_has_threads_and_state(tmp_path: Path) -> None:
+    target = load_target("x86-64-v3")
+    pool = compiled_pool(target, tmp_path)
+    facts = check_objects(target, {"mlopsc_pool.o": pool})
+    assert "pthread_create" in facts.undefined
+    assert 0 < facts.writable < 4096
+    with pytest.raises(GateError, match="pthread_"):
+        check_objects(target, {"kernels.o": pool})
+
+
+def test_the_pool_is_refused_where_there_are_no_threads(tmp_path: Path) -> None:
+    target = load_target("x86-64-v3")
+    pool = compiled_pool(target, tmp_path)
+    toolchain = target.toolchain.model_copy(update={"threads": False})
+    with pytest.raises(GateError, match="pthread_"):
+        check_objects(target.model_copy(update={"toolchain": toolchain}), {"mlopsc_pool.o": pool})
 
 
 def test_thread_local_data_is_refused(tmp_path: Path) -> None:

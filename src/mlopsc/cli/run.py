@@ -20,6 +20,9 @@ from mlopsc.errors import InputError
 )
 @click.option("-o", "--output", type=PATH, help="Write the outputs to this .npz.")
 @click.option("--profile", is_flag=True, help="Print instructions per kernel, where counted.")
+@click.option(
+    "--threads", type=int, help="Threads that a call may use, 1 to 64; every processor by default."
+)
 @runner_option
 @force_option
 @json_option
@@ -28,6 +31,7 @@ def command(
     inputs: tuple[str, ...],
     output: Path | None,
     profile: bool,
+    threads: int | None,
     runner: str | None,
     force: bool,
     as_json: bool,
@@ -45,7 +49,7 @@ def command(
     if len(arrays) != len(pairs):
         raise InputError(f"an input is given twice: {[name for name, _ in pairs]}")
     with progress(f"running {package}", quiet=as_json):
-        result = pipeline.run(package, arrays, runner=runner, count=profile)
+        result = pipeline.run(package, arrays, runner=runner, count=profile, threads=threads)
     outputs = result.outputs[0]
     if output is not None:
         with atomic_file(output, force=force) as path:

@@ -6,8 +6,9 @@ between them, the weights, and the kernels as bare TIR functions that take only 
 the only stage that schedules and plans. It must run in a worker process: TVM can crash.
 
 In the order data flows: ``relax_graph`` (ONNX → Relax → TIR), ``intrinsics`` (what ONNX means),
-``schedule`` (loops), ``flatten`` (Relax functions → list of steps), ``bare`` (no runtime left),
-``lifetimes`` and ``plan`` (where everything lives), ``emit`` (steps → ``Program``).
+``schedule`` (loops), ``parallel`` (which of them threads share), ``flatten`` (Relax functions →
+list of steps), ``bare`` (no runtime left), ``lifetimes`` and ``plan`` (where everything lives),
+``emit`` (steps → ``Program``).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from mlopsc.lower.emit import emit_steps, pack_weights
 from mlopsc.lower.flatten import FlatProgram, calls_of, flatten
 from mlopsc.lower.intrinsics import let_nan_through, use_own_starts
 from mlopsc.lower.lifetimes import lifetimes
+from mlopsc.lower.parallel import mark_parallel
 from mlopsc.lower.plan import plan_storage
 from mlopsc.lower.relax_graph import compile_graph
 from mlopsc.lower.rows import split_rows
@@ -79,6 +81,8 @@ def lower(
     notes: dict[str, str] = {}
     if schedule == "tiled":
         module, notes = schedule_kernels(module, target.hardware, vectorize=generator == "llvm")
+        if target.toolchain.threads:
+            module = mark_parallel(module)
     flat = flatten(module, flows)
     symbols = _symbols(name, flat)
     functions = bare_functions(module, symbols, tvm_t, target.hardware)
@@ -98,6 +102,7 @@ def lower(
                 parameters=functions.parameters[s],
                 scratch=functions.scratch[s],
                 schedule=notes.get(k, "as generated"),
+                phases=functions.phases[s],
             )
             for k, s in symbols.items()
         },

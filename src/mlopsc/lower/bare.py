@@ -3,27 +3,35 @@
 Instead of TVM's packed calling convention every buffer parameter becomes a typed pointer, and
 temporary buffers of a kernel become further pointer parameters, so that the storage plan owns them;
 only what fits the registers (accumulators) and very small buffers stay on the stack.
+
+A kernel with parallel loops becomes several functions, its phases: each parallel loop one that runs
+a range of its iterations, and what lies between them one that is called as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import tvm
 from tvm import s_tir, tirx
 from tvm.ir import PointerType, PrimType
-from tvm_ffi.structural import structural_walk
+from tvm_ffi.structural import structural_map, structural_walk
 
 from mlopsc.dtypes import DTypeName, dtype_name
 from mlopsc.errors import CompilerError
 from mlopsc.lower.accesses import buffer_bytes
 from mlopsc.lower.intrinsics import use_own_math
+from mlopsc.lower.parallel import TASK_NS
 from mlopsc.schema.common import c_identifier
+from mlopsc.schema.program import Phase
 from mlopsc.schema.target import Hardware
 
 MIN_STACK_BYTES = 256  # temporary buffers up to this size may always live on the stack
+# What a task of a parallel loop may keep there for itself; more needs one owner, and one thread.
+TASK_STACK_BYTES = 64 * 1024
+GRAIN_NS = 5_000  # tasks are handed out in ranges of at least this time
 
 
 @dataclass(frozen=True)
@@ -34,12 +42,14 @@ class BareFunctions:
         module: ``tvm.IRModule`` of the functions.
         parameters: Element type of each parameter, by symbol.
         scratch: Sizes of the trailing scratch parameters in bytes, by symbol.
+        phases: Of each kernel that has parallel loops, by symbol.
         runtime_symbols: External functions the kernels call.
     """
 
     module: Any
     parameters: dict[str, tuple[DTypeName, ...]]
     scratch: dict[str, tuple[int, ...]]
+    phases: dict[str, tuple[Phase, ...]]
     runtime_symbols: tuple[str, ...]
 
 
@@ -65,12 +75,22 @@ def bare_functions(
     functions = {}
     parameters: dict[str, tuple[DTypeName, ...]] = {}
     scratch: dict[str, tuple[int, ...]] = {}
+    phases: dict[str, tuple[Phase, ...]] = {}
     externs: set[str] = set()
     for var, function in lowered.functions.items():
         symbol = symbols[var.name_hint]
-        functions[var], parameters[symbol], scratch[symbol] = _bare(function, symbol, stack_bytes)
-        externs |= _externs(functions[var].body, symbol)
-    return BareFunctions(tvm.IRModule(functions), parameters, scratch, tuple(sorted(externs)))
+        bare = _bare(function, symbol, stack_bytes)
+        parameters[symbol], scratch[symbol] = bare.parameters, bare.scratch
+        phases[symbol] = tuple(phase for phase, _ in bare.phases)
+        made = [bare.whole] if not bare.phases else [function for _, function in bare.phases]
+        for part in made:
+            functions[str(part.attrs["global_symbol"])] = part
+            externs |= _externs(part.body, symbol)
+    if any(phases.values()):
+        externs.add("mlopsc_parallel")
+    return BareFunctions(
+        tvm.IRModule(functions), parameters, scratch, phases, tuple(sorted(externs))
+    )
 
 
 def _passes() -> list[Any]:
@@ -104,9 +124,17 @@ def _passes() -> list[Any]:
     ]
 
 
-def _bare(
-    function: Any, symbol: str, stack_bytes: int
-) -> tuple[Any, tuple[DTypeName, ...], tuple[int, ...]]:
+@dataclass(frozen=True)
+class _Bare:
+    """One kernel: ``whole`` as one function, or its phases as one function each."""
+
+    whole: Any
+    parameters: tuple[DTypeName, ...]
+    scratch: tuple[int, ...]
+    phases: list[tuple[Phase, Any]]
+
+
+def _bare(function: Any, symbol: str, stack_bytes: int) -> _Bare:
     pointers: list[tuple[Any, Any]] = []
     types: list[DTypeName] = []
     for param in function.params:
@@ -116,33 +144,120 @@ def _bare(
         types.append(dtype_name(str(param.ty.dtype)))
     scratch: list[tuple[Any, int]] = []
     statements = []
-    body = function.body
-    for statement in list(body) if isinstance(body, tirx.stmt.SeqStmt) else [body]:
+
+    def planned(allocation: Any) -> Any:
+        buffer = allocation.buffer
+        pointer = _pointer(f"{buffer.name}_scratch", str(buffer.ty.dtype))
+        scratch.append((pointer, buffer_bytes(buffer)))
+        # Buffers that only vectors touch have elements of vector type by now.
+        types.append(dtype_name(str(buffer.ty.dtype).partition("x")[0]))
+        return tirx.stmt.DeclBuffer(buffer, data=pointer)
+
+    body = [_serial_if_large(s) for s in _statements(function.body)]
+    shared = any(map(_is_parallel, body))
+    for statement in body:
         if isinstance(statement, tirx.stmt.DeclBuffer):
             statements.append(_rebind(statement, pointers))
-        elif isinstance(statement, tirx.stmt.AllocBuffer) and (
-            buffer_bytes(statement.buffer) > stack_bytes
-        ):
-            buffer = statement.buffer
-            pointer = _pointer(f"{buffer.name}_scratch", str(buffer.ty.dtype))
-            scratch.append((pointer, buffer_bytes(buffer)))
-            # Buffers that only vectors touch have elements of vector type by now.
-            types.append(dtype_name(str(buffer.ty.dtype).partition("x")[0]))
-            statements.append(tirx.stmt.DeclBuffer(buffer, data=pointer))
+        elif isinstance(statement, tirx.stmt.AllocBuffer):
+            large = buffer_bytes(statement.buffer) > stack_bytes
+            statements.append(planned(statement) if large or shared else statement)
+        elif _is_parallel(statement) or not _allocations(statement):
+            statements.append(statement)  # what a task allocates is its own
         else:
-            statements.append(statement)
-    made = tirx.PrimFunc(
-        [q for _, q in pointers] + [q for q, _ in scratch],
-        tirx.stmt.SeqStmt(statements),
-        function.ret_type,
+            statements.append(structural_map(statement, (tirx.stmt.AllocBuffer, planned)))
+    params = [q for _, q in pointers] + [q for q, _ in scratch]
+
+    def make(name: str, part: list[Any], extra: Sequence[Any] = ()) -> Any:
+        made = tirx.PrimFunc([*params, *extra], tirx.stmt.SeqStmt(part), function.ret_type)
+        for key, value in (function.attrs or {}).items():
+            made = made.with_attr(key, value)
+        return made.with_attr("global_symbol", name).with_attr("tirx.noalias", True)
+
+    parts = _split(statements) if shared else []
+    return _Bare(
+        whole=None if parts else make(symbol, statements),
+        parameters=tuple(types),
+        scratch=tuple(n for _, n in scratch),
+        phases=[_phase(f"{symbol}_p{i}", part, make) for i, part in enumerate(parts)],
     )
-    for key, value in (function.attrs or {}).items():
-        made = made.with_attr(key, value)
-    return (
-        made.with_attr("global_symbol", symbol).with_attr("tirx.noalias", True),
-        tuple(types),
-        tuple(n for _, n in scratch),
+
+
+def _statements(body: Any) -> list[Any]:
+    return list(body) if isinstance(body, tirx.stmt.SeqStmt) else [body]
+
+
+def _is_parallel(statement: Any) -> bool:
+    return isinstance(statement, tirx.For) and statement.kind == tirx.stmt.ForKind.PARALLEL
+
+
+def _serial_if_large(statement: Any) -> Any:
+    """Return a parallel loop as a serial one if a task needs more memory than a stack gives."""
+    if not _is_parallel(statement) or sum(_allocations(statement)) <= TASK_STACK_BYTES:
+        return statement
+    return tirx.For(
+        statement.loop_var, statement.min, statement.extent, tirx.stmt.ForKind.SERIAL,
+        statement.body,
+    )  # fmt: skip
+
+
+def _allocations(statement: Any) -> list[int]:
+    """Return the bytes of each buffer that is allocated inside a statement."""
+    sizes: list[int] = []
+
+    def visit(allocation: Any) -> None:
+        sizes.append(buffer_bytes(allocation.buffer))
+
+    structural_walk(statement, (tirx.stmt.AllocBuffer, visit))
+    return sizes
+
+
+def _split(statements: Sequence[Any]) -> list[list[Any]]:
+    """Return the statements of each phase; each has the declarations that came before it.
+
+    A definition (``Bind``) is pure and small, so phases repeat it, as they do views of buffers.
+    """
+    declared: list[Any] = []
+    parts: list[list[Any]] = []
+    open_part = False
+    for statement in statements:
+        if isinstance(statement, tirx.stmt.DeclBuffer | tirx.stmt.Bind):
+            declared.append(statement)
+            if open_part:
+                parts[-1].append(statement)
+        elif _is_parallel(statement):
+            parts.append([*declared, statement])
+            open_part = False
+        elif open_part:
+            parts[-1].append(statement)
+        else:
+            parts.append([*declared, statement])
+            open_part = True
+    return parts
+
+
+def _phase(name: str, part: list[Any], make: Callable[..., Any]) -> tuple[Phase, Any]:
+    """Return a phase and its function; a parallel loop becomes one over a range of it."""
+    loop = part[-1]
+    if not _is_parallel(loop):
+        return Phase(symbol=name), make(name, part)
+    dtype = str(loop.loop_var.ty)
+    begin, end = tirx.Var("task_begin", "int32"), tirx.Var("task_end", "int32")
+    index = tirx.Var("task_index", dtype)
+    first = loop.min + begin.astype(dtype)
+
+    def shift(var: Any) -> Any:
+        return index + first if var.same_as(loop.loop_var) else var
+
+    ranged = tirx.For(
+        index,
+        tirx.const(0, dtype),
+        (end - begin).astype(dtype),
+        tirx.stmt.ForKind.SERIAL,
+        structural_map(loop.body, (tirx.Var, shift)),
     )
+    task_ns = max(1, int(loop.annotations[TASK_NS]))
+    phase = Phase(symbol=name, tasks=int(loop.extent), grain=-(-GRAIN_NS // task_ns))
+    return phase, make(name, [*part[:-1], ranged], [begin, end])
 
 
 def _rebind(statement: Any, pointers: list[tuple[Any, Any]]) -> Any:

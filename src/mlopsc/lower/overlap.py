@@ -44,6 +44,15 @@ def overlap_tails(function: Any) -> Any | None:
     return None if failed else made
 
 
+def without_overlap(value: Any) -> Any:
+    """Return the index of an axis as it would be if the last tile did not start earlier."""
+
+    def first(node: Any) -> Any:
+        return node.a if isinstance(node.b, tirx.IntImm) else node
+
+    return structural_map(value, [(tirx.Min, first)])
+
+
 def _conditions(predicate: Any) -> Iterator[Any]:
     if isinstance(predicate, tirx.And):
         yield from _conditions(predicate.a)

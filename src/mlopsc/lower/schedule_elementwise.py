@@ -6,18 +6,20 @@ vectors is left to ``overlap``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import tvm
 from tvm import tirx
 from tvm_ffi.structural import structural_walk
 
-from mlopsc.lower.accesses import accesses, dense_axes, loops_of, may_be_in_place
+from mlopsc.lower.accesses import Axis, accesses, dense_axes, loops_of, may_be_in_place
 from mlopsc.lower.intrinsics import OWN_MATH
 from mlopsc.lower.vector_math import VECTOR_MATH
 from mlopsc.schema.target import Hardware
 
 _MIN_LANES = 4
+_LONG = 2048  # elements of a row
 # Calls that a vector would make lane by lane.
 _SCALAR = {"tirx.if_then_else", "tirx.call_pure_extern", *(OWN_MATH.keys() - VECTOR_MATH.keys())}
 _UNROLL = 4  # vectors of one iteration: enough to keep the units busy
@@ -30,7 +32,7 @@ def schedule_elementwise(
     found, loops = accesses(schedule, block), loops_of(schedule, block)
     if found is None or not loops:
         return None
-    count = dense_axes(found.spatial)
+    count = _long_enough(found.spatial, dense_axes(found.spatial))
     info = schedule.get(block)
     dtype = tvm.DataType(str(info.writes[0].source.ty.dtype))
     if count == 0 or int(dtype.bits) != 32 or _branches(info):
@@ -51,6 +53,16 @@ def schedule_elementwise(
     schedule.vectorize(inner)
     schedule.unroll(middle)
     return f"{lanes} lanes"
+
+
+def _long_enough(axes: Sequence[Axis], count: int) -> int:
+    """Return how many of ``count`` innermost axes make a long row: the others are left to threads."""
+    size = 1
+    for number, axis in enumerate(reversed(axes[len(axes) - count :]), start=1):
+        size *= axis.extent
+        if size >= _LONG:
+            return number
+    return count
 
 
 def _branches(info: Any) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mlopsc.dtypes import DTYPES
+from mlopsc.package.phases import is_threaded, phase_functions
 from mlopsc.package.steps import COPY_FUNCTION, StepWriter, needs_copy
 from mlopsc.schema.common import TensorSpec, c_identifier
 from mlopsc.schema.program import Kernel, Program
@@ -35,6 +36,9 @@ def header(program: Program, *, version: str, target: str) -> str:
         "/* Scratch memory that a call needs; its contents need not survive between calls. */",
         f"#define {prefix}_ARENA_BYTES {program.arena_bytes}",
         f"#define {prefix}_ARENA_ALIGN {program.arena_align}",
+        "",
+        "/* Whether calls compute on several threads: mlopsc_set_threads is there then. */",
+        f"#define {prefix}_THREADS {int(is_threaded(program))}",
         "",
         "/* Number of elements of each buffer. */",
     ]
@@ -137,7 +141,8 @@ def driver(program: Program, *, version: str, target: str, bundle: str) -> str:
     ]
     if program.weights_bytes:
         lines.append(f"extern const unsigned char {name}_weights[];")
-    lines += [_prototype(kernel) for kernel in program.kernels.values()]
+    for kernel in program.kernels.values():
+        lines += phase_functions(kernel) if kernel.phases else [_prototype(kernel)]
     if needs_copy(program.steps):
         lines += ["", *COPY_FUNCTION]
     lines += [

@@ -13,6 +13,7 @@ import numpy as np
 from mlopsc.bundle import Bundle
 from mlopsc.dtypes import DTYPES, SMALL
 from mlopsc.package.driver import parameter_names
+from mlopsc.package.phases import is_threaded
 from mlopsc.resources import kernels_dir
 from mlopsc.schema.program import Program
 from mlopsc.schema.target import Target
@@ -23,6 +24,7 @@ def example_files(program: Program, bundle: Bundle, target: Target) -> dict[str,
     folder = kernels_dir() / "example"
     system = target.toolchain.system
     kind = "hosted" if system in ("linux", "macos") else system
+    threads = is_threaded(program)
     names = {
         "name": program.name,
         "prefix": program.name.upper(),
@@ -31,6 +33,9 @@ def example_files(program: Program, bundle: Bundle, target: Target) -> dict[str,
         f"-mcpu={target.toolchain.cpu}",
         "cpu": target.compile.cpu,
         "machine": target.run.qemu.machine,
+        "thread_flag": " -pthread" if threads else "",
+        "find_threads": "find_package(Threads REQUIRED)\n\n" if threads else "",
+        "thread_library": ";Threads::Threads" if threads else "",
         "call": _call(program),
         "outputs": _compare(program, target),
     }

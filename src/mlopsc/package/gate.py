@@ -2,7 +2,8 @@
 
 A library may expect ``mem*``, compiler support routines and a short list of libm, nothing else;
 must hold no writable data and no trace of the compiler's runtime; and on 32-bit ARM must pass
-floats as its target says (linkers mix the two ABIs without a word).
+floats as its target says (linkers mix the two ABIs without a word). On targets with threads the
+pool, and nothing else, may hold state and expect POSIX threads.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from elftools.common.exceptions import ELFError
 from elftools.construct import ConstructError
 from elftools.elf.elffile import ELFFile
 
 from mlopsc.errors import GateError
+from mlopsc.kernels import POOL
 from mlopsc.schema.target import Target
 
 _MEMORY = {"memcpy", "memset", "memmove", "memcmp"}
@@ -36,6 +39,15 @@ _COMPILER_RT = re.compile(
 )
 _LINKER = {"_GLOBAL_OFFSET_TABLE_", "__stack_pointer", "__linear_memory", "__memory_base",
            "__table_base", "__indirect_function_table"}  # fmt: skip
+# What the thread pool needs: POSIX threads, and how many processors there are.
+_THREADS = {
+    "pthread_atfork", "pthread_attr_destroy", "pthread_attr_init", "pthread_attr_setstacksize",
+    "pthread_cond_broadcast", "pthread_cond_init", "pthread_cond_signal", "pthread_cond_wait",
+    "pthread_create", "pthread_join", "pthread_mutex_init", "pthread_mutex_lock",
+    "pthread_mutex_unlock", "pthread_once", "pthread_sigmask", "clock_gettime", "getenv",
+    "sched_getaffinity", "sigfillset", "strtol", "sysconf",
+}  # fmt: skip
+_POOL = Path(POOL).with_suffix(".o").name
 _ELF_MAGIC = b"\x7fELF"
 _WASM_MAGIC = b"\0asm"
 
@@ -70,7 +82,13 @@ def check_objects(target: Target, objects: dict[str, bytes]) -> ObjectFacts:
     facts = {name: read_object(data) for name, data in objects.items()}
     defined = frozenset().union(*(f.defined for f in facts.values()))
     undefined = frozenset().union(*(f.undefined for f in facts.values())) - defined
-    foreign = sorted(name for name in undefined if not is_allowed(name))
+    pool = {_POOL} if target.toolchain.threads else set()
+    foreign = sorted(
+        symbol
+        for name, fact in facts.items()
+        for symbol in fact.undefined - defined
+        if not is_allowed(symbol) and not (name in pool and symbol in _THREADS)
+    )
     if foreign:
         raise GateError(
             f"the library needs symbols that a package must not need: {', '.join(foreign[:8])}; "
@@ -79,7 +97,7 @@ def check_objects(target: Target, objects: dict[str, bytes]) -> ObjectFacts:
     traces = sorted(name for name in undefined | defined if "tvm" in name.lower())
     if traces:
         raise GateError(f"symbols of the compiler's runtime are left in the library: {traces[:8]}")
-    stateful = {name: f.writable for name, f in facts.items() if f.writable}
+    stateful = {name: f.writable for name, f in facts.items() if f.writable and name not in pool}
     if stateful:
         found = ", ".join(f"{size} bytes in '{name}'" for name, size in stateful.items())
         raise GateError(f"the library holds writable data: {found}; expected none")
@@ -91,13 +109,13 @@ def check_objects(target: Target, objects: dict[str, bytes]) -> ObjectFacts:
         defined=defined,
         code=sum(f.code for f in facts.values()),
         read_only=sum(f.read_only for f in facts.values()),
-        writable=0,
+        writable=sum(f.writable for f in facts.values()),
         vfp_args=None,
     )
 
 
 def is_allowed(symbol: str) -> bool:
-    """Whether a library may expect ``symbol``."""
+    """Whether any object of a library may expect ``symbol``."""
     name = symbol.removeprefix("_") if symbol.startswith("_mem") else symbol
     return (
         name in _MEMORY

@@ -41,9 +41,16 @@ class Runner(Protocol):
         """
 
     def execute(
-        self, package: LoadedPackage, inputs: list[dict[str, Array]], *, count: bool
+        self,
+        package: LoadedPackage,
+        inputs: list[dict[str, Array]],
+        *,
+        count: bool,
+        threads: int | None,
     ) -> Execution:
         """Run the package on each set of inputs; count instructions of the first if asked.
+
+        ``threads`` is the number that a call may use; only *native* is given more than one.
 
         Raises:
             BrokenPackageError: The library fails.

@@ -23,6 +23,7 @@ from elftools.elf.elffile import ELFFile
 
 from mlopsc.abi import RUN_ERRORS, Descriptor, read_descriptor
 from mlopsc.errors import BrokenPackageError, CompilerError, MissingToolError
+from mlopsc.kernels import public_header
 from mlopsc.loader import check_descriptor
 from mlopsc.package_reader import LoadedPackage
 from mlopsc.resources import kernels_dir
@@ -31,6 +32,7 @@ from mlopsc.schema.target import Target
 from mlopsc.targets import load_target
 from mlopsc.toolchain import compile_object, link_image, link_shared
 
+_SERIAL = "serial_tasks.c"
 _PAGE = 0x1000
 _RETURN = 0x1FF0_0000  # a call returns here, and the emulation stops
 _STACK_TOP = 0x2080_0000
@@ -68,8 +70,15 @@ def describe(target: Target) -> str:
     return f"unicorn {version} {target.run.unicorn.cpu or target.toolchain.target.split('-')[0]}"
 
 
-def execute(package: LoadedPackage, inputs: list[dict[str, Array]], *, count: bool) -> Execution:
+def execute(
+    package: LoadedPackage,
+    inputs: list[dict[str, Array]],
+    *,
+    count: bool,
+    threads: int | None,
+) -> Execution:
     """See ``base.Runner``."""
+    del threads
     machine = _machine(package.info.target)
     with tempfile.TemporaryDirectory(prefix="mlopsc-unicorn-") as name:
         image = _link(package, machine, Path(name))
@@ -95,15 +104,24 @@ def execute(package: LoadedPackage, inputs: list[dict[str, Array]], *, count: bo
 
 
 def _link(package: LoadedPackage, machine: _Machine, folder: Path) -> bytes:
-    """Link the shipped static library into an image whose entry is the model's descriptor."""
+    """Link the shipped static library into an image whose entry is the model's descriptor.
+
+    The emulated processor has one thread: the tasks of kernels go to a function that runs them in
+    order, in place of the library's pool.
+    """
     library = Path(package.info.static_library).name
     shutil.copyfile(package.path / package.info.static_library, folder / library)
-    name = package.info.name
+    name, target = package.info.name, package.info.target
+    inputs = [library]
+    if target.toolchain.threads:
+        for path in (kernels_dir() / "harness" / _SERIAL, public_header()):
+            shutil.copyfile(path, folder / path.name)
+        inputs.insert(0, compile_object(target, _SERIAL, folder=folder, include=["."]))
     flags = ["-static", f"-Wl,-e,{name}_model", f"-Wl,-u,{name}_model"]
     try:
         link_image(
-            package.info.target,
-            [library],
+            target,
+            inputs,
             "image.elf",
             folder=folder,
             flags=flags,

@@ -18,10 +18,16 @@ def describe(target: Target) -> str:
     return f"native {platform.machine()}"
 
 
-def execute(package: LoadedPackage, inputs: list[dict[str, Array]], *, count: bool) -> Execution:
+def execute(
+    package: LoadedPackage,
+    inputs: list[dict[str, Array]],
+    *,
+    count: bool,
+    threads: int | None,
+) -> Execution:
     """See ``base.Runner``; native runs count nothing."""
     del count
-    model = Model(package)
+    model = Model(package, threads)
     results = []
     for arrays in inputs:
         outputs = {s.name: np.empty(s.shape, s.dtype) for s in model.outputs}

@@ -34,9 +34,15 @@ def describe(target: Target) -> str:
     return f"{program.name} {first.split()[-1].strip('()')}" + (f" {machine}" if machine else "")
 
 
-def execute(package: LoadedPackage, inputs: list[dict[str, Array]], *, count: bool) -> Execution:
+def execute(
+    package: LoadedPackage,
+    inputs: list[dict[str, Array]],
+    *,
+    count: bool,
+    threads: int | None,
+) -> Execution:
     """See ``base.Runner``; nothing is counted."""
-    del count
+    del count, threads
     target, info = package.info.target, package.info
     program = _program(target)
     with tempfile.TemporaryDirectory(prefix="mlopsc-qemu-") as name:

@@ -11,7 +11,8 @@ from typing import Any, Final, cast
 import numpy as np
 
 from mlopsc.dtypes import from_file, to_file
-from mlopsc.errors import BrokenPackageError, MissingToolError
+from mlopsc.errors import BrokenPackageError, InputError, MissingToolError
+from mlopsc.loader import check_threads
 from mlopsc.package_reader import LoadedPackage, read_package
 from mlopsc.runners import emulator, native, qemu, wasm
 from mlopsc.runners.base import TIMEOUT_S, Array, Runner
@@ -79,6 +80,7 @@ def run_package(
     *,
     runner: str | None = None,
     count: bool = False,
+    threads: int | None = None,
     timeout: float = TIMEOUT_S,
 ) -> RunResult:
     """Run ``package`` on each set of inputs.
@@ -88,14 +90,22 @@ def run_package(
         inputs: Checked arrays by input name.
         runner: Which runner, or None for the target's preferred one.
         count: Whether instructions are counted, where the runner can.
+        threads: Number of threads a call may use; the library's default if None.
         timeout: Seconds until the run is stopped.
 
     Raises:
         MissingToolError: No runner is there.
+        InputError: The package or the runner has not that many threads.
         BrokenPackageError: The library fails or crashes.
     """
     info = package.info
     chosen = choose_runner(info.target, runner)
+    check_threads(threads, info.target)
+    if threads not in (None, 1) and chosen != "native":
+        raise InputError(
+            f"threads={threads}: runner '{chosen}' computes on one thread",
+            hint="leave it out: results do not depend on the number of threads",
+        )
     with tempfile.TemporaryDirectory(prefix="mlopsc-run-") as name:
         folder = Path(name)
         _save(folder / "inputs.npz", inputs, info.inputs)
@@ -106,6 +116,7 @@ def run_package(
                 "runner": chosen,
                 "folder": str(folder),
                 "count": count,
+                "threads": threads,
             },
             crash=BrokenPackageError,
             timeout=timeout,
@@ -114,7 +125,9 @@ def run_package(
     return RunResult(outputs, reply["runner"], reply["instructions"], reply["profile"])
 
 
-def execute(*, package: str, runner: RunnerName, folder: str, count: bool) -> dict[str, Any]:
+def execute(
+    *, package: str, runner: RunnerName, folder: str, count: bool, threads: int | None
+) -> dict[str, Any]:
     """Run a package inside the worker process; arrays travel as files in ``folder``."""
     loaded = read_package(Path(package))
     work = Path(folder)
@@ -122,7 +135,7 @@ def execute(*, package: str, runner: RunnerName, folder: str, count: bool) -> di
         number = int(archive["count"])
     inputs = _load(work / "inputs.npz", number, loaded.info.inputs)
     module = RUNNERS[runner]
-    done = module.execute(loaded, inputs, count=count)
+    done = module.execute(loaded, inputs, count=count, threads=threads)
     _save(work / "outputs.npz", done.outputs, loaded.info.outputs)
     return {
         "runner": module.describe(loaded.info.target),

@@ -29,9 +29,15 @@ def describe(target: Target) -> str:
         ) from error
 
 
-def execute(package: LoadedPackage, inputs: list[dict[str, Array]], *, count: bool) -> Execution:
+def execute(
+    package: LoadedPackage,
+    inputs: list[dict[str, Array]],
+    *,
+    count: bool,
+    threads: int | None,
+) -> Execution:
     """See ``base.Runner``; nothing is counted."""
-    del count
+    del count, threads
     import wasmtime
 
     store = wasmtime.Store(wasmtime.Engine())

@@ -103,6 +103,16 @@ def digest_bytes(*chunks: bytes | memoryview) -> str:
     return "sha256:" + state.hexdigest()
 
 
+def digest_file(path: Path) -> str:
+    """Return ``sha256:hex`` of a file, which is never in memory as a whole.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def c_identifier(name: str) -> str:
     """Return ``name`` as a C identifier: other characters become underscores."""
     text = re.sub(r"\W", "_", name, flags=re.ASCII).strip("_") or "model"

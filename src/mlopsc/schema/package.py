@@ -20,7 +20,7 @@ class Memory(Frozen):
         code: Instructions of all members of the static library.
         read_only: Constants, weights included.
         weights: Of those, the weights.
-        writable: Static data; always 0, or the library would not be re-entrant.
+        writable: Static data: the thread pool's, or 0.
         arena: Scratch that the caller provides.
         arena_align: Its alignment.
         arena_lower_bound: Smallest possible arena for this order of calls.

@@ -50,20 +50,37 @@ class Location(Frozen):
     strides: tuple[Stride, ...] = ()
 
 
+class Phase(Frozen):
+    """One function of a kernel that threads share; it takes the kernel's parameters.
+
+    Attributes:
+        symbol: Its C name.
+        tasks: If not 0, it takes the first and the end of a range of that many independent tasks
+            as two more parameters, and threads may run ranges at the same time.
+        grain: Tasks that are worth a thread.
+    """
+
+    symbol: str
+    tasks: Annotated[int, Field(ge=0, lt=1 << 31)] = 0
+    grain: Annotated[int, Field(ge=1)] = 1
+
+
 class Kernel(Frozen):
-    """One generated function.
+    """One generated function, or several in order.
 
     Attributes:
         symbol: Its C name.
         parameters: Element type of each pointer parameter, scratch last.
         scratch: Bytes of each trailing scratch parameter.
         schedule: The rule that scheduled it, and its tile, for people to read.
+        phases: The functions that compute it; none if the one of its own name does.
     """
 
     symbol: str
     parameters: tuple[DTypeName, ...]
     scratch: tuple[int, ...]
     schedule: str
+    phases: tuple[Phase, ...] = ()
 
 
 class Call(Frozen):
@@ -161,7 +178,7 @@ class Program(Frozen):
         arena_lower_bound: Largest sum of bytes alive at one step: no plan can be smaller.
         weights_bytes: Size of the weights block.
         weights_digest: Digest of the weights block.
-        runtime_symbols: Functions of ``kernels/runtime`` that the kernels call.
+        runtime_symbols: Functions of ``kernels/runtime`` that the kernels and their phases need.
     """
 
     schema_version: Literal[1] = 1

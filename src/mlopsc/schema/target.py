@@ -79,6 +79,8 @@ class Toolchain(Frozen):
         flags: Further compiler flags: ``-f...`` (no plugins), ``-m...``, ``-D...``.
         system: What the library may count on; chooses the example's build files.
         shared: Form of the loadable library, or none.
+        threads: Whether the library may use POSIX threads; without, a call computes on the thread
+            that makes it.
     """
 
     target: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
@@ -86,6 +88,7 @@ class Toolchain(Frozen):
     flags: tuple[Annotated[str, Field(pattern=r"^-(m|f[a-oq-z]|D)[\w=.+-]*$")], ...] = ()
     system: Literal["linux", "macos", "bare", "wasm"]
     shared: Literal["so", "dylib", "wasm", "none"]
+    threads: bool = False
 
 
 class Emulator(Frozen):
