@@ -56,7 +56,7 @@ def schedule_elementwise(
 
 
 def _long_enough(axes: Sequence[Axis], count: int) -> int:
-    """Return how many of ``count`` innermost axes make a long row: the others are left to threads."""
+    """Return how many of ``count`` innermost axes make a long row; threads share the others."""
     size = 1
     for number, axis in enumerate(reversed(axes[len(axes) - count :]), start=1):
         size *= axis.extent
