@@ -19,6 +19,7 @@ from tvm_ffi.structural import structural_walk
 
 from mlopsc.dtypes import DTypeName, dtype_name
 from mlopsc.errors import CompilerError
+from mlopsc.integers import C_FUNCTIONS
 from mlopsc.schema.common import c_identifier
 from mlopsc.schema.target import Hardware
 
@@ -174,4 +175,4 @@ def _externs(body: Any, symbol: str) -> set[str]:
             )
 
     structural_walk(body, (tvm.ir.Call, visit))
-    return found
+    return found - C_FUNCTIONS.keys()  # the generators define those
