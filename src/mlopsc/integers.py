@@ -94,7 +94,8 @@ def _llvm(operation: Operation, dtype: str) -> str:
     t = f"i{DTYPES[dtype].itemsize * 8}"
     divisions = _LLVM_UNSIGNED if dtype.startswith("u") else _LLVM_SIGNED
     body = divisions.get(operation, f"  %r = {operation} {{t}} %a, %b\n").format(t=t)
-    return f"define {t} @{function_name(operation, dtype)}({t} %a, {t} %b) {{\n{body}  ret {t} %r\n}}"
+    head = f"define {t} @{function_name(operation, dtype)}({t} %a, {t} %b)"
+    return f"{head} {{\n{body}  ret {t} %r\n}}"
 
 
 # Definitions by name.

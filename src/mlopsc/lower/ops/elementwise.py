@@ -50,9 +50,7 @@ def _mod(node: Node) -> Any:
             if fmod:
                 return rest
             zero = _const(0, a)
-            wrong = tirx.any(
-                tirx.all(rest > zero, b < zero), tirx.all(rest < zero, b > zero)
-            )
+            wrong = tirx.any(tirx.all(rest > zero, b < zero), tirx.all(rest < zero, b > zero))
             return tirx.Select(wrong, rest + b, rest)
         return remainder(a, b, truncate=fmod)
 
