@@ -42,6 +42,12 @@ class Case:
     def name(self) -> str:
         return f"{self.op.rpartition('::')[2]}_{self.label}"
 
+    def nodes(self, inputs: list[str], outputs: list[str]) -> list[onnx.NodeProto]:
+        domain, _, op = self.op.rpartition("::")
+        return [
+            helper.make_node(op, inputs, outputs, name=self.name, domain=domain, **self.attributes)
+        ]
+
 
 @dataclass(frozen=True)
 class Const:
@@ -575,10 +581,7 @@ def joined_model(
                     )
                 )
         made = [f"{case.name}_o{k}" for k in range(case.outputs)]
-        domain, _, op = case.op.rpartition("::")
-        nodes.append(
-            helper.make_node(op, names, made, name=case.name, domain=domain, **case.attributes)
-        )
+        nodes += case.nodes(names, made)
         outputs += [onnx.ValueInfoProto(name=name) for name in made]
     graph = helper.make_graph(nodes, "cases", inputs, outputs, constants)
     # Where TreeEnsemble begins, the older tree operators end.

@@ -13,6 +13,7 @@ import op_cases_flow
 import op_cases_kernels
 import op_cases_ml
 import op_cases_types
+import op_cases_wrap
 import pytest
 
 import mlopsc
@@ -31,13 +32,14 @@ def ordinary() -> list[op_cases.Case]:
 
 
 # Ordinary values, values at the edges of float32, operators of loops and runtime functions,
-# arithmetic on integers, all types, casts between them, and operators younger than the others'
-# operator set.
+# arithmetic on integers, integers that wrap inside a kernel, all types, casts between them, and
+# operators younger than the others' operator set.
 GROUPS = {
     "ordinary": ordinary,
     "special": op_cases.special,
     "kernels": op_cases_kernels.cases,
     "integers": op_cases_kernels.integers,
+    "wrap": op_cases_wrap.cases,
     "types": op_cases_types.matrix,
     "opset 25": op_cases_types.casts,
     "opset 26": op_cases_kernels.newest,

@@ -19,6 +19,7 @@ from tvm import tirx
 from tvm_ffi.structural import structural_map
 
 from mlopsc.dtypes import DTYPES
+from mlopsc.integers import C_FUNCTIONS
 from mlopsc.kernels import RUNTIME
 
 _DROPPED = (
@@ -34,7 +35,7 @@ _EXTERN = re.compile(r"^TVM_DLL (\w[^;]*);$", re.MULTILINE)
 
 def write_c(kernels: Any, target: Any, folder: Path) -> Path:
     """Write ``kernels.c`` (``target`` is a ``tvm.target.Target`` of kind c)."""
-    helpers: dict[str, str] = {}
+    helpers = dict(C_FUNCTIONS)
     mend = _mender(helpers)
     module = tvm.IRModule(
         {

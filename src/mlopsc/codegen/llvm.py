@@ -13,6 +13,8 @@ from typing import Any
 import tvm
 from tvm import tirx
 
+from mlopsc.integers import LLVM_FUNCTIONS
+
 _HALF_HELPERS = re.compile(
     r"^define weak dso_local \w+ @__(?:truncsfhf2|extendhfsf2)\(.*?^}\n", re.MULTILINE | re.DOTALL
 )
@@ -25,11 +27,22 @@ def write_llvm(kernels: Any, target: Any, folder: Path) -> Path:
     transform = tirx.transform
     module = tvm.transform.Sequential(
         [transform.FP8StorageLegalize(), transform.BF16StorageLegalize(), transform.LowerIntrin()]
-    )(kernels)
+    )(_with_integers(kernels))
     text = str(tvm.get_global_func("target.build.llvm")(module, target).inspect_source("ll"))
     path = folder / "kernels.ll"
     path.write_text(_clean(text), encoding="utf-8")
     return path
+
+
+def _with_integers(kernels: Any) -> Any:
+    """Return ``kernels`` with the functions of ``mlopsc.integers``, for LLVM to inline."""
+    functions = dict(kernels.functions.items())
+    if functions:
+        var, first = next(iter(functions.items()))
+        imported = tvm.ir.StringImm("\n".join(LLVM_FUNCTIONS.values()))
+        body = tirx.AttrStmt(tirx.const(0, "int32"), "pragma_import_llvm", imported, first.body)
+        functions[var] = first.with_body(body)
+    return tvm.IRModule(functions)
 
 
 def _clean(text: str) -> str:

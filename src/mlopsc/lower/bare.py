@@ -21,6 +21,7 @@ from tvm_ffi.structural import structural_map, structural_walk
 
 from mlopsc.dtypes import DTypeName, dtype_name
 from mlopsc.errors import CompilerError
+from mlopsc.integers import C_FUNCTIONS
 from mlopsc.lower.accesses import buffer_bytes
 from mlopsc.lower.intrinsics import use_own_math
 from mlopsc.lower.parallel import TASK_NS
@@ -289,4 +290,4 @@ def _externs(body: Any, symbol: str) -> set[str]:
             )
 
     structural_walk(body, (tvm.ir.Call, visit))
-    return found
+    return found - C_FUNCTIONS.keys()  # the generators define those

@@ -2,9 +2,10 @@
 
 Runs after every scheduling rule and knows none. In each nest of a kernel the outermost loops are
 taken as tasks if blocks use them for spatial axes only, every task writes elements of its own (or,
-where tiles overlap, the same bits as another), and the nest has enough work; several loops become one where the first has too few iterations. A
-reduction is never divided, so the result has the same bits for any number of threads. What a task
-computes for itself alone is allocated inside it by the lowering that follows.
+where tiles overlap, the same bits as another), and the nest has enough work; several loops become
+one where the first has too few iterations. A reduction is never divided, so the result has the same
+bits for any number of threads. What a task computes for itself alone is allocated inside it by the
+lowering that follows.
 """
 
 from __future__ import annotations

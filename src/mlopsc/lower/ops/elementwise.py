@@ -1,6 +1,6 @@
 """Elementwise operators with NumPy's broadcasting. Source: the ONNX operator schemas.
 
-Integers wrap. An integer divided by zero is 0, as in NumPy: a trap would end the caller's process.
+Integers wrap; see ``arithmetic``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,16 @@ from typing import Any, Final
 import numpy as np
 from tvm import tirx
 
+from mlopsc.lower.ops.arithmetic import (
+    add,
+    complement,
+    divide,
+    multiply,
+    negate,
+    remainder,
+    shift_left,
+    subtract,
+)
 from mlopsc.lower.ops.cast import to_integer
 from mlopsc.lower.ops.node import Lowering, Node, compute, elementwise, is_float, literal
 
@@ -30,38 +40,19 @@ def _const(value: float, like: Any) -> Any:
     return literal(value, str(like.ty))
 
 
-def _divide(a: Any, b: Any) -> Any:
-    if is_float(a):
-        return a / b
-    return _guarded(tirx.truncdiv, a, b, lambda: _const(0, a) - a)
-
-
-def _guarded(divide: Callable[..., Any], a: Any, b: Any, by_minus_one: Callable[[], Any]) -> Any:
-    """Divide integers without the two cases that trap: by zero, and the least number by -1."""
-    zero, one = _const(0, b), _const(1, b)
-    signed = not str(b.ty).startswith("uint")
-    traps = tirx.any(b == zero, b == _const(-1, b)) if signed else b == zero
-    safe = tirx.Select(traps, one, b)
-    result = tirx.Select(b == zero, zero, divide(a, safe))
-    return tirx.Select(b == _const(-1, b), by_minus_one(), result) if signed else result
-
-
 def _mod(node: Node) -> Any:
     fmod = bool(node.attribute("fmod", 0))
 
     def element(a: Any, b: Any) -> Any:
         if is_float(a):
             name = "fmodf" if str(a.ty) == "float32" else "fmod"
-            remainder = tirx.call_pure_extern(str(a.ty), name, a, b)
+            rest = tirx.call_pure_extern(str(a.ty), name, a, b)
             if fmod:
-                return remainder
+                return rest
             zero = _const(0, a)
-            wrong = tirx.any(
-                tirx.all(remainder > zero, b < zero), tirx.all(remainder < zero, b > zero)
-            )
-            return tirx.Select(wrong, remainder + b, remainder)
-        divide = tirx.truncmod if fmod else tirx.floormod
-        return _guarded(divide, a, b, lambda: _const(0, a))
+            wrong = tirx.any(tirx.all(rest > zero, b < zero), tirx.all(rest < zero, b > zero))
+            return tirx.Select(wrong, rest + b, rest)
+        return remainder(a, b, truncate=fmod)
 
     return elementwise(node, element)
 
@@ -79,7 +70,7 @@ def _shift(node: Node) -> Any:
             outside = tirx.any(outside, b < _const(0, b))
         within = tirx.Select(outside, _const(0, b), b)
         sign = a >> _const(bits - 1, a) if signed and not left else _const(0, a)
-        return tirx.Select(outside, sign, a << within if left else a >> within)
+        return tirx.Select(outside, sign, shift_left(a, within) if left else a >> within)
 
     return elementwise(node, element)
 
@@ -111,7 +102,7 @@ def _sign(x: Any) -> Any:
 def _abs(x: Any) -> Any:
     if str(x.ty).startswith("uint"):
         return x
-    return tirx.abs(x) if is_float(x) else tirx.Select(x < _const(0, x), _const(0, x) - x, x)
+    return tirx.abs(x) if is_float(x) else tirx.Select(x < _const(0, x), negate(x), x)
 
 
 def _relu(x: Any) -> Any:
@@ -249,11 +240,6 @@ def _negation(x: Any) -> Any:
     return (tirx.const(1, "uint8") - x.astype("uint8")).astype("bool")
 
 
-def _subtract(a: Any, b: Any) -> Any:
-    # TVM takes x - x for 0, also where x is NaN or infinite.
-    return a + -b if is_float(a) else a - b
-
-
 def _erf(x: Any) -> Any:
     # Only that of float32 exists for vectors.
     return tirx.erf(x) if str(x.ty) == "float32" else tirx.call_pure_extern(str(x.ty), "erf", x)
@@ -274,7 +260,7 @@ LOWERINGS: Final[dict[str, Lowering]] = {
     "Abs": _plain(_abs),
     "Acos": _own("acos"),
     "Acosh": _own("acosh"),
-    "Add": _plain(lambda a, b: a + b),
+    "Add": _plain(add),
     "And": _plain(lambda a, b: tirx.all(a, b)),
     "Asin": _own("asin"),
     "Asinh": _own("asinh"),
@@ -282,14 +268,14 @@ LOWERINGS: Final[dict[str, Lowering]] = {
     "Atanh": _own("atanh"),
     "BitShift": _shift,
     "BitwiseAnd": _plain(lambda a, b: a & b),
-    "BitwiseNot": _plain(lambda a: ~a),
+    "BitwiseNot": _plain(complement),
     "BitwiseOr": _plain(lambda a, b: a | b),
     "BitwiseXor": _plain(lambda a, b: a ^ b),
     "Ceil": _plain(tirx.ceil),
     "Clip": _clip,
     "Cos": _plain(tirx.cos),
     "Cosh": _own("cosh"),
-    "Div": _product(_divide),
+    "Div": _product(divide),
     "Elu": _scaled(_elu, alpha=1.0),
     "Equal": _plain(_equal),
     "Erf": _plain(_erf),
@@ -309,8 +295,8 @@ LOWERINGS: Final[dict[str, Lowering]] = {
     "Max": _extremum(lambda a, b: a > b),
     "Min": _extremum(lambda a, b: a < b),
     "Mod": _mod,
-    "Mul": _product(lambda a, b: a * b),
-    "Neg": _plain(lambda x: _const(0, x) - x if not is_float(x) else -x),
+    "Mul": _product(multiply),
+    "Neg": _plain(negate),
     "Not": _plain(lambda x: _negation(x)),
     "Or": _plain(lambda a, b: tirx.any(a, b)),
     "PRelu": _plain(_prelu),
@@ -326,7 +312,7 @@ LOWERINGS: Final[dict[str, Lowering]] = {
     "Sinh": _own("sinh"),
     "Softplus": _plain(_softplus),
     "Sqrt": _plain(tirx.sqrt),
-    "Sub": _plain(_subtract),
+    "Sub": _plain(subtract),
     "Tan": _own("tan"),
     "Tanh": _plain(tirx.tanh),
     "Where": _plain(tirx.Select),

@@ -10,6 +10,7 @@ from typing import Any, Final
 from tvm import te, tirx, topi
 
 from mlopsc.errors import CompilerError
+from mlopsc.lower.ops.arithmetic import add
 from mlopsc.lower.ops.node import Lowering, Node, Operand, compute, literal
 
 
@@ -57,7 +58,7 @@ def _gemm(node: Node) -> Any:
             value = _scale(value, alpha, dtype)
         if c is not None and beta != 0.0:
             added = c.at(index)
-            value = value + (added if beta == 1.0 else _scale(added, beta, dtype))
+            value = add(value, added if beta == 1.0 else _scale(added, beta, dtype))
         return value
 
     return te.compute(node.result.shape, finish, name="gemm_end")

@@ -69,7 +69,9 @@ class Operand:
     def at(self, index: Index) -> Any:
         """Return the element that broadcasts to ``index`` of a result (NumPy's rules)."""
         if math.prod(self.shape) == 1 and (array := self.constant) is not None:
-            return literal(array.reshape(())[()], self.dtype)
+            value = array.reshape(())[()]
+            if not _is_extreme(value):
+                return literal(value, self.dtype)
         return self.load(index)
 
     def load(self, index: Index) -> Any:
@@ -179,6 +181,14 @@ def stored(tensor: ir.TensorProtocol) -> Array:
     if tensor.dtype.is_integer():
         return array.astype(dtype)
     return array.view(dtype)  # 4-bit floats: one per byte
+
+
+def _is_extreme(value: Any) -> bool:
+    """Whether ``value`` is an integer at an end of its type, next to which TVM miscounts."""
+    if value.dtype.kind not in "iu":
+        return False
+    info = np.iinfo(value.dtype)
+    return int(value) >= info.max - 1 or (info.min < 0 and int(value) <= info.min + 1)
 
 
 def literal(value: Any, dtype: str) -> Any:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from tvm import te, tirx
 
+from mlopsc.lower.ops.arithmetic import divide
 from mlopsc.lower.ops.node import Lowering, Node, axis_of, compute, literal
 
 Reducer = Callable[..., Any]
@@ -64,7 +65,7 @@ def _mean(total: Any, count: int) -> Any:
             if count & (count - 1) == 0
             else (total / tirx.const(float(count), dtype))
         )
-    return tirx.truncdiv(total, literal(count, dtype))
+    return divide(total, literal(count, dtype))
 
 
 _PROD = te.comm_reducer(lambda a, b: a * b, lambda t: tirx.const(1, t), name="prod")
