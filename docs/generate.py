@@ -99,7 +99,7 @@ def core_op_lists() -> str:
             "Of every node only the first output may be used, except of "
             + ", ".join(f"`{op}`" for op in several)
             + ".\n",
-            "Of float64 cannot be "
+            "Not of float64: "
             + ", ".join(f"`{op}`" for op, rule in sorted(CORE_OPS.items()) if rule.single_precision)
             + ".\n",
             "Operators of other domains:\n",

@@ -88,11 +88,11 @@ EXPANDED_OPS: Final[tuple[str, ...]] = (
 
 # When those of them are rewritten that are core operators otherwise.
 EXPANDED_IF: Final[dict[str, str]] = {
-    "BatchNormalization": "`training_mode` is 1, or its inputs are of float64 and of narrower types",
+    "BatchNormalization": "`training_mode` is 1, or its inputs are of float64 and narrower types",
     "Clip": "a limit is computed at run time",
     "MaxUnpool": "`output_shape` is given",
-    "OneHot": "`depth` is no scalar",
+    "OneHot": "`depth` is not a scalar",
     "SpaceToDepth": "`mode` is `CRD`",
-    "ai.onnx.ml::TreeEnsemble": "it is not a plain one: a test of membership or for equality, "
-    "averages, or PROBIT behind it",
+    "ai.onnx.ml::TreeEnsemble": "it averages or transforms its sums, its input is not a matrix, a "
+    "tree is a single leaf, or a node tests for membership of a large set",
 }

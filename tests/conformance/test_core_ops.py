@@ -39,6 +39,7 @@ GROUPS = {
     "kernels": op_cases_kernels.cases,
     "integers": op_cases_kernels.integers,
     "types": op_cases_types.matrix,
+    "without kernel": op_cases_kernels.without_kernel,
     "opset 25": op_cases_types.casts,
     "opset 26": op_cases_kernels.newest,
 }

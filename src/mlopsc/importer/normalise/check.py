@@ -149,7 +149,7 @@ def _check_node(
                 "elements can only be moved and cast",
                 hint="cast its inputs to a wider type and its outputs back",
             )
-    if rule.single_precision and node.inputs[0] is not None and _is_double(node.inputs[0]):
+    if rule.single_precision and any(v is not None and _is_double(v) for v in node.inputs):
         yield UnsupportedOpError(
             f"{_label(node)} works on DOUBLE; expected floats of at most 32 bits",
             hint="cast its inputs to FLOAT and its output back",
@@ -161,7 +161,7 @@ def _check_node(
 
 
 def _is_double(value: ir.Value) -> bool:
-    return value.dtype == ir.DataType.DOUBLE
+    return value.dtype is ir.DataType.DOUBLE
 
 
 def _label(node: ir.Node) -> str:

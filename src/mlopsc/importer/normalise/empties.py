@@ -2,7 +2,8 @@
 
 Requires: inferred shapes. Ensures: nothing but ``Identity`` in front of an output of the graph
 gives a tensor without elements, and inputs without elements are unused; what is left of ``Concat``
-and ``Split`` has elements, and no scatter is without updates. Loops that carry a tensor without elements are left for the check.
+and ``Split`` has elements, and no scatter is without updates. Loops that carry a tensor without
+elements are left for the check.
 """
 
 from __future__ import annotations

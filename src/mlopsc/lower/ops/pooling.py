@@ -16,7 +16,6 @@ from mlopsc.lower.ops.node import Lowering, Node
 from mlopsc.lower.ops.pooling_indices import max_pool_with_indices
 from mlopsc.lower.ops.window import Window
 
-
 _LARGEST_NUMBER: Any = te.comm_reducer(
     lambda a, b: tirx.Select(b > a, b, a), lambda dtype: least(str(dtype)), name="largest_number"
 )

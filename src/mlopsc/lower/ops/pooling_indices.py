@@ -16,8 +16,9 @@ from mlopsc.lower.ops.window import Window
 def max_pool_with_indices(node: Node) -> Any:
     """Reduce pairs (index, value): the first of equal elements wins, and any over padding.
 
-    The index of padding is -1. Where the first element of a window is NaN it is the result, and
-    other NaN are passed over, as in ONNX Runtime. An index counts in the whole input; with ``storage_order`` 1 the first spatial axis is fastest.
+    Padding has index -1. Where the first element of a window is NaN it is the result, and other
+    NaN are passed over, as in ONNX Runtime. An index counts in the whole input; with
+    ``storage_order`` 1 the first spatial axis is fastest.
     """
     x = node.operand(0)
     sizes = x.shape[2:]
