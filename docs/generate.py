@@ -24,7 +24,7 @@ from pydantic import BaseModel
 
 from mlopsc import errors
 from mlopsc.cli import INTERRUPTED, cli
-from mlopsc.core_ops import CORE_OPS, EXPANDED_OPS
+from mlopsc.core_ops import CORE_OPS, EXPANDED_IF, EXPANDED_OPS
 from mlopsc.dtypes import DTYPES
 from mlopsc.resources import targets_dir
 from mlopsc.schema.bundle import Manifest
@@ -99,10 +99,18 @@ def core_op_lists() -> str:
             "Of every node only the first output may be used, except of "
             + ", ".join(f"`{op}`" for op in several)
             + ".\n",
+            "Not of float64: "
+            + ", ".join(f"`{op}`" for op, rule in sorted(CORE_OPS.items()) if rule.single_precision)
+            + ".\n",
             "Operators of other domains:\n",
             names(sorted(op for op in CORE_OPS if "::" in op)),
             "Accepted at import and rewritten in terms of the above:\n",
-            names(sorted(EXPANDED_OPS)),
+            names(sorted(op for op in EXPANDED_OPS if op not in EXPANDED_IF)),
+            "Core operators that are rewritten in some cases:\n",
+            table(
+                ["Operator", "Rewritten if"],
+                [[f"`{op}`", condition] for op, condition in sorted(EXPANDED_IF.items())],
+            ),
         ]
     )
 

@@ -17,10 +17,12 @@ class CoreOp:
     Attributes:
         constant_inputs: Positions of inputs that must be constants.
         single_output: Whether only the first output may be used.
+        single_precision: Whether no input may be float64.
     """
 
     constant_inputs: tuple[int, ...] = ()
     single_output: bool = True
+    single_precision: bool = False
 
 
 _PLAIN = (
@@ -31,8 +33,8 @@ _PLAIN = (
     "Floor", "Gather", "GatherElements", "GatherND", "Gemm", "GlobalAveragePool", "GlobalMaxPool",
     "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish", "Hardmax", "Identity",
     "InstanceNormalization", "IsInf", "IsNaN", "LRN", "LeakyRelu", "Less", "LessOrEqual", "Log",
-    "LogSoftmax", "MatMul", "Max", "MaxRoiPool", "Min", "Mod", "Mul", "Neg", "Not", "Or", "PRelu",
-    "Pow", "Reciprocal", "Relu", "RoiAlign", "Round", "ScatterElements", "ScatterND", "Selu",
+    "LogSoftmax", "MatMul", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "PRelu",
+    "Pow", "Reciprocal", "Relu", "Round", "ScatterElements", "ScatterND", "Selu",
     "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Softmax", "Softplus", "SpaceToDepth", "Sqrt",
     "Sub", "Tan", "Tanh", "Transpose", "Trilu", "Where", "Xor",
 )  # fmt: skip
@@ -44,6 +46,7 @@ CORE_OPS: Final[dict[str, CoreOp]] = {
     "CumProd": CoreOp(constant_inputs=(1,)),
     "CumSum": CoreOp(constant_inputs=(1,)),
     "MaxPool": CoreOp(single_output=False),
+    "MaxRoiPool": CoreOp(single_precision=True),
     "MaxUnpool": CoreOp(constant_inputs=(2,)),
     "OneHot": CoreOp(constant_inputs=(1,)),
     "TopK": CoreOp(constant_inputs=(1,), single_output=False),
@@ -60,6 +63,7 @@ CORE_OPS: Final[dict[str, CoreOp]] = {
     "Squeeze": CoreOp(constant_inputs=(1,)),
     "Tile": CoreOp(constant_inputs=(1,)),
     "Unsqueeze": CoreOp(constant_inputs=(1,)),
+    "RoiAlign": CoreOp(single_precision=True),
     "ai.onnx.ml::TreeEnsemble": CoreOp(),
 }
 
@@ -68,8 +72,8 @@ EXPANDED_OPS: Final[tuple[str, ...]] = (
     "AffineGrid", "BatchNormalization", "Clip", "Col2Im", "Compress", "ConstantOfShape",
     "ConvInteger", "DFT", "DequantizeLinear", "Det", "Dropout", "EyeLike", "GlobalLpPool",
     "GridSample", "LpNormalization", "LpPool", "MatMulInteger", "MaxUnpool", "Mean",
-    "MelWeightMatrix", "QLinearConv", "QLinearMatMul", "QuantizeLinear", "Range", "Resize", "STFT",
-    "SpaceToDepth", "Sum", "TensorScatter", "TfIdfVectorizer",
+    "MelWeightMatrix", "OneHot", "QLinearConv", "QLinearMatMul", "QuantizeLinear", "Range",
+    "Resize", "STFT", "SpaceToDepth", "Sum", "TensorScatter", "TfIdfVectorizer",
     *(
         f"ai.onnx.ml::{name}"
         for name in (
@@ -81,3 +85,14 @@ EXPANDED_OPS: Final[tuple[str, ...]] = (
     ),
     *(f"ai.onnx.preview.training::{name}" for name in ("Adagrad", "Adam", "Momentum")),
 )  # fmt: skip
+
+# When those of them are rewritten that are core operators otherwise.
+EXPANDED_IF: Final[dict[str, str]] = {
+    "BatchNormalization": "`training_mode` is 1, or its inputs are of float64 and narrower types",
+    "Clip": "a limit is computed at run time",
+    "MaxUnpool": "`output_shape` is given",
+    "OneHot": "`depth` is not a scalar",
+    "SpaceToDepth": "`mode` is `CRD`",
+    "ai.onnx.ml::TreeEnsemble": "it averages or transforms its sums, its input is not a matrix, a "
+    "tree is a single leaf, or a node tests for membership of a large set",
+}

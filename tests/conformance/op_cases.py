@@ -550,6 +550,13 @@ def special() -> list[Case]:
             "Pow",
         )
     ]
+    slopes = (0.0, -0.0, 0.25)
+    cases += [Case("PRelu", f"slope_{s}", (x, Const(np.array([s], np.float32)))) for s in slopes]
+    cases += [Case(op, "alpha0", (x,), attributes={"alpha": 0.0}) for op in ("LeakyRelu", "Elu")]
+    cases += [
+        Case("HardSigmoid", "alpha0", (x,), attributes={"alpha": 0.0}),
+        Case("Shrink", "special", (x,), attributes={"lambd": 0.75, "bias": 0.25}),
+    ]
     cases += [Case("Clip", "special", (x, Const(np.float32(-1)), Const(np.float32(2))))]
     return cases
 

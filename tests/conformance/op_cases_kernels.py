@@ -188,10 +188,28 @@ def _pooling() -> list[Case]:
     cases += [
         Case("MaxPool", "indices_1d", (_order("mpj", 1, 2, 9),), outputs=2,
              attributes={"kernel_shape": [3], "dilations": [2]}),
+        *_least_windows(),
         Case("MaxUnpool", "plain", (pooled, places), attributes=options),
         Case("MaxUnpool", "shape", (pooled, first, ints(1, 1, 5, 5)), attributes=options),
     ]  # fmt: skip
     return cases
+
+
+def _least_windows() -> list[Case]:
+    """Windows whose largest element is the least of its type, or that hold NaN."""
+    made = []
+    for dtype, least in (("uint8", 0), ("int8", -128), ("float32", -np.inf), ("float64", -np.inf)):
+        x = np.full((1, 2, 5, 4), least, dtype)
+        x[0, 0, 0, 0] = 7
+        for pads in ([0, 0, 0, 0], [1, 1, 1, 1]):
+            options = {"kernel_shape": [2, 2], "strides": [2, 2], "pads": pads}
+            label = f"least_{dtype}_{pads[0]}"
+            made.append(Case("MaxPool", f"{label}_indices", (x,), outputs=2, attributes=options))
+            if (dtype, any(pads)) != ("float32", True):  # there the reference's padding is finite
+                made.append(Case("MaxPool", label, (x,), attributes=options))
+    line = np.array([[[np.nan, 1, 2, np.nan, np.nan, np.nan, np.nan, -np.inf]]], np.float32)
+    options = {"kernel_shape": [2], "strides": [2]}
+    return [*made, Case("MaxPool", "nan_indices", (line,), outputs=2, attributes=options)]
 
 
 def integers() -> list[Case]:
@@ -231,8 +249,47 @@ def integers() -> list[Case]:
 
 def cases() -> list[Case]:
     return [
-        *_trigonometry(), *_scatter(), *_cumulative(), *_selection(), *_regions(), *_pooling(),
+        *_trigonometry(), *_scatter(), *_no_numbers(), *_cumulative(), *_selection(), *_regions(),
+        *_pooling(),
     ]  # fmt: skip
+
+
+def without_kernel() -> list[Case]:
+    """Cases for which ONNX Runtime has no kernel, so that ONNX's evaluator answers."""
+    x = f("bn", 2, 3, 4)
+    rows = [np.array(row) for row in ([1.1, -0.3, 2.0], [0.2, 5, -1], [0.5, 0, 9], [1, 2e-5, 3])]
+    cases = [
+        Case(
+            "BatchNormalization",
+            f"{of_x}_{of_scale}_{of_mean}",
+            (
+                x.astype(of_x),
+                *(Const(row.astype(of_scale)) for row in rows[:2]),
+                *(row.astype(of_mean) for row in rows[2:]),
+            ),
+        )
+        for of_x, of_scale, of_mean in (
+            ("float32", "float64", "float64"), ("float32", "float32", "float64"),
+            ("float64", "float32", "float32"), ("float64", "float64", "float64"),
+            ("float16", "float64", "float16"),
+        )
+    ]  # fmt: skip
+    numbers = np.array([-3.5, -1e-9, -0.0, 0, 1.25, np.inf, -np.inf, np.nan])
+    cases += [Case(op, "f64", (numbers,)) for op in ("LeakyRelu", "HardSigmoid")]
+    return cases
+
+
+def _no_numbers() -> list[Case]:
+    """Scatters that write nothing, or whose places take the whole tensor."""
+    x, nothing = f("sce", 3, 2), np.empty((0, 2), np.float32)
+    none = np.empty((0, 1), np.int64)
+    whole = np.empty((2, 0), np.int64)
+    return [
+        Case("ScatterElements", "nothing", (x, np.empty((0, 2), np.int64), nothing)),
+        Case("ScatterND", "nothing", (x, none, nothing)),
+        Case("ScatterND", "nothing_constant", (x, Const(none), Const(nothing))),
+        Case("ScatterND", "whole", (x, Const(whole), f("scw", 2, 3, 2))),
+    ]
 
 
 def newest() -> list[Case]:

@@ -41,6 +41,7 @@ GROUPS = {
     "integers": op_cases_kernels.integers,
     "wrap": op_cases_wrap.cases,
     "types": op_cases_types.matrix,
+    "without kernel": op_cases_kernels.without_kernel,
     "opset 25": op_cases_types.casts,
     "opset 26": op_cases_kernels.newest,
 }

@@ -20,7 +20,7 @@ from op_cases_expanded import CASES
 
 import mlopsc
 from mlopsc.bundle import graph_signature, read_bundle
-from mlopsc.core_ops import EXPANDED_OPS
+from mlopsc.core_ops import CORE_OPS, EXPANDED_IF, EXPANDED_OPS
 from mlopsc.importer.normalise import normalise
 from mlopsc.importer.normalise.expansions import EXPANSIONS
 from mlopsc.labels import to_strings
@@ -41,6 +41,7 @@ def test_the_table_of_expanded_operators_is_the_pass() -> None:
     names = {f"{domain}::{name}" if domain else name for domain, name in EXPANSIONS}
     assert set(EXPANDED_OPS) == names
     assert list(EXPANDED_OPS) == sorted(EXPANDED_OPS)
+    assert set(EXPANDED_IF) == set(EXPANDED_OPS) & set(CORE_OPS)
 
 
 def test_every_expanded_operator_has_a_case() -> None:

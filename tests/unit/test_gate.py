@@ -171,7 +171,7 @@ def test_memory_functions_libm_and_compiler_support_are_allowed(
 
 @pytest.mark.parametrize(
     "name",
-    ["memcpy", "memset", "memmove", "memcmp", "_memcpy", "sqrtf", "tanh", "__aeabi_fadd",
+    ["memcpy", "memset", "memmove", "memcmp", "_memcpy", "sqrtf", "tanh", "sincos", "__aeabi_fadd",
      "__aeabi_memcpy8", "__udivti3", "__floatsidf", "__truncdfhf2", "__stack_pointer",
      "__popcountdi2"],
 )  # fmt: skip

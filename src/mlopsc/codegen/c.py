@@ -27,8 +27,12 @@ _DROPPED = (
     "// tvm target",
 )  # fmt: skip
 # Functions of libm that kernels may call and that the generator does not declare.
-_LIBM = ("float fabsf(float)", "double fabs(double)", "float fmodf(float, float)",
-         "double fmod(double, double)")  # fmt: skip
+_LIBM = (
+    "float fabsf(float)", "double fabs(double)", "float fmodf(float, float)",
+    "double fmod(double, double)",
+    *(f"double {name}(double)" for name in (
+        "acos", "acosh", "asin", "asinh", "atan", "atanh", "cosh", "sinh", "tan", "tanh")),
+)  # fmt: skip
 _SIGNATURE = re.compile(r"^(?:TVM_DLL )?(void|int32_t) (\w+)\(([^)]*)\)", re.MULTILINE)
 _EXTERN = re.compile(r"^TVM_DLL (\w[^;]*);$", re.MULTILINE)
 

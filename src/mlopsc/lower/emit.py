@@ -38,6 +38,8 @@ def pack_weights(flat: FlatProgram, align: int) -> tuple[bytes, dict[int, int]]:
             seen[raw] = len(data)
             data.extend(raw)
         offsets[tensor.id] = seen[raw]
+    if offsets and not data:
+        data.append(0)  # all of them are without elements, and C has no arrays without any
     return bytes(data), offsets
 
 

@@ -3,8 +3,7 @@
 Mathematical functions become calls of ``kernels/runtime``: portable C without tables, so a library
 needs no libm for them and computes the same bits on every target. What maps to one instruction
 (square root, rounding) stays an intrinsic. Reductions by maximum or minimum start at an infinity,
-not at the largest finite number; searches start at the first index; and a limit (``Relu``,
-``Clip``) lets NaN through.
+not at the largest finite number; and a limit (``Relu``, ``Clip``) lets NaN through.
 """
 
 from __future__ import annotations
@@ -23,7 +22,6 @@ from mlopsc.lower.vector_math import VECTOR_MATH
 OWN_MATH: Final[dict[str, str]] = {
     "tirx.exp": "mlopsc_expf",
     "tirx.log": "mlopsc_logf",
-    "tirx.tanh": "mlopsc_tanhf",
     "tirx.erf": "mlopsc_erff",
     "tirx.pow": "mlopsc_powf",
     "tirx.sin": "mlopsc_sinf",
@@ -89,10 +87,7 @@ def use_own_starts(module: Any) -> Any:
             block.writes,
             block.name_hint,
             block.body,
-            structural_map(
-                block.init,
-                ((tirx.FloatImm, _infinite), *(_FIRST_INDEX if len(block.writes) == 2 else ())),
-            ),
+            structural_map(block.init, (tirx.FloatImm, _infinite)),
             block.alloc_buffers,
             block.match_buffers,
             block.annotations,
@@ -126,15 +121,6 @@ def _added_to_one(value: Any) -> Any | None:
         if isinstance(one, tirx.FloatImm) and one.value == 1.0:
             return other
     return None
-
-
-def _from_zero(index: Any) -> Any:
-    return tirx.const(0, str(index.ty)) if index.value == -1 else index
-
-
-# A search for the largest element starts at its first index, not at none: a row may hold nothing
-# larger than the start value.
-_FIRST_INDEX = ((tirx.IntImm, _from_zero),)
 
 
 def _is_limit(value: Any) -> bool:

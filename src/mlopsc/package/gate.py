@@ -26,8 +26,8 @@ _MEMORY = {"memcpy", "memset", "memmove", "memcmp"}
 _LIBM_ROOTS = (
     "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "ceil", "copysign", "cos",
     "cosh", "erf", "exp", "exp2", "expm1", "fabs", "floor", "fma", "fmax", "fmin", "fmod", "log",
-    "log10", "log1p", "log2", "nearbyint", "pow", "rint", "round", "roundeven", "sin", "sinh",
-    "sqrt", "tan", "tanh", "trunc",
+    "log10", "log1p", "log2", "nearbyint", "pow", "rint", "round", "roundeven", "sin", "sincos",
+    "sinh", "sqrt", "tan", "tanh", "trunc",
 )  # fmt: skip
 _LIBM = {name + suffix for name in _LIBM_ROOTS for suffix in ("", "f")}
 # Support routines of the compiler: those of the Arm run-time ABI, and GCC's low-level runtime, an

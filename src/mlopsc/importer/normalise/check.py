@@ -149,10 +149,19 @@ def _check_node(
                 "elements can only be moved and cast",
                 hint="cast its inputs to a wider type and its outputs back",
             )
+    if rule.single_precision and any(v is not None and _is_double(v) for v in node.inputs):
+        yield UnsupportedOpError(
+            f"{_label(node)} works on DOUBLE; expected floats of at most 32 bits",
+            hint="cast its inputs to FLOAT and its output back",
+        )
     if len([o for o in node.outputs if o.name and (o.uses() or o.is_graph_output())]) > 1 and (
         rule.single_output
     ):
         yield UnsupportedOpError(f"{_label(node)}: only its first output can be compiled; {_DOCS}")
+
+
+def _is_double(value: ir.Value) -> bool:
+    return value.dtype is ir.DataType.DOUBLE
 
 
 def _label(node: ir.Node) -> str:

@@ -2,10 +2,13 @@
 
 Requires: inferred shapes. Ensures: nothing but ``Identity`` in front of an output of the graph
 gives a tensor without elements, and inputs without elements are unused; what is left of ``Concat``
-and ``Split`` has elements. Loops that carry a tensor without elements are left for the check.
+and ``Split`` has elements, and no scatter is without updates. Loops that carry a tensor without
+elements are left for the check.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -78,7 +81,26 @@ def _shorten(model: ir.Model, graph: ir.Graph, node: ir.Node) -> bool:
         return True
     if node.op_type == "Split" and any(is_empty(output) for output in node.outputs):
         return _shorten_split(model, graph, node)
+    if node.op_type in ("ScatterElements", "ScatterND") and _has_no_updates(node):
+        made = ir.node("Identity", [node.inputs[0]])
+        _replace(graph, node, made, node.outputs)
+        return True
     return False
+
+
+def _has_no_updates(node: ir.Node) -> bool:
+    updates = node.inputs[2]
+    return updates is not None and is_empty(updates)
+
+
+def _replace(graph: ir.Graph, node: ir.Node, made: ir.Node, outputs: Sequence[ir.Value]) -> None:
+    """Put ``made`` in the place of ``node``; its outputs are called and typed as ``outputs``."""
+    made.name = node.name
+    for old, new in zip(outputs, made.outputs, strict=True):
+        new.name, new.type, new.shape = old.name, old.type, old.shape
+    ir.convenience.replace_nodes_and_values(
+        graph, node, [node], [made], list(outputs), list(made.outputs)
+    )
 
 
 def _shorten_split(model: ir.Model, graph: ir.Graph, node: ir.Node) -> bool:
@@ -91,11 +113,7 @@ def _shorten_split(model: ir.Model, graph: ir.Graph, node: ir.Node) -> bool:
     constant = add_constant(model, sizes, f"{outputs[0].name}_sizes")
     made = ir.Node(
         "", "Split", [node.inputs[0], constant], [ir.AttrInt64("axis", axis)],
-        num_outputs=len(outputs), name=node.name,
+        num_outputs=len(outputs),
     )  # fmt: skip
-    for old, new in zip(outputs, made.outputs, strict=True):
-        new.name, new.type, new.shape = old.name, old.type, old.shape
-    ir.convenience.replace_nodes_and_values(
-        graph, node, [node], [made], outputs, list(made.outputs)
-    )
+    _replace(graph, node, made, outputs)
     return True

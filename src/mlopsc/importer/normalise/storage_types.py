@@ -4,7 +4,7 @@ Requires: inferred types. Ensures: floats of 16 bits and less and integers of 4 
 only at ``Cast`` and at operators that move elements; an operator that the reference runtime has no
 kernel for in some integer type works in a wider one. The casts keep every value: small floats
 compute in float32 and are rounded after each operator, as ONNX defines; integers come back modulo
-their width, so that they wrap.
+their width, so that they wrap. Booleans are ordered as uint8.
 """
 
 from __future__ import annotations
@@ -125,6 +125,8 @@ def _choose(
     node: ir.Node, dtype: ir.DataType, allowed: frozenset[str] | None
 ) -> ir.DataType | None:
     """Return the type that ``dtype`` is computed in, or None if it stays."""
+    if dtype == _T.BOOL and _orders(node):
+        return _T.UINT8
     moves = node.op_type in MOVING
     small = _is_small(dtype)
     if (moves or not small) and (allowed is None or dtype.name.lower() in allowed):
@@ -138,6 +140,13 @@ def _choose(
         if allowed is None or candidate.name.lower() in allowed:
             return candidate
     return None
+
+
+def _orders(node: ir.Node) -> bool:
+    """Whether ``node`` is a scatter that compares elements: the reference's compare no booleans."""
+    scatters = node.op_type in ("ScatterElements", "ScatterND")
+    how = node.attributes["reduction"].as_string() if "reduction" in node.attributes else "none"
+    return scatters and how in ("max", "min")
 
 
 def _slots(

@@ -5,6 +5,7 @@ Integers wrap; see ``arithmetic``.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -22,15 +23,17 @@ from mlopsc.lower.ops.arithmetic import (
     subtract,
 )
 from mlopsc.lower.ops.cast import to_integer
+from mlopsc.lower.ops.extrema import larger, smaller
 from mlopsc.lower.ops.node import Lowering, Node, compute, elementwise, is_float, literal
+from mlopsc.lower.vector_math import VECTOR_MATH
 
 
 def _plain(function: Callable[..., Any]) -> Lowering:
     return lambda node: elementwise(node, function)
 
 
-def _product(function: Callable[..., Any]) -> Lowering:
-    """A product with 0 is not 0 where the other factor is NaN or infinite."""
+def _with_zeros(function: Callable[..., Any]) -> Lowering:
+    """A product with 0 is not 0 where the other factor is NaN or infinite; a sum keeps signs."""
     return lambda node: elementwise(
         node, function, load_zeros=node.result.dtype.startswith("float")
     )
@@ -75,20 +78,8 @@ def _shift(node: Node) -> Any:
     return elementwise(node, element)
 
 
-def _extremum(choose: Callable[[Any, Any], Any]) -> Lowering:
-    """Max and Min: NaN if either is (as the reference gives), over any number of inputs."""
-
-    def element(*values: Any) -> Any:
-        result = values[0]
-        for value in values[1:]:
-            if is_float(result):
-                taken = tirx.any(choose(result, value), tirx.isnan(result))
-            else:
-                taken = choose(result, value)
-            result = tirx.Select(taken, result, value)
-        return result
-
-    return _plain(element)
+def _of_all(choose: Callable[[Any, Any], Any]) -> Lowering:
+    return _plain(lambda *values: functools.reduce(choose, values))
 
 
 def _sign(x: Any) -> Any:
@@ -115,11 +106,9 @@ def _clip(node: Node) -> Any:
     def element(*index: Any) -> Any:
         value = node.operand(0).tensor(*index)
         if low is not None:
-            limit = low.at(()) if low.rank == 0 else low.at((0,) * low.rank)
-            value = tirx.max(value, limit)
+            value = tirx.max(value, low.at((0,) * low.rank))
         if high is not None:
-            limit = high.at((0,) * high.rank)
-            value = tirx.min(value, limit)
+            value = tirx.min(value, high.at((0,) * high.rank))
         return value
 
     return compute(node, element)
@@ -132,17 +121,19 @@ def _softplus(x: Any) -> Any:
 
 
 def _scaled(function: Callable[..., Any], **defaults: float) -> Lowering:
-    """An activation with float attributes; ``function`` takes the element and the attributes."""
+    """An activation with float attributes; ``function`` takes the element and the attributes.
+
+    An attribute that is 0 is loaded, as ``elementwise`` does with ``load_zeros``.
+    """
 
     def lowering(node: Node) -> Any:
-        def element(x: Any) -> Any:
-            values = {
-                name: _const(float(node.attribute(name, default)), x)
-                for name, default in defaults.items()
-            }
-            return function(x, **values)
-
-        return elementwise(node, element)
+        dtype = node.operand(0).dtype
+        numbers = {name: node.number(name, default) for name, default in defaults.items()}
+        values = {
+            name: literal(number, dtype) if number else node.table(np.zeros(1, dtype))(0)
+            for name, number in numbers.items()
+        }
+        return elementwise(node, lambda x: function(x, **values))
 
     return lowering
 
@@ -169,16 +160,15 @@ def _hard_swish(x: Any) -> Any:
 
 
 def _shrink(node: Node) -> Any:
-    bias, lambd = float(node.attribute("bias", 0.0)), float(node.attribute("lambd", 0.5))
+    """Integers are shrunk as float64. NaN, which is not outside the limits, gives 0."""
+    bias, lambd = node.number("bias", 0.0), node.number("lambd", 0.5)
 
     def element(x: Any) -> Any:
         value = x if is_float(x) else x.astype("float64")
         low, high, shift = (_const(v, value) for v in (-lambd, lambd, bias))
         inside = tirx.Select(value > high, value - shift, _const(0, value))
         shrunk = tirx.Select(value < low, value + shift, inside)
-        if not is_float(x):
-            return to_integer(shrunk, str(x.ty))
-        return tirx.Select(tirx.isnan(x), x, shrunk)
+        return shrunk if is_float(x) else to_integer(shrunk, str(x.ty))
 
     return elementwise(node, element)
 
@@ -229,7 +219,7 @@ def _keep_sign(power: Any, a: Any, b: Any) -> Any:
 
 def _equal(a: Any, b: Any) -> Any:
     if str(a.ty) == "bool":  # the code generator compares no booleans
-        return tirx.any(tirx.all(a, b), _negation(tirx.any(a, b)))
+        return _negation(_exclusive_or(a, b))
     if is_float(a):  # TVM takes x == x for true, also where x is NaN
         return tirx.all(a <= b, b <= a)
     return a == b
@@ -240,18 +230,27 @@ def _negation(x: Any) -> Any:
     return (tirx.const(1, "uint8") - x.astype("uint8")).astype("bool")
 
 
-def _erf(x: Any) -> Any:
-    # Only that of float32 exists for vectors.
-    return tirx.erf(x) if str(x.ty) == "float32" else tirx.call_pure_extern(str(x.ty), "erf", x)
+def _on_bits(combine: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """TVM takes ``a < b or a >= b`` for true, also where one is NaN; of bits it knows nothing."""
+    return lambda a, b: combine(a.astype("uint8"), b.astype("uint8")).astype("bool")
+
+
+_exclusive_or = _on_bits(lambda a, b: a ^ b)
 
 
 def _own(name: str) -> Lowering:
-    """A function that the runtime has for float32."""
+    """A function that the runtime has for float32, and libm for float64.
+
+    TVM writes some of float64 as formulas that lose digits near 0. Of those that exist for whole
+    vectors of float32 (``lower.vector_math``), which of the two is called is decided later.
+    """
 
     def element(x: Any) -> Any:
-        if str(x.ty) == "float32":
-            return tirx.call_pure_extern("float32", f"mlopsc_{name}f", x)
-        return getattr(tirx, name)(x)
+        dtype = str(x.ty)
+        if dtype == "float32" and f"tirx.{name}" in VECTOR_MATH:
+            return getattr(tirx, name)(x)
+        own = f"mlopsc_{name}f" if dtype == "float32" else name
+        return tirx.call_pure_extern(dtype, own, x)
 
     return _plain(element)
 
@@ -260,8 +259,8 @@ LOWERINGS: Final[dict[str, Lowering]] = {
     "Abs": _plain(_abs),
     "Acos": _own("acos"),
     "Acosh": _own("acosh"),
-    "Add": _plain(add),
-    "And": _plain(lambda a, b: tirx.all(a, b)),
+    "Add": _with_zeros(add),
+    "And": _plain(_on_bits(lambda a, b: a & b)),
     "Asin": _own("asin"),
     "Asinh": _own("asinh"),
     "Atan": _own("atan"),
@@ -275,10 +274,10 @@ LOWERINGS: Final[dict[str, Lowering]] = {
     "Clip": _clip,
     "Cos": _plain(tirx.cos),
     "Cosh": _own("cosh"),
-    "Div": _product(divide),
+    "Div": _with_zeros(divide),
     "Elu": _scaled(_elu, alpha=1.0),
     "Equal": _plain(_equal),
-    "Erf": _plain(_erf),
+    "Erf": _own("erf"),
     "Exp": _plain(tirx.exp),
     "Floor": _plain(tirx.floor),
     "Greater": _plain(lambda a, b: a > b),
@@ -292,14 +291,14 @@ LOWERINGS: Final[dict[str, Lowering]] = {
     "Less": _plain(lambda a, b: a < b),
     "LessOrEqual": _plain(lambda a, b: a <= b),
     "Log": _plain(tirx.log),
-    "Max": _extremum(lambda a, b: a > b),
-    "Min": _extremum(lambda a, b: a < b),
+    "Max": _of_all(larger),
+    "Min": _of_all(smaller),
     "Mod": _mod,
-    "Mul": _product(multiply),
+    "Mul": _with_zeros(multiply),
     "Neg": _plain(negate),
     "Not": _plain(lambda x: _negation(x)),
-    "Or": _plain(lambda a, b: tirx.any(a, b)),
-    "PRelu": _plain(_prelu),
+    "Or": _plain(_on_bits(lambda a, b: a | b)),
+    "PRelu": _with_zeros(_prelu),
     "Pow": _plain(_pow),
     "Reciprocal": _plain(lambda x: _const(1, x) / x),
     "Relu": _plain(_relu),
@@ -312,9 +311,9 @@ LOWERINGS: Final[dict[str, Lowering]] = {
     "Sinh": _own("sinh"),
     "Softplus": _plain(_softplus),
     "Sqrt": _plain(tirx.sqrt),
-    "Sub": _plain(subtract),
+    "Sub": _with_zeros(subtract),
     "Tan": _own("tan"),
-    "Tanh": _plain(tirx.tanh),
+    "Tanh": _own("tanh"),
     "Where": _plain(tirx.Select),
-    "Xor": _plain(lambda a, b: tirx.any(tirx.all(a, _negation(b)), tirx.all(_negation(a), b))),
+    "Xor": _plain(_exclusive_or),
 }

@@ -39,7 +39,7 @@ def _matmul(node: Node) -> Any:
 def _gemm(node: Node) -> Any:
     a, b, c = node.operand(0), node.operand(1), node.optional(2)
     trans_a, trans_b = bool(node.attribute("transA", 0)), bool(node.attribute("transB", 0))
-    alpha, beta = float(node.attribute("alpha", 1.0)), float(node.attribute("beta", 1.0))
+    alpha, beta = node.number("alpha", 1.0), node.number("beta", 1.0)
     dtype = node.result.dtype
     k = te.reduce_axis((0, a.shape[0 if trans_a else 1]), name="k")
 

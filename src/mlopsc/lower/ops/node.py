@@ -143,6 +143,10 @@ class Node:
         """Return an attribute."""
         return self.attributes.get(name, default)
 
+    def number(self, name: str, default: float) -> float:
+        """Return a float attribute; its default too is the float32 that the schema stores."""
+        return float(np.float32(self.attribute(name, default)))
+
     @property
     def result(self) -> Result:
         """The first output."""

@@ -100,7 +100,7 @@ def _hardmax(node: Node) -> Any:
 
 def _batch_normalization(node: Node) -> Any:
     x, scale, bias, mean, variance = (node.operand(i) for i in range(5))
-    epsilon = tirx.const(float(node.attribute("epsilon", 1e-5)), x.dtype)
+    epsilon = tirx.const(node.number("epsilon", 1e-5), x.dtype)
     factor = te.compute(
         scale.shape,
         lambda c: scale.tensor(c) / tirx.sqrt(variance.tensor(c) + epsilon),
@@ -117,7 +117,7 @@ def _batch_normalization(node: Node) -> Any:
 def _instance_normalization(node: Node) -> Any:
     """``(x - mean) / sqrt(variance + epsilon) * scale + bias`` over the spatial axes."""
     x, scale, bias = (node.operand(i) for i in range(3))
-    epsilon = tirx.const(float(node.attribute("epsilon", 1e-5)), x.dtype)
+    epsilon = tirx.const(node.number("epsilon", 1e-5), x.dtype)
     count = tirx.const(float(math.prod(x.shape[2:])), x.dtype)
 
     def average(source: Any, name: str) -> Any:
@@ -149,8 +149,8 @@ def _lrn(node: Node) -> Any:
     """``x / (bias + alpha / size * sum of squares over neighbouring channels) ** beta``."""
     x = node.operand(0)
     size = int(node.attribute("size"))
-    alpha, beta = float(node.attribute("alpha", 1e-4)), float(node.attribute("beta", 0.75))
-    bias = float(node.attribute("bias", 1.0))
+    alpha, beta = node.number("alpha", 1e-4), node.number("beta", 0.75)
+    bias = node.number("bias", 1.0)
     before = (size - 1) // 2
     k = te.reduce_axis((0, size), name="k")
     channels = x.shape[1]

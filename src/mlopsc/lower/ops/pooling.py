@@ -11,17 +11,13 @@ from typing import Any, Final
 
 from tvm import te, tirx
 
+from mlopsc.lower.ops.extrema import least
 from mlopsc.lower.ops.node import Lowering, Node
 from mlopsc.lower.ops.pooling_indices import max_pool_with_indices
 from mlopsc.lower.ops.window import Window
 
-
-def _least(dtype: str) -> Any:
-    return tirx.const(-math.inf, dtype) if "float" in dtype else te.min_value(dtype)
-
-
-_LARGEST: Any = te.comm_reducer(
-    lambda a, b: tirx.Select(b > a, b, a), lambda dtype: _least(str(dtype)), name="largest"
+_LARGEST_NUMBER: Any = te.comm_reducer(
+    lambda a, b: tirx.Select(b > a, b, a), lambda dtype: least(str(dtype)), name="largest_number"
 )
 
 
@@ -52,7 +48,7 @@ def _max_pool(trailing: int) -> Lowering:
     def lowering(node: Node) -> Any:
         if len(node.outputs) > 1 and node.outputs[1] is not None:
             return max_pool_with_indices(node)
-        return _pool(node, trailing, _least(node.operand(0).dtype), _LARGEST, "max_pool")
+        return _pool(node, trailing, least(node.operand(0).dtype), _LARGEST_NUMBER, "max_pool")
 
     return lowering
 
@@ -135,7 +131,7 @@ def pooling_lowerings(trailing: int) -> dict[str, Lowering]:
     return {
         "AveragePool": _average_pool(trailing),
         "GlobalAveragePool": _global(te.sum, trailing, mean=True),
-        "GlobalMaxPool": _global(_LARGEST, trailing, mean=False),
+        "GlobalMaxPool": _global(_LARGEST_NUMBER, trailing, mean=False),
         "MaxPool": _max_pool(trailing),
     }
 

@@ -8,14 +8,17 @@ from typing import Any
 
 from tvm import te, tirx
 
+from mlopsc.lower.ops.extrema import least
 from mlopsc.lower.ops.node import Node
 from mlopsc.lower.ops.window import Window
 
 
 def max_pool_with_indices(node: Node) -> Any:
-    """Pairs (index, value): the first of equal elements wins, and any element over padding.
+    """Reduce pairs (index, value): the first of equal elements wins, and any over padding.
 
-    An index counts in the whole input; with ``storage_order`` 1 the first spatial axis is fastest.
+    Padding has index -1. Where the first element of a window is NaN it is the result, and other
+    NaN are passed over, as in ONNX Runtime. An index counts in the whole input; with
+    ``storage_order`` 1 the first spatial axis is fastest.
     """
     x = node.operand(0)
     sizes = x.shape[2:]
@@ -42,17 +45,16 @@ def max_pool_with_indices(node: Node) -> Any:
         for axis, p in enumerate(at):
             place = place + p * strides[axis]
         missing = tirx.const(-1, "int64")
-        value = tirx.Select(inside, x.tensor(n, c, *safe), te.min_value(x.dtype))
+        value = tirx.Select(inside, x.tensor(n, c, *safe), least(x.dtype))
         return tirx.Select(inside, place.astype("int64"), missing), value
 
     def better(a: Any, b: Any) -> Any:
         zero = tirx.const(0, "int64")
-        earlier = tirx.all(a[0] >= zero, tirx.any(b[0] < zero, a[1] >= b[1]))
-        takes = tirx.any(a[1] > b[1], earlier)
-        return tirx.Select(takes, a[0], b[0]), tirx.Select(takes, a[1], b[1])
+        takes = tirx.all(b[0] >= zero, tirx.any(a[0] < zero, b[1] > a[1]))
+        return tirx.Select(takes, b[0], a[0]), tirx.Select(takes, b[1], a[1])
 
     reducer: Any = te.comm_reducer(
-        better, lambda i, v: (tirx.const(-1, i), te.min_value(v)), name="max_pool"
+        better, lambda i, v: (tirx.const(-1, i), least(str(v))), name="max_pool"
     )
     indices, values = te.compute(
         node.result.shape, lambda *i: reducer(pair(*i), axis=inner), name="max_pool"

@@ -14,6 +14,7 @@ from typing import Any, Final
 from tvm import te, tirx
 
 from mlopsc.lower.ops.arithmetic import divide
+from mlopsc.lower.ops.extrema import larger, smaller
 from mlopsc.lower.ops.node import Lowering, Node, axis_of, compute, literal
 
 Reducer = Callable[..., Any]
@@ -76,13 +77,10 @@ _ALL = te.comm_reducer(lambda a, b: tirx.all(a, b), lambda t: tirx.const(True, t
 def _extremum(reducer: Reducer, of_bool: Reducer, *, largest: bool) -> Lowering:
     """Choose the reducer by type."""
 
-    def combine(a: Any, b: Any) -> Any:
-        return tirx.Select(tirx.any(a > b if largest else a < b, tirx.isnan(a)), a, b)
-
     def start(dtype: Any) -> Any:
         return te.min_value(dtype) if largest else te.max_value(dtype)
 
-    of_float = te.comm_reducer(combine, start, name="largest" if largest else "smallest")
+    of_float = te.comm_reducer(larger if largest else smaller, start, name="extremum")
 
     def lowering(node: Node) -> Any:
         dtype = node.result.dtype
@@ -93,7 +91,10 @@ def _extremum(reducer: Reducer, of_bool: Reducer, *, largest: bool) -> Lowering:
 
 
 def place_reducer(dtype: str, *, largest: bool = True, last: bool = False) -> Any:
-    """Return the reducer of pairs (index, value) that keeps the extremum; NaN counts as it."""
+    """Return the reducer of pairs (index, value) that keeps the extremum; NaN counts as it.
+
+    It starts at the first index, for a row may hold nothing better than the start value.
+    """
 
     def combine(a: Any, b: Any) -> Any:
         earlier = a[0] > b[0] if last else a[0] < b[0]
@@ -107,7 +108,7 @@ def place_reducer(dtype: str, *, largest: bool = True, last: bool = False) -> An
 
     def start(index_type: Any, value_type: Any) -> Any:
         worst = te.min_value(value_type) if largest else te.max_value(value_type)
-        return tirx.const(-1, index_type), worst
+        return tirx.const(0, index_type), worst
 
     return te.comm_reducer(combine, start, name="place")
 

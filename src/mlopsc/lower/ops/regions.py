@@ -34,7 +34,7 @@ def _roi_align(node: Node) -> Any:
         ratio, int(mode == "half_pixel"),
         int(node.attribute("mode", "avg") == "max"), int(batch.dtype == "int64"),
     )  # fmt: skip
-    scale = tirx.const(float(node.attribute("spatial_scale", 1.0)), "float32")
+    scale = tirx.const(node.number("spatial_scale", 1.0), "float32")
 
     def write(ins: list[Any], outs: list[Any]) -> Any:
         made = call("mlopsc_roi_align", ins, outs, *numbers).value
@@ -49,7 +49,7 @@ def _max_roi_pool(node: Node) -> Any:
         raise CompilerError(f"MaxRoiPool of {x.dtype}")
     _, channels, height, width = x.shape
     out_h, out_w = node.result.shape[2:]
-    scale = tirx.const(float(node.attribute("spatial_scale", 1.0)), "float32")
+    scale = tirx.const(node.number("spatial_scale", 1.0), "float32")
     numbers = (x.shape[0], channels, height, width, rois.shape[0], out_h, out_w)
 
     def write(ins: list[Any], outs: list[Any]) -> Any:

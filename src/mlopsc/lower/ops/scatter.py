@@ -11,18 +11,9 @@ from typing import Any, Final
 
 from tvm import tirx
 
+from mlopsc.lower.ops.extrema import larger, smaller
 from mlopsc.lower.ops.loops import load, over, program, sequence, store
-from mlopsc.lower.ops.node import Lowering, Node, Operand, axis_of, is_float, literal
-
-
-def _larger(a: Any, b: Any) -> Any:
-    taken = tirx.any(a > b, tirx.isnan(a)) if is_float(a) else a > b
-    return tirx.Select(taken, a, b)
-
-
-def _smaller(a: Any, b: Any) -> Any:
-    taken = tirx.any(a < b, tirx.isnan(a)) if is_float(a) else a < b
-    return tirx.Select(taken, a, b)
+from mlopsc.lower.ops.node import Lowering, Node, Operand, axis_of, literal
 
 
 def _plus(a: Any, b: Any) -> Any:
@@ -37,8 +28,8 @@ _REDUCTIONS: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "none": lambda a, b: b,
     "add": _plus,
     "mul": _times,
-    "max": _larger,
-    "min": _smaller,
+    "max": larger,
+    "min": smaller,
 }
 
 

@@ -15,8 +15,12 @@ import onnx_ir as ir
 from mlopsc.importer.normalise.expansions.builder import HALVES, Builder, Expansion, Refusal, Tensor
 
 
+def _wide_type(x: Tensor) -> ir.DataType:
+    return ir.DataType.FLOAT if x.dtype in HALVES else x.dtype
+
+
 def _wide(x: Tensor) -> Tensor:
-    return x.cast(ir.DataType.FLOAT) if x.dtype in HALVES else x
+    return x.cast(_wide_type(x))
 
 
 def _powers(b: Builder, x: Tensor, p: int) -> Tensor:
@@ -99,10 +103,28 @@ def _lp_pool(b: Builder) -> Tensor:
     return _root(b, summed, p).cast(x.dtype)
 
 
-def _batch_normalization(b: Builder) -> list[Tensor] | None:
-    """In training, the statistics are those of the batch; otherwise the operator is a core one."""
-    if not b.attribute("training_mode", 0):
-        return None
+def _batch_normalization(b: Builder) -> Tensor | list[Tensor] | None:
+    """Write it out in training, or if its types differ; otherwise the operator is a core one."""
+    if b.attribute("training_mode", 0):
+        return _in_training(b)
+    types = {_wide_type(t) for t in b.inputs()}
+    return _of_several_types(b) if len(types) > 1 else None
+
+
+def _of_several_types(b: Builder) -> Tensor:
+    """Compute in float64, but each constant's own formula in its type, as ONNX's evaluator does."""
+    x, scale, bias, mean, variance = (b.required(k) for k in range(5))
+    channels = [x.shape[1] if a == 1 else 1 for a in range(x.rank)]
+    deviation = b.op("Sqrt", _wide(variance) + b.attribute("epsilon", 1e-5))
+    factor, shift, centre, divisor = (
+        t.cast(ir.DataType.DOUBLE).reshape(*channels) for t in (scale, bias, mean, deviation)
+    )
+    y = factor * (x.cast(ir.DataType.DOUBLE) - centre) / divisor + shift
+    return y.cast(x.dtype)
+
+
+def _in_training(b: Builder) -> list[Tensor]:
+    """With the statistics of the batch."""
     x, scale, bias, mean, variance = (b.required(k) for k in range(5))
     momentum, epsilon = b.attribute("momentum", 0.9), b.attribute("epsilon", 1e-5)
     axes = [a for a in range(x.rank) if a != 1]

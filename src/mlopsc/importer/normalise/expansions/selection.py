@@ -33,4 +33,17 @@ def _max_unpool(b: Builder) -> Tensor | None:
     return b.op("Pad", plain, np.concatenate([np.zeros_like(after), after]))
 
 
-EXPANSIONS: Final[dict[str, Expansion]] = {"Compress": _compress, "MaxUnpool": _max_unpool}
+def _one_hot(b: Builder) -> Tensor | None:
+    """Make its depth a scalar, as ONNX's evaluator takes it; then it is a core operator."""
+    depth = b.required(1)
+    if not depth.rank:
+        return None
+    axis = b.attribute("axis", -1)
+    return b.op("OneHot", b.required(0), depth.reshape(), b.required(2), axis=axis)
+
+
+EXPANSIONS: Final[dict[str, Expansion]] = {
+    "Compress": _compress,
+    "MaxUnpool": _max_unpool,
+    "OneHot": _one_hot,
+}
