@@ -94,7 +94,10 @@ LEFT_OUT: Final[dict[tuple[str, str], str]] = {
 _TABLES: Final = {
     "unary": type_rows_elementwise.UNARY,
     "functions": type_rows_elementwise.FUNCTIONS,
-    "functions of float64": type_rows_elementwise.FUNCTIONS_FLOAT64,
+    "functions of float64": (
+        *type_rows_elementwise.FUNCTIONS_FLOAT64,
+        *type_rows_windows.LRN_FLOAT64,
+    ),
     "logic": type_rows_elementwise.LOGIC,
     "arithmetic": type_rows_elementwise.ARITHMETIC,
     "shapes": type_rows_tensors.SHAPES,

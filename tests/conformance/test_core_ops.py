@@ -89,7 +89,7 @@ def test_every_core_operator_has_a_case_in_every_type() -> None:
     assert expected - tested == set(LEFT_OUT)
 
 
-@pytest.mark.parametrize(("target", "generator", "group"), _runs())
+@pytest.mark.parametrize(("target", "generator", "group"), list(_runs()))
 def test_core_operators_equal_the_reference(
     tmp_path: Path, target: str, generator: Generator, group: str
 ) -> None:

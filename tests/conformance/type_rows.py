@@ -21,6 +21,7 @@ PLAIN: Final = (
     "uint16", "uint32", "uint64", "bool",
 )  # fmt: skip
 FLOATS: Final = PLAIN[:4]
+SINGLE: Final = ("float32", "float16", "bfloat16")  # computed in float32
 INTEGERS: Final = PLAIN[4:12]
 OPSET: Final = 22
 # Operators that are younger, or take more types since.

@@ -7,13 +7,25 @@ from typing import Final
 
 import numpy as np
 from op_cases import Const
-from type_rows import FLOATS, INTEGERS, PLAIN, Row, Typed, finite, positive, small, weights, x
+from type_rows import (
+    FLOATS,
+    INTEGERS,
+    PLAIN,
+    SINGLE,
+    Row,
+    Typed,
+    finite,
+    positive,
+    small,
+    weights,
+    x,
+)
 
 _PLAIN = (
-    "Abs BitwiseNot Ceil Floor Identity IsInf IsNaN Neg Not Reciprocal Relu Round Selu Sigmoid Sign "
-    "Softplus Sqrt Elu Exp"
+    "Abs BitwiseNot Ceil Cos Elu Exp Floor Identity IsInf IsNaN Log Neg Not Reciprocal Relu Round "
+    "Selu Sigmoid Sign Sin Softplus Sqrt"
 )
-_FUNCTIONS = "Acos Acosh Asin Asinh Atan Atanh Cos Cosh Log Sin Sinh Tan Tanh"
+_FUNCTIONS = "Acos Acosh Asin Asinh Atan Atanh Cosh Sinh Tan Tanh"
 # ONNX's evaluator has Erf, and the 1/6 of HardSwish, in float32 only: in float64 they are tried
 # where that does not show.
 _ROUNDED = "Erf HardSwish"
@@ -30,10 +42,16 @@ def _unary(ops: str, types: tuple[str, ...] = PLAIN) -> tuple[Row, ...]:
 
 
 FUNCTIONS: Final = (
-    *_unary(f"{_FUNCTIONS} {_ROUNDED}", ("float32", "float16", "bfloat16")),
-    Row(_ROUNDED, (_SATURATED,), types=("float64",)),
+    *_unary(f"{_FUNCTIONS} {_ROUNDED}", SINGLE),
+    Row("HardSwish", (_SATURATED,), types=("float64",)),
 )
-FUNCTIONS_FLOAT64: Final = _unary(_FUNCTIONS, ("float64",))
+# Those that machines without an operating system lack.
+FUNCTIONS_FLOAT64: Final = (
+    *_unary(_FUNCTIONS, ("float64",)),
+    Row("Erf", (_SATURATED,), types=("float64",)),
+    Row("Pow", (x(12, 1), small(7)), types=("float64",)),
+    Row("Pow", (small(), positive(5)), label="scalar", types=("float64",)),
+)
 UNARY: Final = (
     *_unary(_PLAIN),
     Row("LeakyRelu HardSigmoid", (x(2, 6),), _SLOPES),
@@ -92,8 +110,8 @@ ARITHMETIC: Final = (
     Row("PRelu", (x(3, 12), small(3, 1))),
     Row("PRelu", (small(5), small()), label="scalar"),
     Row("PRelu", (x(2, 0), small(1)), label="empty"),
-    Row("Pow", (x(12, 1), small(7)), types=FLOATS),
+    Row("Pow", (x(12, 1), small(7)), types=SINGLE),
     Row("Pow", (small(7, 1), Const(np.array([0, 1, 2, 3], np.int64))), types=INTEGERS),
-    Row("Pow", (small(), positive(5)), label="scalar"),
+    Row("Pow", (small(), positive(5)), label="scalar", types=(*SINGLE, *INTEGERS)),
     Row("Pow", (x(0, 1), x(4)), label="empty"),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -10,7 +11,7 @@ import onnx
 from onnx import helper, numpy_helper
 from op_cases import Array, Case, Const
 from op_cases_ml import TREES, ensemble, features
-from type_rows import Row, Typed, allowed, finite, small, values, weights
+from type_rows import SINGLE, Row, Typed, allowed, finite, small, values, weights
 
 _NORM = tuple(weights(3, values=kind) for kind in ("small", "small", "small", "positive"))
 _ROI = {"output_height": 2, "output_width": 2, "spatial_scale": 0.5}
@@ -38,13 +39,17 @@ WINDOWS: Final = (
     Row("MaxUnpool", (small(1, 1, 2, 2), np.array([[[[5, 7], [13, 15]]]], np.int64)), _TWO),
 )  # fmt: skip
 
+# ONNX's evaluator takes the number of images for that of channels: they are equal here.
+_LRN = Row("LRN", (small(3, 3, 3, 2),),
+           {"size": 3, "alpha": 0.5, "beta": 0.5, "bias": 1.5}, types=SINGLE)  # fmt: skip
+LRN_FLOAT64: Final = (replace(_LRN, types=("float64",)),)
+
 NORMALISED: Final = (
     Row("BatchNormalization", (small(2, 3, 4), *_NORM), {"epsilon": 2.0**-10}),
     Row("BatchNormalization", (small(2, 3), *_NORM), label="lines"),
     Row("BatchNormalization", (small(0, 3, 4), *_NORM), label="empty"),
     Row("InstanceNormalization", (small(2, 3, 4, 3), *_NORM[:2]), {"epsilon": 2.0**-6}),
-    # A window of all channels: ONNX's evaluator misses a channel of smaller ones.
-    Row("LRN", (small(1, 3, 3, 2),), {"size": 9, "alpha": 0.5, "beta": 0.5, "bias": 1.5}),
+    _LRN,
     *(
         Row("RoiAlign", (small(2, 3, 9, 8), _BOXES, _BATCHES),
             {"mode": mode, "sampling_ratio": 2, **_ROI}, mode)
@@ -91,7 +96,8 @@ def _choice(dtype: str, shape: tuple[int, ...], condition: bool) -> Case:
 def _loop(dtype: str, shape: tuple[int, ...]) -> Case:
     """A ``Loop`` that carries two values, swaps them where an ``If`` says so, and stacks one."""
     label = "_".join((dtype, *map(str, shape)))
-    i, c, a, b, odd, more, p, q, s = (f"Loop_{label}_{n}" for n in "i c a b odd more p q s".split())
+    names = ("i", "c", "a", "b", "odd", "more", "p", "q", "s")
+    i, c, a, b, odd, more, p, q, s = (f"Loop_{label}_{n}" for n in names)
     nodes = [
         helper.make_node("Identity", [c], [more]),
         helper.make_node("Cast", [i], [odd], to=_code("bool")),
