@@ -133,10 +133,10 @@ def _tested() -> tuple[dict[str, set[str]], dict[str, set[str]], list[str]]:
     finally:
         del sys.path[:2]
     everywhere: dict[str, set[str]] = defaultdict(set)
-    for make in test_core_ops.GROUPS.values():
-        for case in make():
-            everywhere[case.op] |= _types_of(case.inputs)
     host: dict[str, set[str]] = defaultdict(set)
+    for group in test_core_ops.GROUPS.values():
+        for case in group.make():
+            (host if group.hosted else everywhere)[case.op] |= _types_of(case.inputs)
     for make in test_expanded_ops.CASES.values():
         for case in make():
             host[case.op] |= _types_of(case.inputs)

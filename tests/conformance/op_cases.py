@@ -6,7 +6,7 @@ build tests them all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,6 +52,23 @@ class Case:
 @dataclass(frozen=True)
 class Const:
     value: Array
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cases that are joined in one model.
+
+    Attributes:
+        make: Returns them.
+        opset: Version of ``ai.onnx``.
+        slow: Whether they run on few emulated targets by default.
+        hosted: Whether they run on the host only.
+    """
+
+    make: Callable[[], list[Case]]
+    opset: int = OPSET
+    slow: bool = False
+    hosted: bool = False
 
 
 def _rng(key: str) -> np.random.Generator:

@@ -3,7 +3,9 @@ reference, also on NaN, infinities, signed zeros and subnormals."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,6 +17,8 @@ import op_cases_ml
 import op_cases_types
 import op_cases_wrap
 import pytest
+from op_cases_types import LEFT_OUT
+from type_rows import allowed, types_of
 
 import mlopsc
 from mlopsc.core_ops import CORE_OPS
@@ -32,18 +36,19 @@ def ordinary() -> list[op_cases.Case]:
 
 
 # Ordinary values, values at the edges of float32, operators of loops and runtime functions,
-# arithmetic on integers, integers that wrap inside a kernel, all types, casts between them, and
-# operators younger than the others' operator set.
+# arithmetic on integers, integers that wrap inside a kernel, operators without a kernel of the
+# reference, casts between all types, operators younger than the others' operator set, and every
+# operator in every type.
 GROUPS = {
-    "ordinary": ordinary,
-    "special": op_cases.special,
-    "kernels": op_cases_kernels.cases,
-    "integers": op_cases_kernels.integers,
-    "wrap": op_cases_wrap.cases,
-    "types": op_cases_types.matrix,
-    "without kernel": op_cases_kernels.without_kernel,
-    "opset 25": op_cases_types.casts,
-    "opset 26": op_cases_kernels.newest,
+    "ordinary": op_cases.Group(ordinary),
+    "special": op_cases.Group(op_cases.special),
+    "kernels": op_cases.Group(op_cases_kernels.cases),
+    "integers": op_cases.Group(op_cases_kernels.integers),
+    "wrap": op_cases.Group(op_cases_wrap.cases),
+    "without kernel": op_cases.Group(op_cases_kernels.without_kernel),
+    "casts": op_cases.Group(op_cases_types.casts, 25),
+    "newest": op_cases.Group(op_cases_kernels.newest, 26),
+    **op_cases_types.groups(),
 }
 WHERE: list[tuple[str, Generator]] = [
     ("host", "llvm"),
@@ -56,19 +61,44 @@ WHERE: list[tuple[str, Generator]] = [
     ("wasm32-simd", "c"),
 ]
 
+# Where the slow groups run by default too.
+QUICK = (("host", "llvm"), ("host", "c"), ("cortex-m7", "c"))
+
+
+def _runs() -> Iterator[Any]:
+    """Yield each group with each target and generator that it runs on."""
+    for target, generator in WHERE:
+        for name, group in GROUPS.items():
+            if group.hosted and target != "host":
+                continue
+            quick = not group.slow or (target, generator) in QUICK
+            marks = () if quick else (pytest.mark.slow,)
+            yield pytest.param(target, generator, name, marks=marks)
+
 
 def test_every_core_operator_has_a_case() -> None:
-    tested = {case.op for make in GROUPS.values() for case in make()}
+    tested = {case.op for group in GROUPS.values() for case in group.make()}
     assert set(CORE_OPS) <= tested
 
 
-@pytest.mark.parametrize("group", GROUPS)
-@pytest.mark.parametrize(("target", "generator"), WHERE)
+def test_every_core_operator_has_a_case_in_every_type() -> None:
+    tested = {
+        (case.op, dtype)
+        for group in GROUPS.values()
+        for case in group.make()
+        if case.op in CORE_OPS
+        for dtype in types_of(case)
+    }
+    expected = {(op, dtype) for op in CORE_OPS for dtype in allowed(op)}
+    assert expected - tested == set(LEFT_OUT)
+
+
+@pytest.mark.parametrize(("target", "generator", "group"), list(_runs()))
 def test_core_operators_equal_the_reference(
-    tmp_path: Path, group: str, target: str, generator: Generator
+    tmp_path: Path, target: str, generator: Generator, group: str
 ) -> None:
-    opset = int(group.removeprefix("opset ")) if group.startswith("opset") else op_cases.OPSET
-    model, arrays = op_cases.joined_model(GROUPS[group](), opset)
+    cases = GROUPS[group].make()
+    model, arrays = op_cases.joined_model(cases, GROUPS[group].opset)
     onnx.save(model, tmp_path / "cases.onnx")
     np.savez(
         tmp_path / "vectors.npz", **{name: to_file(array[None]) for name, array in arrays.items()}
@@ -80,4 +110,4 @@ def test_core_operators_equal_the_reference(
     report = mlopsc.conform(tmp_path / "out" / target, bundle=tmp_path / "cases.mlb")
     wrong = [output.name for output in report.outputs if output.first_differing is not None]
     assert wrong == []
-    assert len(report.outputs) == sum(case.outputs for case in GROUPS[group]())
+    assert len(report.outputs) == sum(case.outputs for case in cases)
