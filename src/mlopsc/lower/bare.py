@@ -19,7 +19,6 @@ from tvm_ffi.structural import structural_walk
 
 from mlopsc.dtypes import DTypeName, dtype_name
 from mlopsc.errors import CompilerError
-from mlopsc.integers import C_FUNCTIONS
 from mlopsc.schema.common import c_identifier
 from mlopsc.schema.target import Hardware
 
@@ -175,4 +174,4 @@ def _externs(body: Any, symbol: str) -> set[str]:
             )
 
     structural_walk(body, (tvm.ir.Call, visit))
-    return found - C_FUNCTIONS.keys()  # the generators define those
+    return found
