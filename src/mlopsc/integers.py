@@ -17,52 +17,61 @@ from mlopsc.dtypes import DTYPES
 # ``div`` truncates, ``rem`` has the sign of the dividend, ``mod`` that of the divisor; ``shl``
 # expects less than the width.
 Operation = Literal["add", "sub", "mul", "div", "rem", "mod", "shl"]
-_OPERATIONS: Final[tuple[Operation, ...]] = ("add", "sub", "mul", "div", "rem", "mod", "shl")
+OPERATIONS: Final[tuple[Operation, ...]] = ("add", "sub", "mul", "div", "rem", "mod", "shl")
 _TYPES: Final = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+_PREFIX: Final = "wrap_"
 _C_SIGNS: Final = {"add": "+", "sub": "-", "mul": "*", "shl": "<<"}
 
 # Of signed integers, the least number by -1 traps, too; a divisor of 1 stands for those that trap.
 _LLVM_SAFE_SIGNED: Final = """\
-  %zero = icmp eq {t} %b, 0
-  %minus = icmp eq {t} %b, -1
-  %traps = or i1 %zero, %minus
-  %safe = select i1 %traps, {t} 1, {t} %b
+  %zero = icmp eq {t} %b, {zero}
+  %minus = icmp eq {t} %b, {minus}
+  %traps = or {i1} %zero, %minus
+  %safe = select {i1} %traps, {t} {one}, {t} %b
 """
 _LLVM_SAFE_UNSIGNED: Final = """\
-  %zero = icmp eq {t} %b, 0
-  %safe = select i1 %zero, {t} 1, {t} %b
+  %zero = icmp eq {t} %b, {zero}
+  %safe = select {i1} %zero, {t} {one}, {t} %b
 """
 _LLVM_SIGNED: Final = {
     "div": _LLVM_SAFE_SIGNED
     + """\
   %quotient = sdiv {t} %a, %safe
-  %negated = sub {t} 0, %a
-  %some = select i1 %minus, {t} %negated, {t} %quotient
-  %r = select i1 %zero, {t} 0, {t} %some
+  %negated = sub {t} {zero}, %a
+  %some = select {i1} %minus, {t} %negated, {t} %quotient
+  %r = select {i1} %zero, {t} {zero}, {t} %some
 """,
     "rem": _LLVM_SAFE_SIGNED + "  %r = srem {t} %a, %safe\n",
     "mod": _LLVM_SAFE_SIGNED
     + """\
   %rest = srem {t} %a, %safe
   %signs = xor {t} %rest, %safe
-  %differ = icmp slt {t} %signs, 0
-  %some = icmp ne {t} %rest, 0
-  %wrong = and i1 %differ, %some
+  %differ = icmp slt {t} %signs, {zero}
+  %some = icmp ne {t} %rest, {zero}
+  %wrong = and {i1} %differ, %some
   %moved = add {t} %rest, %safe
-  %r = select i1 %wrong, {t} %moved, {t} %rest
+  %r = select {i1} %wrong, {t} %moved, {t} %rest
 """,
 }
 _LLVM_UNSIGNED: Final = {
     "div": _LLVM_SAFE_UNSIGNED
-    + "  %some = udiv {t} %a, %safe\n  %r = select i1 %zero, {t} 0, {t} %some\n",
+    + "  %some = udiv {t} %a, %safe\n  %r = select {i1} %zero, {t} {zero}, {t} %some\n",
     "rem": _LLVM_SAFE_UNSIGNED + "  %r = urem {t} %a, %safe\n",
     "mod": _LLVM_SAFE_UNSIGNED + "  %r = urem {t} %a, %safe\n",
 }
 
 
 def function_name(operation: Operation, dtype: str) -> str:
-    """Return the name of the function that computes ``operation`` of two ``dtype``."""
-    return f"wrap_{operation}_{dtype}"
+    """Return the name of the function that computes ``operation`` of two ``dtype``.
+
+    LLVM IR has them of vectors, too: ``int32x8``.
+    """
+    return f"{_PREFIX}{operation}_{dtype}"
+
+
+def is_function(name: str) -> bool:
+    """Whether ``name`` is the name of one of the functions."""
+    return name.startswith(_PREFIX)
 
 
 def _c(operation: Operation, dtype: str) -> str:
@@ -90,22 +99,24 @@ def _c_division(operation: Operation, c: str, unsigned: str, *, signed: bool) ->
     return lines + f"  return rest != 0 && (rest < 0) != (b < 0) ? ({c})(rest + b) : rest;\n}}"
 
 
-def _llvm(operation: Operation, dtype: str) -> str:
-    t = f"i{DTYPES[dtype].itemsize * 8}"
+def llvm_function(name: str) -> str:
+    """Return the definition of one of the functions in LLVM IR."""
+    _, operation, dtype = name.split("_")
+    scalar, _, lanes = dtype.partition("x")
+    t = element = f"i{DTYPES[scalar].itemsize * 8}"
+    words = {"i1": "i1", "zero": "0", "one": "1", "minus": "-1"}
+    if lanes:
+        t = f"<{lanes} x {element}>"
+        words = {key: f"splat ({element} {word})" for key, word in words.items()}
+        words["i1"] = f"<{lanes} x i1>"
     divisions = _LLVM_UNSIGNED if dtype.startswith("u") else _LLVM_SIGNED
-    body = divisions.get(operation, f"  %r = {operation} {{t}} %a, %b\n").format(t=t)
-    head = f"define {t} @{function_name(operation, dtype)}({t} %a, {t} %b)"
-    return f"{head} {{\n{body}  ret {t} %r\n}}"
+    body = divisions.get(operation, f"  %r = {operation} {{t}} %a, %b\n").format(t=t, **words)
+    return f"define {t} @{name}({t} %a, {t} %b) {{\n{body}  ret {t} %r\n}}"
 
 
 # Definitions by name.
 C_FUNCTIONS: Final[dict[str, str]] = {
     function_name(operation, dtype): _c(operation, dtype)
-    for operation in _OPERATIONS
-    for dtype in _TYPES
-}
-LLVM_FUNCTIONS: Final[dict[str, str]] = {
-    function_name(operation, dtype): _llvm(operation, dtype)
-    for operation in _OPERATIONS
+    for operation in OPERATIONS
     for dtype in _TYPES
 }

@@ -12,8 +12,9 @@ from typing import Any
 
 import tvm
 from tvm import tirx
+from tvm_ffi.structural import structural_walk
 
-from mlopsc.integers import LLVM_FUNCTIONS
+from mlopsc.integers import is_function, llvm_function
 
 _HALF_HELPERS = re.compile(
     r"^define weak dso_local \w+ @__(?:truncsfhf2|extendhfsf2)\(.*?^}\n", re.MULTILINE | re.DOTALL
@@ -36,10 +37,19 @@ def write_llvm(kernels: Any, target: Any, folder: Path) -> Path:
 
 def _with_integers(kernels: Any) -> Any:
     """Return ``kernels`` with the functions of ``mlopsc.integers``, for LLVM to inline."""
+    called: set[str] = set()
+
+    def visit(call: Any) -> None:
+        if getattr(call.op, "name", "") == "tirx.call_pure_extern":
+            called.add(str(call.args[0].value))
+
     functions = dict(kernels.functions.items())
-    if functions:
+    for function in functions.values():
+        structural_walk(function.body, (tvm.ir.Call, visit))
+    texts = [llvm_function(name) for name in sorted(called) if is_function(name)]
+    if texts:
         var, first = next(iter(functions.items()))
-        imported = tvm.ir.StringImm("\n".join(LLVM_FUNCTIONS.values()))
+        imported = tvm.ir.StringImm("\n".join(texts))
         body = tirx.AttrStmt(tirx.const(0, "int32"), "pragma_import_llvm", imported, first.body)
         functions[var] = first.with_body(body)
     return tvm.IRModule(functions)

@@ -22,6 +22,7 @@ from mlopsc.lower.emit import emit_steps, pack_weights
 from mlopsc.lower.flatten import FlatProgram, calls_of, flatten
 from mlopsc.lower.intrinsics import let_nan_through, use_own_starts
 from mlopsc.lower.lifetimes import lifetimes
+from mlopsc.lower.ops.arithmetic import call_functions
 from mlopsc.lower.parallel import mark_parallel
 from mlopsc.lower.plan import plan_storage
 from mlopsc.lower.relax_graph import compile_graph
@@ -114,7 +115,8 @@ def lower(
         weights_digest=digest_bytes(weights),
         runtime_symbols=functions.runtime_symbols,
     )
-    return LoweredModule(program, weights, let_nan_through(functions.module), tvm_t)
+    kernels = call_functions(let_nan_through(functions.module))
+    return LoweredModule(program, weights, kernels, tvm_t)
 
 
 def _symbols(name: str, flat: FlatProgram) -> dict[str, str]:

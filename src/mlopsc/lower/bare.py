@@ -21,7 +21,6 @@ from tvm_ffi.structural import structural_map, structural_walk
 
 from mlopsc.dtypes import DTypeName, dtype_name
 from mlopsc.errors import CompilerError
-from mlopsc.integers import C_FUNCTIONS
 from mlopsc.lower.accesses import buffer_bytes
 from mlopsc.lower.intrinsics import use_own_math
 from mlopsc.lower.parallel import TASK_NS
@@ -290,4 +289,4 @@ def _externs(body: Any, symbol: str) -> set[str]:
             )
 
     structural_walk(body, (tvm.ir.Call, visit))
-    return found - C_FUNCTIONS.keys()  # the generators define those
+    return found

@@ -1,16 +1,25 @@
 """Arithmetic on elements: floats as TVM computes them, integers by functions that wrap.
 
-See ``mlopsc.integers``.
+See ``mlopsc.integers``. Until kernels are lowered, the functions are operators of the compiler:
+pure, and of vectors where it vectorises.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
+import tvm
 from tvm import tirx
+from tvm_ffi.structural import structural_map
 
-from mlopsc.integers import Operation, function_name
+from mlopsc.integers import OPERATIONS, Operation, function_name
 from mlopsc.lower.ops.node import is_float, literal
+
+_PURE = 1  # tirx.CallEffectKind
+_OPERATORS: Final[dict[str, Operation]] = {f"mlopsc.wrap_{o}": o for o in OPERATIONS}
+for _name in _OPERATORS:
+    tvm.ir.register_op_attr(_name, "TCallEffectKind", _PURE)
+    tvm.ir.register_op_attr(_name, "TVectorizable", True)
 
 
 def add(a: Any, b: Any) -> Any:
@@ -54,6 +63,23 @@ def shift_left(a: Any, b: Any) -> Any:
     return _call("shl", a, b)
 
 
+def call_functions(module: Any) -> Any:
+    """Return lowered kernels that call the functions of ``mlopsc.integers``."""
+
+    def replace(call: Any) -> Any:
+        operation = _OPERATORS.get(getattr(call.op, "name", ""))
+        if operation is None:
+            return call
+        dtype = str(call.ty)
+        return tirx.call_pure_extern(dtype, function_name(operation, dtype), *call.args)
+
+    return tvm.IRModule(
+        {
+            var: function.with_body(structural_map(function.body, ((tvm.ir.Call, replace),)))
+            for var, function in module.functions.items()
+        }
+    )
+
+
 def _call(operation: Operation, a: Any, b: Any) -> Any:
-    dtype = str(a.ty)
-    return tirx.call_pure_extern(dtype, function_name(operation, dtype), a, b)
+    return tirx.call_intrin(str(a.ty), f"mlopsc.wrap_{operation}", a, b)
