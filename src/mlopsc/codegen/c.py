@@ -31,7 +31,8 @@ _LIBM = (
     "float fabsf(float)", "double fabs(double)", "float fmodf(float, float)",
     "double fmod(double, double)",
     *(f"double {name}(double)" for name in (
-        "acos", "acosh", "asin", "asinh", "atan", "atanh", "cosh", "sinh", "tan", "tanh")),
+        "acos", "acosh", "asin", "asinh", "atan", "atanh", "cosh", "erf", "sinh", "tan", "tanh",
+    )),
 )  # fmt: skip
 _SIGNATURE = re.compile(r"^(?:TVM_DLL )?(void|int32_t) (\w+)\(([^)]*)\)", re.MULTILINE)
 _EXTERN = re.compile(r"^TVM_DLL (\w[^;]*);$", re.MULTILINE)

@@ -22,6 +22,7 @@ from mlopsc.lower.vector_math import VECTOR_MATH
 OWN_MATH: Final[dict[str, str]] = {
     "tirx.exp": "mlopsc_expf",
     "tirx.log": "mlopsc_logf",
+    "tirx.tanh": "mlopsc_tanhf",
     "tirx.erf": "mlopsc_erff",
     "tirx.pow": "mlopsc_powf",
     "tirx.sin": "mlopsc_sinf",

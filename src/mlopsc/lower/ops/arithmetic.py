@@ -50,12 +50,12 @@ def remainder(a: Any, b: Any, *, truncate: bool) -> Any:
 
 def negate(x: Any) -> Any:
     """Return ``-x``."""
-    return -x if is_float(x) else subtract(literal(0, str(x.ty)), x)
+    return -x if is_float(x) else subtract(literal(0, x), x)
 
 
 def complement(x: Any) -> Any:
     """Return the integer ``~x``, which C does not keep in 8 or 16 bits: ``-x - 1``."""
-    return subtract(negate(x), literal(1, str(x.ty)))
+    return subtract(negate(x), literal(1, x))
 
 
 def shift_left(a: Any, b: Any) -> Any:

@@ -52,7 +52,7 @@ def convert(
             return _is_not_zero(x, source.name)
         x = decode(x, source.name)
     if target == ir.DataType.BOOL:
-        zero = literal(0, str(x.ty))
+        zero = literal(0, x)
         return tirx.any(x != zero, tirx.isnan(x)) if is_float(x) else x != zero
     if target.name in SMALL_FLOATS:
         if str(x.ty) != "float64":

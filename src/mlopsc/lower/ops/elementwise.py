@@ -39,10 +39,6 @@ def _with_zeros(function: Callable[..., Any]) -> Lowering:
     )
 
 
-def _const(value: float, like: Any) -> Any:
-    return literal(value, str(like.ty))
-
-
 def _mod(node: Node) -> Any:
     fmod = bool(node.attribute("fmod", 0))
 
@@ -52,7 +48,7 @@ def _mod(node: Node) -> Any:
             rest = tirx.call_pure_extern(str(a.ty), name, a, b)
             if fmod:
                 return rest
-            zero = _const(0, a)
+            zero = literal(0, a)
             wrong = tirx.any(tirx.all(rest > zero, b < zero), tirx.all(rest < zero, b > zero))
             return tirx.Select(wrong, rest + b, rest)
         return remainder(a, b, truncate=fmod)
@@ -68,11 +64,11 @@ def _shift(node: Node) -> Any:
     bits = int(dtype.removeprefix("u").removeprefix("int"))
 
     def element(a: Any, b: Any) -> Any:
-        outside = b >= _const(bits, b)
+        outside = b >= literal(bits, b)
         if signed:
-            outside = tirx.any(outside, b < _const(0, b))
-        within = tirx.Select(outside, _const(0, b), b)
-        sign = a >> _const(bits - 1, a) if signed and not left else _const(0, a)
+            outside = tirx.any(outside, b < literal(0, b))
+        within = tirx.Select(outside, literal(0, b), b)
+        sign = a >> literal(bits - 1, a) if signed and not left else literal(0, a)
         return tirx.Select(outside, sign, shift_left(a, within) if left else a >> within)
 
     return elementwise(node, element)
@@ -83,21 +79,21 @@ def _of_all(choose: Callable[[Any, Any], Any]) -> Lowering:
 
 
 def _sign(x: Any) -> Any:
-    zero, one = _const(0, x), _const(1, x)
+    zero, one = literal(0, x), literal(1, x)
     if str(x.ty).startswith("uint"):
         return tirx.Select(x > zero, one, zero)
-    signed = tirx.Select(x > zero, one, tirx.Select(x < zero, _const(-1, x), zero))
+    signed = tirx.Select(x > zero, one, tirx.Select(x < zero, literal(-1, x), zero))
     return tirx.Select(tirx.isnan(x), x, signed) if is_float(x) else signed
 
 
 def _abs(x: Any) -> Any:
     if str(x.ty).startswith("uint"):
         return x
-    return tirx.abs(x) if is_float(x) else tirx.Select(x < _const(0, x), negate(x), x)
+    return tirx.abs(x) if is_float(x) else tirx.Select(x < literal(0, x), negate(x), x)
 
 
 def _relu(x: Any) -> Any:
-    return tirx.max(x, _const(0, x))
+    return tirx.max(x, literal(0, x))
 
 
 def _clip(node: Node) -> Any:
@@ -116,7 +112,7 @@ def _clip(node: Node) -> Any:
 
 def _softplus(x: Any) -> Any:
     """``log(1 + exp(x))`` as ``max(x, 0) + log(1 + exp(-|x|))``, which cannot overflow."""
-    zero, one = _const(0, x), _const(1, x)
+    zero, one = literal(0, x), literal(1, x)
     return tirx.max(x, zero) + tirx.log(one + tirx.exp(-tirx.abs(x)))
 
 
@@ -139,24 +135,24 @@ def _scaled(function: Callable[..., Any], **defaults: float) -> Lowering:
 
 
 def _elu(x: Any, alpha: Any) -> Any:
-    return tirx.Select(x < _const(0, x), alpha * (tirx.exp(x) - _const(1, x)), x)
+    return tirx.Select(x < literal(0, x), alpha * (tirx.exp(x) - literal(1, x)), x)
 
 
 def _leaky(x: Any, alpha: Any) -> Any:
-    return tirx.Select(x < _const(0, x), alpha * x, x)
+    return tirx.Select(x < literal(0, x), alpha * x, x)
 
 
 def _selu(x: Any, alpha: Any, gamma: Any) -> Any:
-    zero = _const(0, x)
+    zero = literal(0, x)
     return tirx.Select(x <= zero, gamma * (alpha * tirx.exp(x) - alpha), gamma * x)
 
 
 def _hard_sigmoid(x: Any, alpha: Any, beta: Any) -> Any:
-    return tirx.max(tirx.min(alpha * x + beta, _const(1, x)), _const(0, x))
+    return tirx.max(tirx.min(alpha * x + beta, literal(1, x)), literal(0, x))
 
 
 def _hard_swish(x: Any) -> Any:
-    return x * _hard_sigmoid(x, _const(1 / 6, x), _const(0.5, x))
+    return x * _hard_sigmoid(x, literal(1 / 6, x), literal(0.5, x))
 
 
 def _shrink(node: Node) -> Any:
@@ -165,8 +161,8 @@ def _shrink(node: Node) -> Any:
 
     def element(x: Any) -> Any:
         value = x if is_float(x) else x.astype("float64")
-        low, high, shift = (_const(v, value) for v in (-lambd, lambd, bias))
-        inside = tirx.Select(value > high, value - shift, _const(0, value))
+        low, high, shift = (literal(v, value) for v in (-lambd, lambd, bias))
+        inside = tirx.Select(value > high, value - shift, literal(0, value))
         shrunk = tirx.Select(value < low, value + shift, inside)
         return shrunk if is_float(x) else to_integer(shrunk, str(x.ty))
 
@@ -174,7 +170,7 @@ def _shrink(node: Node) -> Any:
 
 
 def _prelu(x: Any, slope: Any) -> Any:
-    return tirx.Select(x < _const(0, x), slope * x, x)
+    return tirx.Select(x < literal(0, x), slope * x, x)
 
 
 def _is_inf(node: Node) -> Any:
@@ -183,8 +179,8 @@ def _is_inf(node: Node) -> Any:
 
     def element(x: Any) -> Any:
         infinite = np.inf
-        tests = [x == _const(infinite, x)] if positive else []
-        tests += [x == _const(-infinite, x)] if negative else []
+        tests = [x == literal(infinite, x)] if positive else []
+        tests += [x == literal(-infinite, x)] if negative else []
         return tirx.any(*tests) if tests else tirx.const(False, "bool")
 
     return elementwise(node, element)
@@ -213,8 +209,8 @@ def _keep_sign(power: Any, a: Any, b: Any) -> Any:
     if int(str(b.ty).removeprefix("u").removeprefix("int")) <= 16:
         return power
     limit, one = tirx.const(1 << 24, str(b.ty)), tirx.const(1, str(b.ty))
-    odd = tirx.all(b > limit, (b & one) == one, a < _const(0, a))
-    return tirx.Select(odd, _const(0, a) - tirx.abs(power), power)
+    odd = tirx.all(b > limit, (b & one) == one, a < literal(0, a))
+    return tirx.Select(odd, literal(0, a) - tirx.abs(power), power)
 
 
 def _equal(a: Any, b: Any) -> Any:
@@ -300,7 +296,7 @@ LOWERINGS: Final[dict[str, Lowering]] = {
     "Or": _plain(_on_bits(lambda a, b: a | b)),
     "PRelu": _with_zeros(_prelu),
     "Pow": _plain(_pow),
-    "Reciprocal": _plain(lambda x: _const(1, x) / x),
+    "Reciprocal": _plain(lambda x: literal(1, x) / x),
     "Relu": _plain(_relu),
     "Round": _plain(tirx.nearbyint),
     "Selu": _scaled(_selu, alpha=1.67326319217681884765625, gamma=1.05070102214813232421875),

@@ -195,8 +195,9 @@ def _is_extreme(value: Any) -> bool:
     return int(value) >= info.max - 1 or (info.min < 0 and int(value) <= info.min + 1)
 
 
-def literal(value: Any, dtype: str) -> Any:
-    """Return a TIR constant."""
+def literal(value: Any, like: Any) -> Any:
+    """Return a TIR constant of a type, given by its name or by a TIR value that has it."""
+    dtype = like if isinstance(like, str) else str(like.ty)
     if dtype == "bool":
         return tirx.const(bool(value), "bool")
     return tirx.const(float(value) if dtype.startswith("float") else int(value), dtype)
