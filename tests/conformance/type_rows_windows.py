@@ -39,9 +39,10 @@ WINDOWS: Final = (
     Row("MaxUnpool", (small(1, 1, 2, 2), np.array([[[[5, 7], [13, 15]]]], np.int64)), _TWO),
 )  # fmt: skip
 
-# ONNX's evaluator takes the number of images for that of channels: they are equal here.
+# ONNX's evaluator takes the number of images for that of channels, which are equal here, and
+# divides alpha by the size in float32, which is exact here.
 _LRN = Row("LRN", (small(3, 3, 3, 2),),
-           {"size": 3, "alpha": 0.5, "beta": 0.5, "bias": 1.5}, types=SINGLE)  # fmt: skip
+           {"size": 3, "alpha": 0.75, "beta": 0.5, "bias": 1.5}, types=SINGLE)  # fmt: skip
 LRN_FLOAT64: Final = (replace(_LRN, types=("float64",)),)
 
 NORMALISED: Final = (
