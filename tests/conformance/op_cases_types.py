@@ -98,6 +98,7 @@ _TABLES: Final = {
         *type_rows_elementwise.FUNCTIONS_FLOAT64,
         *type_rows_windows.LRN_FLOAT64,
     ),
+    "comparisons": type_rows_elementwise.COMPARISONS,
     "logic": type_rows_elementwise.LOGIC,
     "arithmetic": type_rows_elementwise.ARITHMETIC,
     "shapes": type_rows_tensors.SHAPES,

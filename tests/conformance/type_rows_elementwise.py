@@ -68,7 +68,6 @@ UNARY: Final = (
     Row("Clip", (x(2, 0, 3), weights(values="positive")), label="empty"),
 )
 
-_LOGIC = "And BitwiseAnd BitwiseOr BitwiseXor Equal Greater GreaterOrEqual Less LessOrEqual Or Xor"
 _FMOD = {"fmod": 1}
 
 
@@ -80,8 +79,10 @@ def _binary(ops: str) -> tuple[Row, ...]:
     )
 
 
+COMPARISONS: Final = _binary("Equal Greater GreaterOrEqual Less LessOrEqual")
+
 LOGIC: Final = (
-    *_binary(_LOGIC),
+    *_binary("And BitwiseAnd BitwiseOr BitwiseXor Or Xor"),
     *(
         row
         for way in ("LEFT", "RIGHT")

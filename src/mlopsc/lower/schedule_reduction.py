@@ -42,8 +42,10 @@ def schedule_reduction(
         return None
     info = schedule.get(block)
     spatial, reduced = _split_kinds(info, loops)
-    bits = int(tvm.DataType(str(info.writes[0].source.ty.dtype)).bits)
-    lanes = max(1, hardware.vector_bits // bits) if vectorize else 1
+    dtype = str(info.writes[0].source.ty.dtype)
+    bits = int(tvm.DataType(dtype).bits)
+    # Truth values have no vectors: the code generator stores bytes where bits are computed.
+    lanes = max(1, hardware.vector_bits // bits) if vectorize and dtype != "bool" else 1
     epilogue = _epilogue(schedule, block)
     accumulators = schedule.get(block).writes[0].source
     ragged = ragged and vectorize and not may_be_in_place(schedule, epilogue, accumulators)
