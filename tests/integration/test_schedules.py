@@ -186,3 +186,16 @@ def test_grouped_points_are_products(tmp_path: Path, groups: int) -> None:
         {"w": random(18, 12 // groups, 1, 1), "b": random(18, seed=2)},
     )
     build(model, tmp_path, "host")
+
+
+@pytest.mark.parametrize("op", ["ReduceMax", "ReduceMin"])
+def test_truth_values_along_the_first_axis(tmp_path: Path, op: str) -> None:
+    """A finding: there are no vectors of truth values."""
+    model = models.model(
+        [node(op, ["x", "first"], ["y"], keepdims=0)],
+        [value("x", [3, 32], "bool")],
+        [value("y", [32], "bool")],
+        {"first": np.int64([0])},
+        opset=20,
+    )
+    build(model, tmp_path, "host")
