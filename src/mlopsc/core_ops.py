@@ -71,9 +71,10 @@ CORE_OPS: Final[dict[str, CoreOp]] = {
 EXPANDED_OPS: Final[tuple[str, ...]] = (
     "AffineGrid", "BatchNormalization", "Clip", "Col2Im", "Compress", "ConstantOfShape",
     "ConvInteger", "DFT", "DequantizeLinear", "Det", "Dropout", "EyeLike", "GlobalLpPool",
-    "GridSample", "LpNormalization", "LpPool", "MatMulInteger", "MaxUnpool", "Mean",
-    "MelWeightMatrix", "OneHot", "QLinearConv", "QLinearMatMul", "QuantizeLinear", "Range",
-    "Resize", "STFT", "SpaceToDepth", "Sum", "TensorScatter", "TfIdfVectorizer",
+    "GridSample", "LayerNormalization", "LpNormalization", "LpPool", "MatMulInteger", "MaxUnpool",
+    "Mean", "MeanVarianceNormalization", "MelWeightMatrix", "OneHot", "QLinearConv",
+    "QLinearMatMul", "QuantizeLinear", "Range", "Resize", "STFT", "SpaceToDepth", "Sum",
+    "TensorScatter", "TfIdfVectorizer",
     *(
         f"ai.onnx.ml::{name}"
         for name in (

@@ -208,3 +208,40 @@ def test_model_may_be_given_by_a_link(folder: Path, tmp_path: Path) -> None:
     save(in_initializer(external("w.bin")), folder)
     (tmp_path / "linked").symlink_to(folder)
     assert import_bundle(tmp_path / "linked" / "m.onnx", ImportOptions()).vectors
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_pipe_as_a_model(tmp_path: Path) -> None:
+    """A finding: reading it never ended."""
+    os.mkfifo(tmp_path / "m.onnx")
+    with pytest.raises(SourceError, match="regular file"):
+        pipeline.import_model(
+            tmp_path / "m.onnx", tmp_path / "m.mlb", ImportOptions(), timeout=LIMIT_S
+        )
+
+
+def test_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "m.onnx").open("wb") as file:
+        file.truncate(5 << 30)  # sparse
+    with pytest.raises(SourceError, match="holds at most"):
+        import_bundle(tmp_path / "m.onnx", ImportOptions())
+
+
+def test_data_that_many_tensors_share(tmp_path: Path) -> None:
+    """A finding: a small model and a sparse file became a bundle of gigabytes."""
+    count, size = 12, 1 << 20
+    with (tmp_path / "w.bin").open("wb") as file:
+        file.truncate(size)
+    made = model(
+        [node("Sum", ["x", *(f"w{i}" for i in range(count))], ["y"])],
+        [value("x", [size // 4])],
+        [value("y", [size // 4])],
+    )
+    for i in range(count):
+        tensor = made.graph.initializer.add(name=f"w{i}", dims=[size // 4])
+        tensor.data_type = TensorProto.FLOAT
+        tensor.data_location = TensorProto.EXTERNAL
+        for key, text in (("location", "w.bin"), ("offset", "0"), ("length", str(size))):
+            tensor.external_data.add(key=key, value=text)
+    with pytest.raises(SourceError, match="times as many"):
+        import_bundle(save(made, tmp_path), ImportOptions())

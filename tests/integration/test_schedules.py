@@ -199,3 +199,58 @@ def test_truth_values_along_the_first_axis(tmp_path: Path, op: str) -> None:
         opset=20,
     )
     build(model, tmp_path, "host")
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (6,), (1, 6), (6, 1), (1, 1)])
+def test_biases_of_every_shape(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    """A finding: a column was taken for a row where there are as many rows as columns."""
+    model = models.model(
+        [node("Gemm", ["x", "w", "c"], ["y"])],
+        [value("x", [6, 5])],
+        [value("y", [6, 6])],
+        {"w": random(5, 6), "c": random(*shape, seed=1)},
+    )
+    package, _ = build(model, tmp_path, "host")
+    x = random(6, 5, seed=2)
+    expected = x @ random(5, 6) + random(*shape, seed=1)
+    np.testing.assert_allclose(package(x=x)["y"], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [9, 16, 20])
+def test_channels_that_do_not_exist_stay_0(tmp_path: Path, channels: int) -> None:
+    """A finding: an infinity in the input made them NaN, which the next convolution spread."""
+    model = models.model(
+        [
+            node("Conv", ["x", "w"], ["a"]),
+            node("Clip", ["a", "low", "high"], ["b"]),
+            node("Conv", ["b", "v"], ["y"]),
+        ],
+        [value("x", [1, 3, 4, 4])],
+        [value("y", [1, 8, 4, 4])],
+        {
+            "w": np.abs(random(channels, 3, 1, 1)),
+            "v": random(8, channels, 1, 1, seed=1),
+            "low": F32(0),
+            "high": F32(6),
+        },
+    )
+    package, _ = build(model, tmp_path, "host")
+    x = random(1, 3, 4, 4)
+    x[0, 1, 2, 2] = np.inf
+    assert np.isfinite(package(x=x)["y"]).all()
+
+
+def test_layer_normalization_of_a_large_mean(tmp_path: Path) -> None:
+    """A finding: ONNX's own body takes the difference of two large means."""
+    model = models.model(
+        [node("LayerNormalization", ["x", "scale"], ["y"])],
+        [value("x", [4, 64])],
+        [value("y", [4, 64])],
+        {"scale": np.ones(64, F32)},
+    )
+    package, _ = build(model, tmp_path, "host")
+    x = random(4, 64) + F32(1000)
+    wide = x.astype(np.float64)
+    centred = wide - wide.mean(-1, keepdims=True)
+    expected = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5)
+    np.testing.assert_allclose(package(x=x)["y"], expected, atol=2e-3)

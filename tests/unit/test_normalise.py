@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.reference
+import onnx_ir as ir
 import pytest
 from models import model, node, one_op, random, save, value
 from onnx import helper, numpy_helper
@@ -13,7 +15,7 @@ from onnx import helper, numpy_helper
 from mlopsc.errors import MlopscError, OpenShapeError, SourceError, UnsupportedOpError
 from mlopsc.importer import ImportOptions, import_bundle
 from mlopsc.importer.normalise import Normalised, normalise
-from mlopsc.importer.normalise.upgrade import OPSET
+from mlopsc.importer.normalise.upgrade import OPSET, upgrade_opset
 
 
 def graph_of(done: Normalised) -> onnx.GraphProto:
@@ -488,3 +490,21 @@ def test_input_of_size_zero_is_refused_or_kept_but_never_guessed() -> None:
         assert shape_of(normalise(one_op("Relu", [0, 4]), {})) == [0, 4]
     except OpenShapeError as error:
         assert "'x'" in error.message
+
+
+@pytest.mark.parametrize("op", ["Add", "Mul", "Pow"])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_old_operands_start_at_their_axis(op: str, axis: int) -> None:
+    """A finding: ONNX's converter places them as if they were matrices."""
+    made = model(
+        [node(op, ["x", "w"], ["y"], broadcast=1, axis=axis)],
+        [value("x", [3, 3, 3, 3]), value("w", [3])],
+        [value("y", [3, 3, 3, 3])],
+        opset=6,
+    )
+    upgraded = ir.to_proto(upgrade_opset(ir.from_proto(made), 21))
+    rng = np.random.default_rng(0)
+    x, w = rng.random((3, 3, 3, 3), np.float32), rng.random(3, np.float32)
+    (y,) = onnx.reference.ReferenceEvaluator(upgraded).run(None, {"x": x, "w": w})
+    function = {"Add": np.add, "Mul": np.multiply, "Pow": np.power}[op]
+    np.testing.assert_allclose(y, function(x, w.reshape(3, *[1] * (3 - axis))), rtol=1e-6)

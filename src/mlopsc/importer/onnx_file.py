@@ -7,6 +7,7 @@ read, only located: in the model that ``load_onnx`` returns, locations are absol
 from __future__ import annotations
 
 import math
+import os
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from mlopsc.schema.graph import ALIGN, INLINE_BYTES, StageGraph, Weight, weights
 
 MAX_BYTES = (1 << 31) - 1  # a protobuf message cannot be larger
 _MAX_NODES = 1 << 18
+_MAX_SHARING = 4  # how often external data may be used by several tensors, on average
 _MAX_CALLS = 64  # of functions inside functions
 _HINT = "check that the file is complete and was exported as ONNX"
 
@@ -59,6 +61,7 @@ def load_onnx(path: Path) -> LoadedModel:
         SourceError: The file is missing, truncated, or not a valid ONNX model.
     """
     try:
+        _check_file(path, path.stat())
         data = path.read_bytes()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -66,22 +69,36 @@ def load_onnx(path: Path) -> LoadedModel:
             f"cannot read '{path}': {reason}; expected an ONNX file",
             hint="check the path",
         ) from error
-    if len(data) > MAX_BYTES:
-        raise SourceError(
-            f"'{path}' has {len(data)} bytes; an ONNX file holds at most {MAX_BYTES}",
-            hint="export the model with external data",
-        )
     model = _parse(path, data)
     _check_nodes(path, model)
     for tensor in tensors(model):
         _check_shape(path, tensor)
+    wanted, files = 0, {}
     for tensor in external_tensors(model):
-        _locate(path, tensor)
+        length, file, size = _locate(path, tensor)
+        wanted, files[file] = wanted + length, size
+    if wanted > _MAX_SHARING * sum(files.values()):
+        raise SourceError(
+            f"'{path}' takes {wanted} bytes of external data from files of "
+            f"{sum(files.values())} bytes; expected at most {_MAX_SHARING} times as many",
+            hint="let tensors that are equal be one tensor",
+        )
     _check(path, model)
     producer = f"{model.producer_name} {model.producer_version}".strip()
     return LoadedModel(
         model, Source(framework="onnx", producer=producer, digest=digest_bytes(data))
     )
+
+
+def _check_file(path: Path, found: os.stat_result) -> None:
+    """Refuse what must not be read: pipes and devices, which may never end, and too large files."""
+    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+        raise SourceError(f"'{path}' is no regular file; expected an ONNX file", hint=_HINT)
+    if found.st_size > MAX_BYTES:
+        raise SourceError(
+            f"'{path}' has {found.st_size} bytes; an ONNX file holds at most {MAX_BYTES}",
+            hint="export the model with external data",
+        )
 
 
 def _parse(path: Path, data: bytes) -> onnx.ModelProto:
@@ -141,8 +158,12 @@ def _check_shape(path: Path, tensor: onnx.TensorProto) -> None:
         )
 
 
-def _locate(path: Path, tensor: onnx.TensorProto) -> None:
-    """Make the location of external data absolute; small data moves into the tensor."""
+def _locate(path: Path, tensor: onnx.TensorProto) -> tuple[int, Path, int]:
+    """Make the location of external data absolute; small data moves into the tensor.
+
+    Returns:
+        The bytes that the tensor takes, the file, and the size of that.
+    """
     try:
         place = place_of(tensor)
     except ValueError as error:
@@ -158,12 +179,13 @@ def _locate(path: Path, tensor: onnx.TensorProto) -> None:
         )
     if place.length > INLINE_BYTES:
         set_external(tensor, str(file), place.offset, place.length)
-        return
+        return place.length, file, available
     with file.open("rb") as stream:
         stream.seek(place.offset)
         tensor.raw_data = stream.read(place.length)
     tensor.data_location = onnx.TensorProto.DEFAULT
     del tensor.external_data[:]
+    return place.length, file, available
 
 
 def _inside(path: Path, tensor: onnx.TensorProto, location: str) -> Path:

@@ -103,8 +103,8 @@ class _Blocker:
     def _block(self, channels: int) -> int:
         """Return the channels of a block, or 0 if they are too few for one.
 
-        The last block may hold channels that do not exist; they are 0 or finite, and nothing reads
-        them but with weights that are 0.
+        The last block may hold channels that do not exist. Convolutions make them 0, the operators
+        that carry them on keep them finite, and nothing reads them but with weights that are 0.
         """
         size = self._lanes
         while size >= _MIN_BLOCK:
@@ -193,12 +193,14 @@ class _Blocker:
                 order = [0, *range(4, 4 + rank), 3, 1, 2]
                 source = x
             weights = self._constant(packed.transpose(order), name)
-            return self._emit(node, DOMAIN, "Conv", [source, weights, *rest], {"inner": inner})
+            extra = {"inner": inner, "features": features}
+            return self._emit(node, DOMAIN, "Conv", [source, weights, *rest], extra)
         if groups == channels == features:
             packed = w.reshape(blocks, block, *kernel)
             order = [0, *range(2, 2 + rank), 1]
             weights = self._constant(packed.transpose(order), name)
-            return self._emit(node, DOMAIN, "DepthwiseConv", [self._get(x, node), weights, *rest])
+            inputs = [self._get(x, node), weights, *rest]
+            return self._emit(node, DOMAIN, "DepthwiseConv", inputs, {"features": features})
         return False
 
     def _columns(self, node: ir.Node) -> None:

@@ -88,11 +88,7 @@ class _Packer:
             columns = _shape(node.outputs[0])[-1]
             if number("beta", 1.0) != 1.0 or bias.const_value is None:
                 return False
-            if bias.const_value.size not in (1, columns) or _shape(bias)[-1:] not in (
-                [columns],
-                [1],
-                [],
-            ):
+            if bias.const_value.size != 1 and _shape(bias) not in ([columns], [1, columns]):
                 return False
         return self._product(node, node.inputs[1], bias, transposed=bool(number("transB", 0)))
 

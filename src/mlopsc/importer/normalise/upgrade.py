@@ -17,7 +17,10 @@ from mlopsc.errors import SourceError
 # From here on the meaning of operators has only grown.
 OPSET: Final = 21
 _LAST_AXIS_OPSET = 13  # softmaxes reduce one axis; before, all axes from the given one on
-_BROADCAST_OPSET = 7  # PRelu broadcasts its slopes; before, they were one a channel
+_BROADCAST_OPSET = 7  # operands broadcast as in NumPy; before, the second from an axis on
+_BROADCASTING = frozenset(
+    {"Add", "And", "Div", "Equal", "Greater", "Less", "Mul", "Or", "Pow", "Sub", "Xor"}
+)
 _RESIZE_OPSET = 11  # Resize names how it transforms coordinates; before, there was one way
 _LARGE_BYTES = 1024  # larger weights are no shapes, axes or limits
 
@@ -38,6 +41,7 @@ def upgrade_opset(model: ir.Model, opset: int) -> ir.Model:
     if version < _LAST_AXIS_OPSET:
         _flatten_hardmax(model)
     resized = _resized(model) if version < _RESIZE_OPSET else set()
+    axes = _take_axes(model) if version < _BROADCAST_OPSET else {}
     inputs = len(model.graph.inputs)
     weights = {name: v.const_value for name, v in model.graph.initializers.items()}
     try:
@@ -58,7 +62,7 @@ def upgrade_opset(model: ir.Model, opset: int) -> ir.Model:
             upgraded.graph.register_initializer(value)
     _keep_coordinates(upgraded, resized)
     if version < _BROADCAST_OPSET:
-        _align_slopes(upgraded)
+        _align_operands(upgraded, axes)
     upgraded.opset_imports.update(
         {d: v for d, v in model.opset_imports.items() if d not in upgraded.opset_imports}
     )
@@ -100,21 +104,43 @@ def _keep_coordinates(model: ir.Model, resized: set[str]) -> None:
         node.attributes.add(ir.AttrString("nearest_mode", "ceil" if shrinks else "floor"))
 
 
-def _align_slopes(model: ir.Model) -> None:
-    """Give the slopes of ``PRelu``, one a channel, the shape that broadcasts to axis 1."""
+def _take_axes(model: ir.Model) -> dict[str, int]:
+    """Return at which axis the second operand of old broadcasting nodes starts, by result.
+
+    The attribute is taken away: the converter reads it as if operands were matrices.
+    """
+    axes = {}
+    for node in model.graph.all_nodes():
+        if not node.domain and node.op_type in _BROADCASTING and "axis" in node.attributes:
+            axis = node.attributes.pop("axis").as_int()
+            if axis >= 0:
+                axes[str(node.outputs[0].name)] = axis
+    return axes
+
+
+def _align_operands(model: ir.Model, axes: dict[str, int]) -> None:
+    """Give second operands that start at an axis the shape that broadcasts there.
+
+    The slopes of ``PRelu`` start at axis 1.
+    """
     for node in list(model.graph.all_nodes()):
-        if node.op_type != "PRelu" or node.domain or node.graph is None:
+        if node.domain or node.graph is None:
             continue
-        x, slopes = node.inputs
+        axis = 1 if node.op_type == "PRelu" else axes.get(str(node.outputs[0].name))
+        if axis is None:
+            continue
+        x, operand = node.inputs
         tape = ir.tape.Tape()
 
         def vector(number: int, tape: ir.tape.Tape = tape) -> ir.Value:
             return tape.op("Constant", [], {"value_ints": [number]})
 
+        own = vector(-1) if node.op_type == "PRelu" else tape.op("Shape", [operand])
         rank = tape.op("Shape", [tape.op("Shape", [x])])
-        beyond = tape.op("Max", [tape.op("Sub", [rank, vector(2)]), vector(0)])
-        shape = tape.op("Concat", [vector(-1), tape.op("Expand", [vector(1), beyond])], {"axis": 0})
-        node.replace_input_with(1, tape.op("Reshape", [slopes, shape]))
+        covered = tape.op("Add", [vector(axis), tape.op("Shape", [own])])
+        beyond = tape.op("Max", [tape.op("Sub", [rank, covered]), vector(0)])
+        shape = tape.op("Concat", [own, tape.op("Expand", [vector(1), beyond])], {"axis": 0})
+        node.replace_input_with(1, tape.op("Reshape", [operand, shape]))
         node.graph.insert_before(node, list(tape.nodes))
 
 

@@ -2,8 +2,8 @@
 
 Convolutions take packed weights: ``[F/(pB), C/b, k..., b, p, B]``, or ``[F/(pB), k..., C, p, B]``
 over a plain input, ``p`` blocks of features beside each other; or ``[C/B, k..., B]`` depthwise. The
-last block of channels may hold some that do not exist: ``Block`` makes them 0, ``Unblock`` leaves
-them out.
+last block of channels may hold some that do not exist: ``Block`` and convolutions make them 0,
+``Unblock`` leaves them out.
 """
 
 from __future__ import annotations
@@ -107,15 +107,22 @@ def _matmul(node: Node) -> Any:
 
 
 def _with_bias(node: Node, result: Any) -> Any:
-    bias = node.optional(2)
-    if bias is None:
-        return result
+    """Add the bias, and make channels that do not exist 0, whatever the input holds."""
+    bias, features = node.optional(2), int(node.attribute("features"))
     block = node.result.shape[-1]
-    return te.compute(
-        node.result.shape,
-        lambda n, f, *i: result(n, f, *i) + bias.tensor(f * block + i[-1]),
-        name="conv_bias",
-    )
+    if bias is None and features % block == 0:
+        return result
+
+    def element(n: Any, f: Any, *i: Any) -> Any:
+        channel = f * block + i[-1]
+        value = result(n, f, *i)
+        if bias is not None:
+            value = value + bias.tensor(channel)
+        if features % block == 0:
+            return value
+        return tirx.Select(channel < features, value, literal(0, value))
+
+    return te.compute(node.result.shape, element, name="conv_bias")
 
 
 LOWERINGS: Final[dict[str, Lowering]] = {

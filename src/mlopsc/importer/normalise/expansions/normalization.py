@@ -1,7 +1,8 @@
 """Norms, and batch normalisation that computes its statistics.
 
-Requires: static shapes. Source: the schemas of LpNormalization 22, LpPool 22, GlobalLpPool 22 and
-BatchNormalization 15. A norm of zero gives zeros; 16-bit floats are summed in float32.
+Requires: static shapes. Source: the schemas of LpNormalization 22, LpPool 22, GlobalLpPool 22,
+LayerNormalization 17, MeanVarianceNormalization 13 and BatchNormalization 15. A norm of zero gives
+zeros; 16-bit floats are summed in float32.
 """
 
 from __future__ import annotations
@@ -103,6 +104,33 @@ def _lp_pool(b: Builder) -> Tensor:
     return _root(b, summed, p).cast(x.dtype)
 
 
+def _distances(b: Builder, x: Tensor, axes: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the mean over ``axes``, the distances from it, and the mean of their squares.
+
+    ONNX's own bodies take the difference of two means, which loses what a large mean leaves.
+    """
+    mean = b.reduce("Mean", x, axes)
+    distance = x - mean
+    return mean, distance, b.reduce("Mean", distance * distance, axes)
+
+
+def _layer_normalization(b: Builder) -> list[Tensor]:
+    x, scale, bias = b.required(0), b.required(1), b.input(2)
+    axis = int(b.attribute("axis", -1)) % max(x.rank, 1)
+    wide = _wide(x) if int(b.attribute("stash_type", 1)) == ir.DataType.FLOAT else x
+    mean, distance, variance = _distances(b, wide, range(axis, x.rank))
+    inverse = b.op("Reciprocal", b.op("Sqrt", variance + b.attribute("epsilon", 1e-5)))
+    y = (distance * inverse).cast(x.dtype) * scale
+    return [y if bias is None else y + bias, mean, inverse]
+
+
+def _mean_variance_normalization(b: Builder) -> Tensor:
+    x = b.required(0)
+    axes = b.attribute("axes") or [0, 2, 3]
+    _, distance, variance = _distances(b, _wide(x), axes)
+    return (distance / (b.op("Sqrt", variance) + 1e-9)).cast(x.dtype)
+
+
 def _batch_normalization(b: Builder) -> Tensor | list[Tensor] | None:
     """Write it out in training, or if its types differ; otherwise the operator is a core one."""
     if b.attribute("training_mode", 0):
@@ -148,6 +176,8 @@ def _in_training(b: Builder) -> list[Tensor]:
 EXPANSIONS: Final[dict[str, Expansion]] = {
     "BatchNormalization": _batch_normalization,
     "GlobalLpPool": _global_lp_pool,
+    "LayerNormalization": _layer_normalization,
     "LpNormalization": _lp_normalization,
     "LpPool": _lp_pool,
+    "MeanVarianceNormalization": _mean_variance_normalization,
 }
