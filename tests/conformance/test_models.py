@@ -53,7 +53,8 @@ def check_all_targets(name: str, folder: Path, generator: Generator | None) -> N
         libraries = [packages[target].static_library, packages[target].shared_library]
         for library in filter(None, libraries):
             assert b"tvm" not in (place / library).read_bytes().lower()
-        assert read_package(place).info.memory.writable == 0
+        info = read_package(place).info  # the state of a pool of threads, where there is one
+        assert info.memory.writable <= (2048 if info.target.toolchain.threads else 0)
     if missing:
         pytest.skip("; ".join(missing))
 
@@ -130,7 +131,7 @@ def test_counted_instructions_equal_those_of_a_hook_per_instruction(
     mlopsc.build(bundle, target, tmp_path)
     package = read_package(tmp_path / target)
     inputs = package.vectors()[0].inputs
-    fast = emulator.execute(package, [inputs], count=True).instructions
+    fast = emulator.execute(package, [inputs], count=True, threads=None).instructions
 
     machine = emulator._machine(package.info.target)
     processor = emulator._Emulator(machine, emulator._link(package, machine, tmp_path))
