@@ -120,6 +120,41 @@ def test_what_a_task_computes_for_itself_may_overlap() -> None:
     assert tasks_of(halo(private=True)) == [256]
 
 
+def ragged(accumulated: bool) -> Any:
+    """Return a kernel of 258 rows in tiles of 4, whose last tile overlaps the one before."""
+
+    @T.prim_func(s_tir=True, check_well_formed=False)
+    def once(x: T.Buffer((258, 4096), "float32"), y: T.Buffer((258, 4096), "float32")) -> None:
+        for o in range(65):
+            for r, j in T.grid(4, 4096):
+                with T.sblock("y"):
+                    vi = T.axis.spatial(258, T.min(o * 4, 254) + r)
+                    vj = T.axis.spatial(4096, j)
+                    y[vi, vj] = x[vi, vj] * T.float32(2)
+
+    @T.prim_func(s_tir=True, check_well_formed=False)
+    def twice(x: T.Buffer((258, 4096), "float32"), y: T.Buffer((258, 4096), "float32")) -> None:
+        for o in range(65):
+            for r, j in T.grid(4, 4096):
+                with T.sblock("start"):
+                    vi = T.axis.spatial(258, T.min(o * 4, 254) + r)
+                    vj = T.axis.spatial(4096, j)
+                    y[vi, vj] = T.float32(0)
+            for r, k, j in T.grid(4, 4, 4096):
+                with T.sblock("y"):
+                    vi = T.axis.spatial(258, T.min(o * 4, 254) + r)
+                    vj = T.axis.spatial(4096, j)
+                    vk = T.axis.reduce(4, k)
+                    y[vi, vj] = y[vi, vj] + x[vi, vj] * T.Cast("float32", vk)
+
+    return twice if accumulated else once
+
+
+def test_tiles_that_overlap_are_tasks_if_they_write_final_values_only() -> None:
+    assert tasks_of(ragged(accumulated=False)) == [65 * 4]
+    assert tasks_of(ragged(accumulated=True)) == []
+
+
 def test_each_nest_is_judged_for_itself() -> None:
     x = te.placeholder((512, 4096), "float32", name="x")
     two = tirx.const(2, "float32")

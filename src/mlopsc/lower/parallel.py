@@ -2,10 +2,10 @@
 
 Runs after every scheduling rule and knows none. In each nest of a kernel the outermost loops are
 taken as tasks if blocks use them for spatial axes only, every task writes elements of its own (or,
-where tiles overlap, the same bits as another), and the nest has enough work; several loops become
-one where the first has too few iterations. A reduction is never divided, so the result has the same
-bits for any number of threads. What a task computes for itself alone is allocated inside it by the
-lowering that follows.
+where tiles overlap, final values only, the same bits as another), and the nest has enough work;
+several loops become one where the first has too few iterations. A reduction is never divided, so
+the result has the same bits for any number of threads. What a task computes for itself alone is
+allocated inside it by the lowering that follows.
 """
 
 from __future__ import annotations
@@ -85,10 +85,12 @@ def _mark_nest(nest: Any, private: Sequence[Any]) -> Any:
     total = sum(_nanoseconds(instance) for instance in instances)
     if total < MIN_NEST_NS:
         return nest
+    touched = _buffers(nest)
+    again = [b for b in touched if sum(b.same_as(other) for other in touched) > 1]
     loops: list[Any] = []
     tasks = 1
     statement = nest
-    while isinstance(statement, tirx.For) and _is_shareable(statement, instances, private):
+    while isinstance(statement, tirx.For) and _is_shareable(statement, instances, private, again):
         extent = int(statement.extent)
         fine = total / (tasks * extent) >= MIN_TASK_NS
         # A guard of a fused loop cannot be split off from the iterations that do not need it.
@@ -152,16 +154,28 @@ def _instances(statement: Any, loops: tuple[Any, ...]) -> Iterator[_Instance]:
         raise TypeError(type(statement).__name__)
 
 
-def _is_shareable(loop: Any, instances: Sequence[_Instance], private: Sequence[Any]) -> bool:
-    """Whether the iterations of ``loop`` may run at the same time."""
+def _is_shareable(
+    loop: Any, instances: Sequence[_Instance], private: Sequence[Any], again: Sequence[Any]
+) -> bool:
+    """Whether the iterations of ``loop`` may run at the same time.
+
+    Args:
+        loop: Of a nest.
+        instances: The blocks of the nest.
+        private: Buffers that nothing outside the nest touches.
+        again: Buffers that the nest touches more than once: an element may be written and then
+            read, or written twice.
+    """
     if loop.kind != tirx.stmt.ForKind.SERIAL or int(loop.min) != 0:
         return False
     if int(loop.extent) == 1:
         return True
-    return all(_is_spatial(loop, instance, private) for instance in instances)
+    return all(_is_spatial(loop, instance, private, again) for instance in instances)
 
 
-def _is_spatial(loop: Any, instance: _Instance, private: Sequence[Any]) -> bool:
+def _is_spatial(
+    loop: Any, instance: _Instance, private: Sequence[Any], again: Sequence[Any]
+) -> bool:
     """Whether iterations of ``loop`` write other elements each, in the block of ``instance``."""
     block = instance.realize.block
     axes = [
@@ -173,8 +187,9 @@ def _is_spatial(loop: Any, instance: _Instance, private: Sequence[Any]) -> bool:
         return False
     if all(_among(write.source, private) for write in block.writes):
         return True
+    final = not any(_among(write.source, again) for write in block.writes)
     return any(
-        _tells_apart(loop, value, instance.loops)
+        _tells_apart(loop, without_overlap(value) if final else value, instance.loops)
         and all(_names_one(write, axis.var) for write in block.writes)
         for axis, value in axes
     )
@@ -184,10 +199,8 @@ def _tells_apart(loop: Any, value: Any, loops: Sequence[Any]) -> bool:
     """Whether ``value`` differs between iterations of ``loop``, whatever the other loops do.
 
     It does if it is a mixed-radix number whose digits are the loops: each coefficient is larger
-    than what all smaller digits can add up to. The last tile of an axis may overlap the one before
-    (``overlap``): both then write the same bits.
+    than what all smaller digits can add up to.
     """
-    value = without_overlap(value)
     coefficients = detect_linear_equation(value, [other.loop_var for other in loops])
     if not coefficients:
         return False
