@@ -76,7 +76,7 @@ def lower(
     packed = schedule == "tiled" and generator == "llvm"
     lanes = target.hardware.vector_bits // 32 if packed else 1
     module, flows, inputs, outputs = compile_graph(stages, tvm_t, lanes)
-    if packed and lanes > 1:
+    if lanes > 1:
         module = split_rows(module, target.hardware)
     module = use_own_starts(module)
     notes: dict[str, str] = {}

@@ -17,6 +17,7 @@ import tvm
 from tvm import s_tir, tirx
 from tvm_ffi.structural import structural_map
 
+from mlopsc.lower.functions import map_functions, with_parts
 from mlopsc.lower.vector_math import VECTOR_MATH
 
 OWN_MATH: Final[dict[str, str]] = {
@@ -82,17 +83,7 @@ def use_own_starts(module: Any) -> Any:
     def start(block: Any) -> Any:
         if block.init is None:
             return block
-        return s_tir.SBlock(
-            block.iter_vars,
-            block.reads,
-            block.writes,
-            block.name_hint,
-            block.body,
-            structural_map(block.init, (tirx.FloatImm, _infinite)),
-            block.alloc_buffers,
-            block.match_buffers,
-            block.annotations,
-        )
+        return with_parts(block, init=structural_map(block.init, (tirx.FloatImm, _infinite)))
 
     return _map_functions(module, (tvm.ir.Call, replace), (s_tir.SBlock, start))
 
@@ -142,10 +133,4 @@ def _infinite(literal: Any) -> Any:
 
 
 def _map_functions(module: Any, *callbacks: Any) -> Any:
-    functions = {
-        var: function.with_body(structural_map(function.body, callbacks))
-        if isinstance(function, tirx.PrimFunc)
-        else function
-        for var, function in module.functions.items()
-    }
-    return tvm.IRModule(functions, attrs=module.attrs)
+    return map_functions(module, lambda f: f.with_body(structural_map(f.body, callbacks)))

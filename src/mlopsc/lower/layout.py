@@ -17,15 +17,8 @@ from typing import Any, Final
 import numpy as np
 import onnx_ir as ir
 
-DOMAIN: Final = "mlopsc.blocked"
-_MIN_BLOCK = 4
-UNARY: Final = frozenset(
-    {
-        "Abs", "Ceil", "Clip", "Elu", "Erf", "Exp", "Floor", "HardSigmoid", "HardSwish",
-        "LeakyRelu", "Log", "Neg", "Reciprocal", "Relu", "Round", "Selu", "Sigmoid", "Softplus",
-        "Sqrt", "Tanh",
-    }
-)  # fmt: skip
+from mlopsc.lower.forms import BINARY, DOMAIN, MIN_LANES, UNARY, Array, Carrier, shape_of
+
 # What gives finite numbers for finite ones: allowed where blocks hold channels that do not exist.
 _KEEP_FINITE: Final = frozenset(
     {
@@ -34,10 +27,7 @@ _KEEP_FINITE: Final = frozenset(
         "Softplus", "Sub", "Tanh",
     }
 )  # fmt: skip
-BINARY: Final = frozenset({"Add", "Div", "Max", "Min", "Mul", "Pow", "PRelu", "Sub"})
 _POOLS: Final = frozenset({"AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool"})
-
-Array = np.ndarray[Any, Any]
 
 
 def use_blocked_layout(model: ir.Model, lanes: int) -> ir.Model:
@@ -47,47 +37,20 @@ def use_blocked_layout(model: ir.Model, lanes: int) -> ir.Model:
         model: A graph in normal form.
         lanes: Elements of float32 in a vector register.
     """
-    if lanes >= _MIN_BLOCK:
+    if lanes >= MIN_LANES:
         _Blocker(model.graph, lanes).run()
         model.opset_imports[DOMAIN] = 1
     return model
 
 
-class _Blocker:
-    def __init__(self, graph: ir.Graph, lanes: int) -> None:
-        self._graph = graph
-        self._lanes = lanes
-        self._blocked: dict[ir.Value, ir.Value] = {}  # plain value -> its blocked form
-        self._replaced: dict[ir.Node, None] = {}
+class _Blocker(Carrier):
+    def plain(self, value: ir.Value, form: ir.Value) -> ir.Node:
+        node = ir.Node(DOMAIN, "Unblock", [form])
+        made = node.outputs[0]
+        made.name, made.type, made.shape = value.name, value.type, value.shape
+        return node
 
-    def run(self) -> None:
-        for node in list(self._graph):
-            if self._convert(node):
-                self._replaced[node] = None
-        for node in self._replaced:
-            (output,) = node.outputs
-            stays = output.is_graph_output() or any(
-                u not in self._replaced for u, _ in output.uses()
-            )
-            if stays:
-                self._restore(output)
-        self._graph.remove(list(self._replaced), safe=True)
-
-    def _restore(self, value: ir.Value) -> None:
-        """Give ``value`` its plain layout back, for those who need it."""
-        source = self._blocked[value]
-        node = ir.Node(DOMAIN, "Unblock", [source])
-        plain = node.outputs[0]
-        plain.name, plain.type, plain.shape = value.name, value.type, value.shape
-        producer = source.producer()
-        if producer is None:
-            raise AssertionError("a blocked value is made by a node")
-        self._graph.insert_after(producer, node)
-        ir.convenience.replace_all_uses_with(value, plain, replace_graph_outputs=True)
-
-    def _convert(self, node: ir.Node) -> bool:
-        if node.domain or len(node.outputs) != 1 or node.outputs[0].dtype != ir.DataType.FLOAT:
-            return False
+    def convert(self, node: ir.Node) -> bool:
         if node.op_type == "Conv":
             return self._conv(node)
         if node.op_type in _POOLS:
@@ -96,8 +59,6 @@ class _Blocker:
             return self._elementwise(node)
         if node.op_type == "Concat":
             return self._concat(node)
-        if node.op_type == "Gemm":
-            self._columns(node)
         return False
 
     def _block(self, channels: int) -> int:
@@ -106,8 +67,8 @@ class _Blocker:
         The last block may hold channels that do not exist. Convolutions make them 0, the operators
         that carry them on keep them finite, and nothing reads them but with weights that are 0.
         """
-        size = self._lanes
-        while size >= _MIN_BLOCK:
+        size = self.lanes
+        while size >= MIN_LANES:
             if channels >= size or channels % size == 0:
                 return size
             size //= 2
@@ -126,37 +87,26 @@ class _Blocker:
         attrs = [*node.attributes.values()]
         attrs += [ir.AttrInt64(name, value) for name, value in (attributes or {}).items()]
         made = ir.Node(domain, op, inputs, attrs, name=node.name)
-        self._graph.insert_before(node, made)
-        self._blocked[output] = self._name(made.outputs[0], output)
+        self.graph.insert_before(node, made)
+        self.forms[output] = self._name(made.outputs[0], output)
         return True
 
     def _name(self, made: ir.Value, plain: ir.Value) -> ir.Value:
         made.name, made.type = f"{plain.name}_blocked", plain.type
-        n, channels, *sizes = _shape(plain)
+        n, channels, *sizes = shape_of(plain)
         block = self._block(channels)
         made.shape = ir.Shape([n, -(-channels // block), *sizes, block])
         return made
 
     def _get(self, value: ir.Value, node: ir.Node) -> ir.Value:
         """Return the blocked form of ``value``, made in front of ``node`` if need be."""
-        if value not in self._blocked:
+        if value not in self.forms:
             made = ir.Node(
-                DOMAIN, "Block", [value], [ir.AttrInt64("block", self._block(_shape(value)[1]))]
+                DOMAIN, "Block", [value], [ir.AttrInt64("block", self._block(shape_of(value)[1]))]
             )
-            self._graph.insert_before(node, made)
-            self._blocked[value] = self._name(made.outputs[0], value)
-        return self._blocked[value]
-
-    def _constant(self, array: Array, name: str) -> ir.Value:
-        array = np.ascontiguousarray(array)
-        value = ir.Value(
-            name=name,
-            const_value=ir.tensor(array, name=name),
-            shape=ir.Shape(array.shape),
-            type=ir.TensorType(ir.DataType.FLOAT),
-        )
-        self._graph.register_initializer(value)
-        return value
+            self.graph.insert_before(node, made)
+            self.forms[value] = self._name(made.outputs[0], value)
+        return self.forms[value]
 
     def _conv(self, node: ir.Node) -> bool:
         x, weight = node.inputs[0], node.inputs[1]
@@ -164,7 +114,7 @@ class _Blocker:
             return False
         w = weight.const_value.numpy()
         features, depth, *kernel = w.shape
-        channels = _shape(x)[1]
+        channels = shape_of(x)[1]
         groups = node.attributes["group"].as_int() if "group" in node.attributes else 1
         block = self._block(features)
         if not block:
@@ -174,7 +124,7 @@ class _Blocker:
             if rest[0].const_value is None:
                 return False
             bias = _padded(rest[0].const_value.numpy(), 0, block)
-            rest[0] = self._constant(bias, f"{rest[0].name}_{node.outputs[0].name}_packed")
+            rest[0] = self.constant(bias, f"{rest[0].name}_{node.outputs[0].name}_packed")
         name = f"{weight.name}_{node.outputs[0].name}_packed"
         w = _padded(w, 0, block)
         blocks, rank = w.shape[0] // block, len(kernel)
@@ -182,7 +132,7 @@ class _Blocker:
             # Two blocks of features are computed together, so their weights lie together.
             pair = 2 if blocks % 2 == 0 else 1
             inner = self._block(channels)
-            if inner and not (x not in self._blocked and channels < self._lanes):
+            if inner and not (x not in self.forms and channels < self.lanes):
                 w = _padded(w, 1, inner)
                 packed = w.reshape(blocks // pair, pair, block, w.shape[1] // inner, inner, *kernel)
                 order = [0, 3, *range(5, 5 + rank), 4, 1, 2]
@@ -192,41 +142,31 @@ class _Blocker:
                 packed = w.reshape(blocks // pair, pair, block, depth, *kernel)
                 order = [0, *range(4, 4 + rank), 3, 1, 2]
                 source = x
-            weights = self._constant(packed.transpose(order), name)
+            weights = self.constant(packed.transpose(order), name)
             extra = {"inner": inner, "features": features}
             return self._emit(node, DOMAIN, "Conv", [source, weights, *rest], extra)
         if groups == channels == features:
             packed = w.reshape(blocks, block, *kernel)
             order = [0, *range(2, 2 + rank), 1]
-            weights = self._constant(packed.transpose(order), name)
+            weights = self.constant(packed.transpose(order), name)
             inputs = [self._get(x, node), weights, *rest]
             return self._emit(node, DOMAIN, "DepthwiseConv", inputs, {"features": features})
         return False
 
-    def _columns(self, node: ir.Node) -> None:
-        """Lay constant weights such that neighbouring results are neighbours in a row."""
-        weight = node.inputs[1]
-        transposed = "transB" in node.attributes and node.attributes["transB"].as_int()
-        if weight is None or weight.const_value is None or not transposed:
-            return
-        name = f"{weight.name}_{node.outputs[0].name}_packed"
-        node.replace_input_with(1, self._constant(weight.const_value.numpy().T, name))
-        node.attributes["transB"] = ir.AttrInt64("transB", 0)
-
     def _pool(self, node: ir.Node) -> bool:
         x = node.inputs[0]
-        if x not in self._blocked:
+        if x not in self.forms:
             return False
-        return self._emit(node, DOMAIN, node.op_type, [self._blocked[x]])
+        return self._emit(node, DOMAIN, node.op_type, [self.forms[x]])
 
     def _elementwise(self, node: ir.Node) -> bool:
         given = [v for v in node.inputs if v is not None]
         tensors = [v for v in given if v.const_value is None]
-        if not tensors or any(v not in self._blocked for v in tensors):
+        if not tensors or any(v not in self.forms for v in tensors):
             return False
-        rank = len(_shape(node.outputs[0]))
-        channels = {_shape(v)[1] for v in tensors}
-        if len(channels) != 1 or any(len(_shape(v)) != rank for v in tensors):
+        rank = len(shape_of(node.outputs[0]))
+        channels = {shape_of(v)[1] for v in tensors}
+        if len(channels) != 1 or any(len(shape_of(v)) != rank for v in tensors):
             return False
         count = channels.pop()
         block = self._block(count)
@@ -234,33 +174,29 @@ class _Blocker:
             return False
         inputs: list[ir.Value | None] = []
         for index, value in enumerate(node.inputs):
-            if value is None or value in self._blocked:
-                inputs.append(None if value is None else self._blocked[value])
+            if value is None or value in self.forms:
+                inputs.append(None if value is None else self.forms[value])
                 continue
             array = value.const_value.numpy()
             if array.size > 1:
                 array = _packed(array, rank, block)
-                value = self._constant(array, f"{node.outputs[0].name}_{index}_packed")
+                value = self.constant(array, f"{node.outputs[0].name}_{index}_packed")
             inputs.append(value)
         return self._emit(node, "", node.op_type, inputs)
 
     def _concat(self, node: ir.Node) -> bool:
         values = [v for v in node.inputs if v is not None]
         axis = node.attributes["axis"].as_int()
-        rank = len(_shape(node.outputs[0]))
-        if axis % rank != 1 or any(v not in self._blocked for v in values):
+        rank = len(shape_of(node.outputs[0]))
+        if axis % rank != 1 or any(v not in self.forms for v in values):
             return False
-        block = self._block(_shape(node.outputs[0])[1])
-        counts = [_shape(v)[1] for v in values]
+        block = self._block(shape_of(node.outputs[0])[1])
+        counts = [shape_of(v)[1] for v in values]
         if any(self._block(n) != block for n in counts) or not all(
             n % block == 0 for n in counts[:-1]
         ):
             return False
-        return self._emit(node, "", "Concat", [self._blocked[v] for v in values])
-
-
-def _shape(value: ir.Value) -> list[int]:
-    return [int(d) for d in value.shape or ()]
+        return self._emit(node, "", "Concat", [self.forms[v] for v in values])
 
 
 def _padded(array: Array, axis: int, block: int) -> Array:

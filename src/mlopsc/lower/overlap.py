@@ -3,7 +3,7 @@
 A split by a factor that does not divide the extent leaves a condition on every element, which keeps
 registers and vectors from being used. Here the last tile starts earlier instead, so that it ends
 with the axis: what both compute is computed twice, to the same bits. That is right wherever a block
-writes nothing that it reads, which holds for everything that tensor expressions make.
+writes nothing that it reads; rules ask ``accesses.may_be_in_place`` before they make such tiles.
 """
 
 from __future__ import annotations

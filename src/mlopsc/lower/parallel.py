@@ -20,6 +20,7 @@ from tvm import s_tir, tirx
 from tvm.sym import detect_linear_equation
 from tvm_ffi.structural import structural_map, structural_walk
 
+from mlopsc.lower.functions import map_functions, with_parts
 from mlopsc.lower.overlap import without_overlap
 
 # Handing out tasks costs one or two microseconds, ten times that if the workers sleep.
@@ -44,11 +45,7 @@ class _Instance:
 
 def mark_parallel(module: Any) -> Any:
     """Return the module with parallel loops in its scheduled TIR functions."""
-    functions = {
-        var: _mark(function) if isinstance(function, tirx.PrimFunc) else function
-        for var, function in module.functions.items()
-    }
-    return tvm.IRModule(functions, attrs=module.attrs)
+    return map_functions(module, _mark)
 
 
 def _mark(function: Any) -> Any:
@@ -64,16 +61,8 @@ def _mark(function: Any) -> Any:
         private = [b for b in block.alloc_buffers if not _among(b, elsewhere)]
         made.append(_mark_nest(nest, private) if isinstance(nest, tirx.For) else nest)
     body = tirx.stmt.SeqStmt(made) if len(made) > 1 else made[0]
-    return function.with_body(
-        s_tir.SBlockRealize(
-            root.iter_values,
-            root.predicate,
-            s_tir.SBlock(
-                block.iter_vars, block.reads, block.writes, block.name_hint, body, block.init,
-                block.alloc_buffers, block.match_buffers, block.annotations,
-            ),
-        )
-    )  # fmt: skip
+    marked = with_parts(block, body=body)
+    return function.with_body(s_tir.SBlockRealize(root.iter_values, root.predicate, marked))
 
 
 def _mark_nest(nest: Any, private: Sequence[Any]) -> Any:

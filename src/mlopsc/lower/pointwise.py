@@ -14,7 +14,7 @@ import math
 
 import onnx_ir as ir
 
-from mlopsc.lower.panels import constant, reshape
+from mlopsc.lower.forms import add_constant, reshape, shape_of
 
 
 def use_grouped_products(model: ir.Model) -> ir.Model:
@@ -32,9 +32,10 @@ def _is_pointwise(node: ir.Node) -> bool:
         return False
     if bias is not None and bias.const_value is None:
         return False
-    _, depth, *kernel = _shape(weight)
+    _, depth, *kernel = shape_of(weight)
     groups = _group(node)
-    same = _shape(node.inputs[0])[2:] == _shape(output)[2:]  # also means no stride and no padding
+    # Equal sizes also mean no stride and no padding.
+    same = shape_of(node.inputs[0])[2:] == shape_of(output)[2:]
     return groups > 1 and depth > 1 and math.prod(kernel) == 1 and same
 
 
@@ -42,25 +43,25 @@ def _rewrite(graph: ir.Graph, node: ir.Node) -> None:
     x, weight, output = node.inputs[0], node.inputs[1], node.outputs[0]
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     groups, name = _group(node), str(output.name)
-    n, channels, *sizes = _shape(x)
-    features, depth = _shape(weight)[:2]
+    n, channels, *sizes = shape_of(x)
+    features, depth = shape_of(weight)[:2]
     points = math.prod(sizes)
     stack = reshape(graph, x, [n, groups, channels // groups, points], f"{name}_channels")
     w = weight.const_value.numpy().reshape(1, groups, features // groups, depth)
     product = ir.Node(
-        "", "MatMul", [constant(graph, w, f"{name}_weights"), stack.outputs[0]], name=node.name
+        "", "MatMul", [add_constant(graph, w, f"{name}_weights"), stack.outputs[0]], name=node.name
     )
     wanted = [n, groups, features // groups, points]
     nodes = [stack, product]
     if bias is not None:
         added = bias.const_value.numpy().reshape(groups, -1, 1)
         nodes.append(
-            ir.Node("", "Add", [product.outputs[0], constant(graph, added, f"{name}_bias")])
+            ir.Node("", "Add", [product.outputs[0], add_constant(graph, added, f"{name}_bias")])
         )
     for number, made in enumerate(nodes[1:]):
         value = made.outputs[0]
         value.name, value.type, value.shape = f"{name}_{number}", output.type, ir.Shape(wanted)
-    final = reshape(graph, nodes[-1].outputs[0], _shape(output), f"{name}_whole")
+    final = reshape(graph, nodes[-1].outputs[0], shape_of(output), f"{name}_whole")
     graph.insert_before(node, [*nodes, final])
     ir.convenience.replace_all_uses_with(output, final.outputs[0], replace_graph_outputs=True)
     final.outputs[0].name = name
@@ -69,7 +70,3 @@ def _rewrite(graph: ir.Graph, node: ir.Node) -> None:
 
 def _group(node: ir.Node) -> int:
     return node.attributes["group"].as_int() if "group" in node.attributes else 1
-
-
-def _shape(value: ir.Value | None) -> list[int]:
-    return [] if value is None else [int(d) for d in value.shape or ()]

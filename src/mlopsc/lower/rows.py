@@ -16,6 +16,7 @@ from tvm.s_tir import Schedule, ScheduleError
 from tvm_ffi.structural import structural_map
 
 from mlopsc.lower.accesses import REDUCE, accesses, is_reduction, loops_of
+from mlopsc.lower.functions import map_functions, with_parts
 from mlopsc.schema.target import Hardware
 
 _MIN_VECTORS = 2  # per row
@@ -23,12 +24,7 @@ _MIN_VECTORS = 2  # per row
 
 def split_rows(module: Any, hardware: Hardware) -> Any:
     """Return the Relax module with reductions along dense axes split into partial results."""
-    functions = {}
-    for var, function in module.functions.items():
-        if isinstance(function, tirx.PrimFunc):
-            function = _split_function(function, hardware)
-        functions[var] = function
-    return tvm.IRModule(functions, attrs=module.attrs)
+    return map_functions(module, lambda function: _split_function(function, hardware))
 
 
 def _split_function(function: Any, hardware: Hardware) -> Any:
@@ -91,10 +87,7 @@ def _guard_values(function: Any) -> Any:
         kept = tirx.BufferLoad(store.buffer, store.indices)
         value = tirx.if_then_else(tirx.likely(inside), store.value, kept)
         body = tirx.BufferStore(store.buffer, value, store.indices)
-        made = s_tir.SBlock(
-            block.iter_vars, block.reads, block.writes, block.name_hint, body, block.init,
-            block.alloc_buffers, block.match_buffers, block.annotations,
-        )  # fmt: skip
+        made = with_parts(block, body=body)
         return s_tir.SBlockRealize(realize.iter_values, tirx.const(True, "bool"), made)
 
     return function.with_body(structural_map(function.body, [(s_tir.SBlockRealize, rewrite)]))

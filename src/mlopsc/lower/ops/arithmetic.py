@@ -13,6 +13,7 @@ from tvm import tirx
 from tvm_ffi.structural import structural_map
 
 from mlopsc.integers import OPERATIONS, Operation, function_name
+from mlopsc.lower.functions import map_functions
 from mlopsc.lower.ops.node import is_float, literal
 
 _PURE = 1  # tirx.CallEffectKind
@@ -73,12 +74,8 @@ def call_functions(module: Any) -> Any:
         dtype = str(call.ty)
         return tirx.call_pure_extern(dtype, function_name(operation, dtype), *call.args)
 
-    return tvm.IRModule(
-        {
-            var: function.with_body(structural_map(function.body, ((tvm.ir.Call, replace),)))
-            for var, function in module.functions.items()
-        }
-    )
+    callback = (tvm.ir.Call, replace)
+    return map_functions(module, lambda f: f.with_body(structural_map(f.body, (callback,))))
 
 
 def _call(operation: Operation, a: Any, b: Any) -> Any:
