@@ -11,7 +11,7 @@ from mlopsc.importer import ImportOptions
 from mlopsc.loader import Model, load
 from mlopsc.schema.conformance import ConformanceReport
 from mlopsc.schema.package import Package
-from mlopsc.schema.target import Generator, Schedule
+from mlopsc.schema.target import Accuracy, Generator, Schedule
 
 __all__ = ["Bundle", "Model", "Package", "build", "conform", "import_model", "load"]
 
@@ -67,6 +67,7 @@ def build(
     *,
     generator: Generator | None = None,
     schedule: Schedule = "tiled",
+    accuracy: Accuracy = "fast",
     source_code: bool = False,
     force: bool = False,
 ) -> dict[str, Package]:
@@ -78,6 +79,8 @@ def build(
         output: Folder for the packages.
         generator: ``llvm`` or ``c``; each target's own by default.
         schedule: ``none`` leaves loops unscheduled.
+        accuracy: ``fast`` allows algorithms whose error against float64 stays below 1e-5 of a
+            layer's largest value; ``strict`` allows none that trades accuracy for speed.
         source_code: Whether the generated C is delivered too.
         force: Replace packages that exist.
 
@@ -94,6 +97,7 @@ def build(
         Path(output),
         generator=generator,
         schedule=schedule,
+        accuracy=accuracy,
         source_code=source_code,
         force=force,
     )

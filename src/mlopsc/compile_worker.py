@@ -14,11 +14,17 @@ from mlopsc.codegen import generate
 from mlopsc.errors import CompilerError, MlopscError
 from mlopsc.lower import lower
 from mlopsc.schema.program import PROGRAM_FILE, WEIGHTS_FILE
-from mlopsc.schema.target import Generator, Schedule, Target
+from mlopsc.schema.target import Accuracy, Generator, Schedule, Target
 
 
 def compile_model(
-    *, bundle: str, target: dict[str, Any], generator: Generator, schedule: Schedule, folder: str
+    *,
+    bundle: str,
+    target: dict[str, Any],
+    generator: Generator,
+    schedule: Schedule,
+    accuracy: Accuracy,
+    folder: str,
 ) -> dict[str, str]:
     """Lower the bundle at ``bundle`` and write program, weights and kernels into ``folder``.
 
@@ -39,6 +45,7 @@ def compile_model(
             Target.model_validate(target),
             generator=generator,
             schedule=schedule,
+            accuracy=accuracy,
         )
         kernels = generate(generator, module.kernels, module.target, work)
     except MlopscError:

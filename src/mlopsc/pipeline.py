@@ -28,7 +28,7 @@ from mlopsc.runners import TIMEOUT_S, RunResult, run_package
 from mlopsc.schema.conformance import ConformanceReport
 from mlopsc.schema.package import Package
 from mlopsc.schema.program import PROGRAM_FILE, WEIGHTS_FILE, Program
-from mlopsc.schema.target import Generator, Schedule, Target
+from mlopsc.schema.target import Accuracy, Generator, Schedule, Target
 from mlopsc.targets import load_target
 from mlopsc.tools import run_worker
 
@@ -129,6 +129,7 @@ def build(
     options: ImportOptions | None = None,
     generator: Generator | None = None,
     schedule: Schedule = "tiled",
+    accuracy: Accuracy = "fast",
     source_code: bool = False,
     force: bool = False,
     progress: Progress = lambda target, what: None,
@@ -142,6 +143,7 @@ def build(
         options: How to import, if ``source`` is not a bundle.
         generator: Kernel generator; each target's own by default.
         schedule: ``none`` leaves loops unscheduled.
+        accuracy: ``strict`` forbids algorithms that trade accuracy for speed.
         source_code: Whether generated C is delivered too.
         force: Replace packages that exist.
         progress: Called with the target and the step that begins.
@@ -163,9 +165,7 @@ def build(
 
         def compile_one(target: Target) -> CompiledModel:
             progress(target.name, "compiling")
-            return _compile(
-                path, target, generator or target.compile.generator, schedule, Path(name)
-            )
+            return _compile(path, target, Path(name), generator, schedule, accuracy)
 
         with ThreadPoolExecutor(max_workers=max(1, min(len(loaded), os.cpu_count() or 1))) as pool:
             compiled = list(pool.map(compile_one, loaded))
@@ -203,7 +203,12 @@ def _check_weights(bundle: Bundle, target: Target) -> None:
 
 
 def _compile(
-    bundle: Path, target: Target, generator: Generator, schedule: Schedule, work: Path
+    bundle: Path,
+    target: Target,
+    work: Path,
+    generator: Generator | None,
+    schedule: Schedule,
+    accuracy: Accuracy,
 ) -> CompiledModel:
     folder = Path(tempfile.mkdtemp(prefix=f"{target.name}-", dir=work))
     reply: dict[str, Any] = run_worker(
@@ -211,8 +216,9 @@ def _compile(
         {
             "bundle": str(bundle.resolve()),
             "target": target.model_dump(mode="json"),
-            "generator": generator,
+            "generator": generator or target.compile.generator,
             "schedule": schedule,
+            "accuracy": accuracy,
             "folder": str(folder),
         },
     )

@@ -16,13 +16,14 @@ import models
 import numpy as np
 import pytest
 from models import model, node, value
-from support import copy_package
+from support import copy_package, run_cli
 
 import mlopsc
 from mlopsc.bundle import read_bundle
 from mlopsc.errors import BrokenPackageError, InputError, MissingToolError
 from mlopsc.loader import Model
 from mlopsc.reference import Reference
+from mlopsc.schema.target import Accuracy
 
 ZIG = f"{shlex.quote(sys.executable)} -m ziglang cc"
 
@@ -310,6 +311,18 @@ def test_dimensions_are_bound_through_the_api(tmp_path: Path) -> None:
     assert bundle.manifest.inputs[0].shape == (3, 2, 8, 8)
     mlopsc.build(tmp_path / "m.mlb", "host", tmp_path)
     assert mlopsc.conform(tmp_path / "host").verdict == "pass"
+
+
+@pytest.mark.parametrize("accuracy", ["fast", "strict"])
+def test_the_accuracy_that_is_asked_for_goes_through_the_lowering_into_the_package(
+    accuracy: Accuracy, digits_bundle: Path, tmp_path: Path
+) -> None:
+    built = mlopsc.build(digits_bundle, "host", tmp_path / "api", accuracy=accuracy)
+    assert built["host"].accuracy == accuracy
+    options = ("--target", "host", "--accuracy", accuracy, "-o", tmp_path / "cli")
+    assert run_cli("build", digits_bundle, *options).returncode == 0
+    seen = run_cli("inspect", tmp_path / "cli" / "host", env={"COLUMNS": "200"})
+    assert f"accuracy {accuracy}" in seen.stdout
 
 
 @pytest.mark.parametrize("generator", ["llvm", "c"])

@@ -68,6 +68,7 @@ def make(
         name=name,
         generator="c",
         schedule="tiled",
+        accuracy="fast",
         inputs=tuple(inputs),
         outputs=tuple(outputs),
         kernels={kernel.symbol: kernel},

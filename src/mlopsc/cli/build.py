@@ -35,6 +35,13 @@ from mlopsc.cli.render import echo_json, echo_table, progress, size
     show_default=True,
     help="'none' leaves the loops unscheduled, to measure what scheduling gives.",
 )
+@click.option(
+    "--accuracy",
+    type=click.Choice(["fast", "strict"]),
+    default="fast",
+    show_default=True,
+    help="'strict' allows no algorithm that trades accuracy for speed.",
+)
 @click.option("--source", "source_code", is_flag=True, help="Deliver the generated C too.")
 @import_options
 @force_option
@@ -45,6 +52,7 @@ def command(
     output: Path,
     generator: Any,
     schedule: Any,
+    accuracy: Any,
     source_code: bool,
     force: bool,
     as_json: bool,
@@ -61,6 +69,7 @@ def command(
             options=collect_import_options(options),
             generator=generator,
             schedule=schedule,
+            accuracy=accuracy,
             source_code=source_code,
             force=force,
             progress=lambda target, what: update(f"{target}: {what}"),

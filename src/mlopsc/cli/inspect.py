@@ -72,7 +72,7 @@ def _package(path: Path, as_json: bool) -> None:
         *(["input", str(s)] for s in info.inputs),
         *(["output", str(s)] for s in info.outputs),
         ["kernels", f"{len(info.kernels)} functions, {sum(k.calls for k in info.kernels)} calls, "
-         f"generator {info.generator}, schedule {info.schedule}"],
+         f"generator {info.generator}, schedule {info.schedule}, accuracy {info.accuracy}"],
         ["flash", f"{size(memory.code)} code, {size(memory.read_only)} constants"],
         ["arena", f"{size(memory.arena)} (no plan is below {size(memory.arena_lower_bound)})"],
         ["libraries", ", ".join(filter(None, (info.static_library, info.shared_library)))],

@@ -32,7 +32,7 @@ from mlopsc.lower.tvm_target import tvm_target
 from mlopsc.schema.common import c_identifier, digest_bytes
 from mlopsc.schema.graph import StageGraph
 from mlopsc.schema.program import Kernel, Program
-from mlopsc.schema.target import Generator, Schedule, Target
+from mlopsc.schema.target import Accuracy, Generator, Schedule, Target
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ def lower(
     *,
     generator: Generator,
     schedule: Schedule,
+    accuracy: Accuracy,
 ) -> LoweredModule:
     """Lower a model for one target.
 
@@ -68,6 +69,7 @@ def lower(
         target: What to compile for.
         generator: Who will print the kernels; C gets no vector types.
         schedule: ``none`` leaves the loops as TVM makes them, to measure what scheduling gives.
+        accuracy: ``strict`` forbids algorithms that trade accuracy for speed.
 
     Raises:
         CompilerError: The compiler cannot lower the model.
@@ -75,7 +77,7 @@ def lower(
     tvm_t = tvm_target(target, generator)
     packed = schedule == "tiled" and generator == "llvm"
     lanes = target.hardware.vector_bits // 32 if packed else 1
-    module, flows, inputs, outputs = compile_graph(stages, tvm_t, lanes)
+    module, flows, inputs, outputs = compile_graph(stages, tvm_t, lanes, accuracy=accuracy)
     if lanes > 1:
         module = split_rows(module, target.hardware)
     module = use_own_starts(module)
@@ -95,6 +97,7 @@ def lower(
         name=name,
         generator=generator,
         schedule=schedule,
+        accuracy=accuracy,
         inputs=inputs,
         outputs=outputs,
         kernels={

@@ -18,6 +18,7 @@ import numpy as np
 import onnx_ir as ir
 
 from mlopsc.lower.forms import BINARY, DOMAIN, MIN_LANES, UNARY, Array, Carrier, shape_of
+from mlopsc.schema.target import Accuracy
 
 # What gives finite numbers for finite ones: allowed where blocks hold channels that do not exist.
 _KEEP_FINITE: Final = frozenset(
@@ -30,12 +31,13 @@ _KEEP_FINITE: Final = frozenset(
 _POOLS: Final = frozenset({"AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool"})
 
 
-def use_blocked_layout(model: ir.Model, lanes: int) -> ir.Model:
+def use_blocked_layout(model: ir.Model, lanes: int, *, accuracy: Accuracy) -> ir.Model:
     """Rewrite ``model`` in place and return it.
 
     Args:
         model: A graph in normal form.
         lanes: Elements of float32 in a vector register.
+        accuracy: ``strict`` keeps every convolution the sum that defines it; so far all are.
     """
     if lanes >= MIN_LANES:
         _Blocker(model.graph, lanes).run()

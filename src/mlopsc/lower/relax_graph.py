@@ -22,10 +22,11 @@ from mlopsc.lower.pointwise import use_grouped_products
 from mlopsc.lower.translate import translate
 from mlopsc.schema.common import TensorSpec
 from mlopsc.schema.graph import StageGraph
+from mlopsc.schema.target import Accuracy
 
 
 def compile_graph(
-    stages: Sequence[StageGraph], target: Any, lanes: int
+    stages: Sequence[StageGraph], target: Any, lanes: int, *, accuracy: Accuracy
 ) -> tuple[Any, Flows, tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     """Return the Relax module, its control flow and the signature of the joined graph.
 
@@ -34,7 +35,8 @@ def compile_graph(
     """
     model = join_stages(stages)
     if lanes > 1:
-        model = use_panels(use_blocked_layout(use_grouped_products(model), lanes), lanes)
+        model = use_blocked_layout(use_grouped_products(model), lanes, accuracy=accuracy)
+        model = use_panels(model, lanes)
     module, flows = translate(model)
     transform = relax.transform
     with target, tvm.transform.PassContext(opt_level=3):

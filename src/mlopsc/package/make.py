@@ -194,6 +194,7 @@ def _describe(
         target=target,
         generator=program.generator,
         schedule=program.schedule,
+        accuracy=program.accuracy,
         inputs=program.inputs,
         outputs=program.outputs,
         memory=memory,

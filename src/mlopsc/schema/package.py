@@ -8,7 +8,7 @@ from pydantic import Field
 
 from mlopsc.schema.bundle import VectorsRecord
 from mlopsc.schema.common import Digest, FileEntry, Frozen, TensorSpec
-from mlopsc.schema.target import Generator, Schedule, Target
+from mlopsc.schema.target import Accuracy, Generator, Schedule, Target
 
 ABI_VERSION: Final = 1
 
@@ -60,6 +60,7 @@ class Package(Frozen):
         version: The user's version of the model.
         bundle: Digest of the bundle's manifest.
         target: The full definition of the target, as used.
+        accuracy: Whether algorithms that trade accuracy for speed were allowed (``fast``).
         abi_version: Of the C ABI and the descriptor.
         static_library: Path inside the package.
         shared_library: Path inside the package, or none.
@@ -74,6 +75,7 @@ class Package(Frozen):
     target: Target
     generator: Generator
     schedule: Schedule
+    accuracy: Accuracy
     abi_version: Literal[1] = ABI_VERSION
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]

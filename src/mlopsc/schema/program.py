@@ -13,7 +13,7 @@ from pydantic import Field
 
 from mlopsc.dtypes import DTypeName
 from mlopsc.schema.common import Digest, Frozen, TensorSpec
-from mlopsc.schema.target import Generator, Schedule
+from mlopsc.schema.target import Accuracy, Generator, Schedule
 
 PROGRAM_FILE = "program.json"  # what the compile worker leaves in its folder
 WEIGHTS_FILE = "weights.bin"
@@ -185,6 +185,7 @@ class Program(Frozen):
     name: str
     generator: Generator
     schedule: Schedule
+    accuracy: Accuracy
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     kernels: dict[str, Kernel]

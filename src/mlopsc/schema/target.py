@@ -11,6 +11,7 @@ from mlopsc.schema.common import Frozen
 
 Generator = Literal["llvm", "c"]
 Schedule = Literal["tiled", "none"]
+Accuracy = Literal["fast", "strict"]  # what algorithms may give away; see docs/conformance.md
 RunnerName = Literal["native", "unicorn", "wasmtime", "qemu"]
 
 
