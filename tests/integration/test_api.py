@@ -314,13 +314,18 @@ def test_dimensions_are_bound_through_the_api(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("accuracy", ["fast", "strict"])
-def test_the_accuracy_that_is_asked_for_goes_through_the_lowering_into_the_package(
-    accuracy: Accuracy, digits_bundle: Path, tmp_path: Path
+def test_the_accuracy_of_its_kernels_is_recorded_in_the_package(
+    accuracy: Accuracy, tmp_path: Path
 ) -> None:
-    built = mlopsc.build(digits_bundle, "host", tmp_path / "api", accuracy=accuracy)
+    shape = [1, 32, 16, 16]
+    nodes = [models.node("Conv", ["x", "w"], ["y"], pads=[1] * 4)]
+    weights = {"w": models.random(32, 32, 3, 3)}
+    made = models.model(nodes, [models.value("x", shape)], [models.value("y", shape)], weights)
+    models.save(made, tmp_path / "m.onnx")
+    built = mlopsc.build(tmp_path / "m.onnx", "host", tmp_path / "api", accuracy=accuracy)
     assert built["host"].accuracy == accuracy
     options = ("--target", "host", "--accuracy", accuracy, "-o", tmp_path / "cli")
-    assert run_cli("build", digits_bundle, *options).returncode == 0
+    assert run_cli("build", tmp_path / "m.onnx", *options).returncode == 0
     seen = run_cli("inspect", tmp_path / "cli" / "host", env={"COLUMNS": "200"})
     assert f"accuracy {accuracy}" in seen.stdout
 

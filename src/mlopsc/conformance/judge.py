@@ -53,7 +53,7 @@ def conform_package(
             spec,
             [o[spec.name] for o in result.outputs],
             [v.outputs[spec.name] for v in vectors],
-            info.target.tolerance(spec.dtype),
+            info.target.tolerance(spec.dtype, info.accuracy),
         )
         for spec in info.outputs
     )

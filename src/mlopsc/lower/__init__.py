@@ -28,6 +28,7 @@ from mlopsc.lower.plan import plan_storage
 from mlopsc.lower.relax_graph import compile_graph
 from mlopsc.lower.rows import split_rows
 from mlopsc.lower.schedule import schedule_kernels
+from mlopsc.lower.schedule_winograd import trades_accuracy
 from mlopsc.lower.tvm_target import tvm_target
 from mlopsc.schema.common import c_identifier, digest_bytes
 from mlopsc.schema.graph import StageGraph
@@ -97,7 +98,7 @@ def lower(
         name=name,
         generator=generator,
         schedule=schedule,
-        accuracy=accuracy,
+        accuracy="fast" if any(map(trades_accuracy, notes.values())) else "strict",
         inputs=inputs,
         outputs=outputs,
         kernels={

@@ -65,14 +65,7 @@ def accesses(schedule: Any, block: Any) -> Accesses | None:
     if not all(isinstance(v.dom.extent, tirx.IntImm) for v in info.iter_vars):
         return None
     variables = [v.var for v in info.iter_vars]
-    result = info.writes[0].source
-    reads: list[Any] = []
-
-    def visit(load: Any) -> None:
-        if not load.source.same_as(result):
-            reads.append(load)
-
-    structural_walk(body, (tvm.ir.TensorLoad, visit))
+    result, reads = info.writes[0].source, loads_of(info)
     operands = [_strides(r.source, r.indices, variables) for r in reads]
     stored = _strides(result, body.indices, variables)
     axes = [
@@ -85,6 +78,18 @@ def accesses(schedule: Any, block: Any) -> Accesses | None:
         tuple(a for a, r in zip(axes, reduced, strict=True) if r),
         tuple(buffer_bytes(r.source) for r in reads),
     )
+
+
+def loads_of(block: Any) -> list[Any]:
+    """Return what the body of a block with one result loads, but for that; in a fixed order."""
+    result, found = block.writes[0].source, []
+
+    def visit(load: Any) -> None:
+        if not load.source.same_as(result):
+            found.append(load)
+
+    structural_walk(block.body, (tvm.ir.TensorLoad, visit))
+    return found
 
 
 def loops_of(schedule: Any, block: Any) -> list[Any] | None:
@@ -149,9 +154,13 @@ def may_be_in_place(schedule: Any, block: Any, ignored: Any | None = None) -> bo
 
 def buffer_bytes(buffer: Any) -> int:
     """Return the size of a buffer."""
+    return math.prod(int(d) for d in buffer.ty.shape) * bytes_of_element(buffer)
+
+
+def bytes_of_element(buffer: Any) -> int:
+    """Return the size of an element of a buffer, which may be a vector."""
     dtype = tvm.DataType(str(buffer.ty.dtype))
-    bytes_of_element = -(-int(dtype.bits) // 8) * int(dtype.lanes)
-    return math.prod(int(d) for d in buffer.ty.shape) * bytes_of_element
+    return -(-int(dtype.bits) // 8) * int(dtype.lanes)
 
 
 def dense_axes(axes: Sequence[Axis]) -> int:

@@ -103,10 +103,23 @@ def add_constant(graph: ir.Graph, array: Array, name: str) -> ir.Value:
     return value
 
 
+def describe(value: ir.Value, name: str, like: ir.Value, shape: Sequence[int]) -> None:
+    """Give a new value a name, the type of another and a shape."""
+    value.name, value.type, value.shape = name, like.type, ir.Shape(list(shape))
+
+
+def replace_by(graph: ir.Graph, node: ir.Node, made: Sequence[ir.Node]) -> None:
+    """Put nodes in the place of one; the last of them has its result, under its name."""
+    output, final = node.outputs[0], made[-1].outputs[0]
+    graph.insert_before(node, made)
+    ir.convenience.replace_all_uses_with(output, final, replace_graph_outputs=True)
+    final.name = output.name
+    graph.remove(node, safe=True)
+
+
 def reshape(graph: ir.Graph, source: ir.Value, shape: Sequence[int], name: str) -> ir.Node:
     """Return a node that gives ``source`` another shape; its result has a type and a name."""
     sizes = add_constant(graph, np.array(shape, np.int64), f"{name}_shape")
     node = ir.Node("", "Reshape", [source, sizes], [ir.AttrInt64("allowzero", 1)])
-    made = node.outputs[0]
-    made.name, made.type, made.shape = name, source.type, ir.Shape(list(shape))
+    describe(node.outputs[0], name, source, shape)
     return node

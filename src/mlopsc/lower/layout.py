@@ -18,6 +18,7 @@ import numpy as np
 import onnx_ir as ir
 
 from mlopsc.lower.forms import BINARY, DOMAIN, MIN_LANES, UNARY, Array, Carrier, shape_of
+from mlopsc.lower.winograd import choose_results, transform_weights
 from mlopsc.schema.target import Accuracy
 
 # What gives finite numbers for finite ones: allowed where blocks hold channels that do not exist.
@@ -37,15 +38,19 @@ def use_blocked_layout(model: ir.Model, lanes: int, *, accuracy: Accuracy) -> ir
     Args:
         model: A graph in normal form.
         lanes: Elements of float32 in a vector register.
-        accuracy: ``strict`` keeps every convolution the sum that defines it; so far all are.
+        accuracy: ``strict`` keeps every convolution the sum that defines it.
     """
     if lanes >= MIN_LANES:
-        _Blocker(model.graph, lanes).run()
+        _Blocker(model.graph, lanes, accuracy).run()
         model.opset_imports[DOMAIN] = 1
     return model
 
 
 class _Blocker(Carrier):
+    def __init__(self, graph: ir.Graph, lanes: int, accuracy: Accuracy) -> None:
+        super().__init__(graph, lanes)
+        self.accuracy = accuracy
+
     def plain(self, value: ir.Value, form: ir.Value) -> ir.Node:
         node = ir.Node(DOMAIN, "Unblock", [form])
         made = node.outputs[0]
@@ -61,6 +66,10 @@ class _Blocker(Carrier):
             return self._elementwise(node)
         if node.op_type == "Concat":
             return self._concat(node)
+        if node.op_type == "DepthToSpace":
+            return self._interleave(node)
+        if node.op_type == "Slice":
+            return self._slice(node)
         return False
 
     def _block(self, channels: int) -> int:
@@ -136,6 +145,9 @@ class _Blocker(Carrier):
             inner = self._block(channels)
             if inner and not (x not in self.forms and channels < self.lanes):
                 w = _padded(w, 1, inner)
+                results = self._results(node, w)
+                if results:
+                    return self._winograd(node, w, rest, results, name)
                 packed = w.reshape(blocks // pair, pair, block, w.shape[1] // inner, inner, *kernel)
                 order = [0, 3, *range(5, 5 + rank), 4, 1, 2]
                 source = self._get(x, node)
@@ -154,6 +166,32 @@ class _Blocker(Carrier):
             inputs = [self._get(x, node), weights, *rest]
             return self._emit(node, DOMAIN, "DepthwiseConv", inputs, {"features": features})
         return False
+
+    def _results(self, node: ir.Node, w: Array) -> int:
+        """Return the results of a tile and axis by Winograd, or 0 for direct convolution."""
+        features, channels, *kernel = w.shape
+        if self.accuracy == "strict" or len(kernel) != 2 or kernel[0] != kernel[1]:
+            return 0
+        steps = [node.attributes.get(name) for name in ("strides", "dilations")]
+        if any(s is not None and set(s.as_ints()) != {1} for s in steps):
+            return 0
+        sizes = shape_of(node.outputs[0])[2:]
+        return choose_results(kernel[0], channels, features, sizes, self.lanes)
+
+    def _winograd(
+        self, node: ir.Node, w: Array, rest: list[ir.Value | None], results: int, name: str
+    ) -> bool:
+        block, inner = self._block(w.shape[0]), self._block(w.shape[1])
+        blocks = w.shape[0] // block
+        pair = 2 if blocks % 2 == 0 else 1
+        w = transform_weights(w, results)
+        size = w.shape[0]
+        packed = w.reshape(size, size, blocks // pair, pair, block, -1, inner)
+        weights = self.constant(packed.transpose(0, 1, 2, 5, 6, 3, 4), name)
+        inputs = [self._get(node.inputs[0], node), weights, *rest]
+        features = shape_of(node.outputs[0])[1]
+        extra = {"results": results, "features": features}
+        return self._emit(node, DOMAIN, "WinogradConv", inputs, extra)
 
     def _pool(self, node: ir.Node) -> bool:
         x = node.inputs[0]
@@ -199,6 +237,35 @@ class _Blocker(Carrier):
         ):
             return False
         return self._emit(node, "", "Concat", [self.forms[v] for v in values])
+
+    def _interleave(self, node: ir.Node) -> bool:
+        """Carry DepthToSpace where whole blocks change their place."""
+        x, output = node.inputs[0], node.outputs[0]
+        mode = node.attributes.get("mode")
+        if x not in self.forms or mode is None or mode.as_string() != "DCR":
+            return False
+        block = self._block(shape_of(x)[1])
+        if shape_of(output)[1] % block != 0:
+            return False
+        return self._emit(node, DOMAIN, "DepthToSpace", [self.forms[x]])
+
+    def _slice(self, node: ir.Node) -> bool:
+        """Carry a slice of spatial axes, or of whole blocks of channels, by steps of 1."""
+        x, *bounds = node.inputs
+        if x not in self.forms or len(bounds) != 3 or any(b.const_value is None for b in bounds):
+            return False
+        starts, _, axes = (b.const_value.numpy() for b in bounds)
+        if axes.min() >= 2:
+            return self._emit(node, "", "Slice", [self.forms[x], *bounds])
+        block, name = self._block(shape_of(x)[1]), node.outputs[0].name
+        channels = shape_of(node.outputs[0])[1]
+        if list(axes) != [1] or starts[0] < 0 or any(n % block for n in (starts[0], channels)):
+            return False
+        if self._block(channels) != block:
+            return False
+        limits = [starts // block, (starts + channels) // block]
+        places = [self.constant(v, f"{name}_{i}_blocks") for i, v in enumerate(limits)]
+        return self._emit(node, "", "Slice", [self.forms[x], *places, bounds[2]])
 
 
 def _padded(array: Array, axis: int, block: int) -> Array:

@@ -9,12 +9,14 @@ writes nothing that it reads; rules ask ``accesses.may_be_in_place`` before they
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from tvm import s_tir, tirx
 from tvm.sym import Analyzer, detect_linear_equation
 from tvm_ffi import structural_equal
 from tvm_ffi.structural import structural_map, structural_walk
+
+GUARDED: Final = "mlopsc.guarded"  # annotation of a block that keeps its conditions
 
 
 def overlap_tails(function: Any) -> Any | None:
@@ -25,7 +27,7 @@ def overlap_tails(function: Any) -> Any | None:
         nonlocal failed
         values = list(realize.iter_values)
         conditions = list(_conditions(realize.predicate))
-        if not conditions:
+        if not conditions or GUARDED in realize.block.annotations:
             return realize
         for condition in conditions:
             replacement = _last_tile(condition)

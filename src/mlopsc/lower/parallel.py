@@ -139,7 +139,7 @@ def _instances(statement: Any, loops: tuple[Any, ...]) -> Iterator[_Instance]:
             yield from _instances(part, loops)
     elif isinstance(statement, s_tir.SBlockRealize):
         yield _Instance(statement, loops)
-    else:
+    elif not isinstance(statement, tirx.Evaluate):  # a prefetch, which changes nothing
         raise TypeError(type(statement).__name__)
 
 

@@ -16,10 +16,11 @@ from tvm import relax
 
 from mlopsc.bundle import graph_signature, load_graph
 from mlopsc.lower.flow import Flows
+from mlopsc.lower.grouped import rewrite_groups
 from mlopsc.lower.layout import use_blocked_layout
 from mlopsc.lower.panels import use_panels
-from mlopsc.lower.pointwise import use_grouped_products
 from mlopsc.lower.translate import translate
+from mlopsc.lower.transposed import use_interleaved_convolutions
 from mlopsc.schema.common import TensorSpec
 from mlopsc.schema.graph import StageGraph
 from mlopsc.schema.target import Accuracy
@@ -35,7 +36,8 @@ def compile_graph(
     """
     model = join_stages(stages)
     if lanes > 1:
-        model = use_blocked_layout(use_grouped_products(model), lanes, accuracy=accuracy)
+        model = use_interleaved_convolutions(rewrite_groups(model, lanes))
+        model = use_blocked_layout(model, lanes, accuracy=accuracy)
         model = use_panels(model, lanes)
     module, flows = translate(model)
     transform = relax.transform

@@ -14,8 +14,10 @@ from tvm.s_tir import Schedule, ScheduleError
 
 from mlopsc.lower.accesses import is_reduction, loops_of
 from mlopsc.lower.overlap import overlap_tails
+from mlopsc.lower.prefetch import add_prefetches
 from mlopsc.lower.schedule_elementwise import schedule_elementwise
 from mlopsc.lower.schedule_reduction import schedule_reduction
+from mlopsc.lower.schedule_winograd import is_stage, schedule_winograd
 from mlopsc.schema.target import Hardware
 
 
@@ -49,7 +51,7 @@ def _schedule(function: Any, hardware: Hardware, *, vectorize: bool) -> tuple[An
             continue
         made = overlap_tails(made)
         if made is not None:
-            return made, note
+            return add_prefetches(made), note
     return function, f"as generated (no rule applies: {reason})"
 
 
@@ -58,7 +60,8 @@ def _apply_rules(
 ) -> tuple[Any, str]:
     schedule = Schedule(tvm.IRModule({"main": function}))
     _fuse_elementwise(schedule)
-    notes = []
+    note = schedule_winograd(schedule)
+    notes = [] if note is None else [note]
     blocks = schedule.get_child_blocks(schedule.get_sblock("root"))
     for block in blocks:
         if is_reduction(schedule, block):
@@ -92,6 +95,8 @@ def _fuse_elementwise(schedule: Any) -> None:
     outputs = {schedule.get(b).name_hint for b in schedule.get_output_blocks(root)}
     for block in schedule.get_child_blocks(root):
         if is_reduction(schedule, block) or schedule.get(block).name_hint in outputs:
+            continue
+        if is_stage(schedule, block):
             continue
         consumers = schedule.get_consumers(block)
         if len(consumers) == 1 and not is_reduction(schedule, consumers[0]):

@@ -21,6 +21,7 @@ from mlopsc.lower.accesses import (
     loops_of,
     may_be_in_place,
 )
+from mlopsc.lower.prefetch import STREAM
 from mlopsc.lower.tiling import Tile, choose_tile, unrolled_axes
 from mlopsc.schema.target import Hardware
 
@@ -80,8 +81,12 @@ def schedule_reduction(
     count = math.prod(tile.factors) // tile.lanes
     unrolled = unrolled_axes([axis.extent for axis in found.reduced], count)
     # The outermost reduced loop carries the decomposed start and stays a loop.
-    for loop in reduced[max(1, len(reduced) - unrolled) :]:
+    rolled = max(1, len(reduced) - unrolled)
+    for loop in reduced[rolled:]:
         schedule.unroll(loop)
+    vectors = _vector_operands(found, tile)
+    if hardware.l2_bytes and len(vectors) == 1:
+        schedule.annotate(reduced[rolled - 1], STREAM, vectors[0])
     return tile
 
 

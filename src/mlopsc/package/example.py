@@ -65,7 +65,7 @@ def _compare(program: Program, target: Target) -> str:
     """Return one ``CHECK(...)`` line per output."""
     _, outs = parameter_names(program)
     return "\n".join(
-        f"  CHECK({n}, expected_{n}, {target.tolerance(s.dtype)!r});"
+        f"  CHECK({n}, expected_{n}, {target.tolerance(s.dtype, program.accuracy)!r});"
         for s, n in zip(program.outputs, outs, strict=True)
     )
 

@@ -60,7 +60,7 @@ class Package(Frozen):
         version: The user's version of the model.
         bundle: Digest of the bundle's manifest.
         target: The full definition of the target, as used.
-        accuracy: Whether algorithms that trade accuracy for speed were allowed (``fast``).
+        accuracy: Whether any kernel trades accuracy for speed (``fast``).
         abi_version: Of the C ABI and the descriptor.
         static_library: Path inside the package.
         shared_library: Path inside the package, or none.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, PositiveInt
 
@@ -12,6 +12,7 @@ from mlopsc.schema.common import Frozen
 Generator = Literal["llvm", "c"]
 Schedule = Literal["tiled", "none"]
 Accuracy = Literal["fast", "strict"]  # what algorithms may give away; see docs/conformance.md
+FAST_TOLERANCE: Final = 10.0  # errors of layers below 1e-5 each add up and pass through softmax
 RunnerName = Literal["native", "unicorn", "wasmtime", "qemu"]
 
 
@@ -139,13 +140,15 @@ class Target(Frozen):
     run: Run
     conformance: dict[DTypeName, Tolerance]
 
-    def tolerance(self, dtype: str) -> float:
+    def tolerance(self, dtype: str, accuracy: Accuracy = "strict") -> float:
         """Return the tolerance of ``dtype``.
 
         A small float is rounded from float32, so float32's tolerance may move it by one step. Any
-        other type not listed must be equal bit for bit.
+        other type not listed must be equal bit for bit. Where kernels trade accuracy (``fast``),
+        what rounding may move is ``FAST_TOLERANCE`` times as much.
         """
-        listed = {str(k): v.relative_to_max for k, v in self.conformance.items()}
+        wider = FAST_TOLERANCE if accuracy == "fast" else 1.0
+        listed = {str(k): v.relative_to_max * wider for k, v in self.conformance.items()}
         if dtype in listed:
             return listed[dtype]
         rounded = dtype in SMALL and DTYPES[dtype].is_float and listed.get("float32", 0.0) > 0

@@ -15,6 +15,7 @@ from tvm import te, tirx
 from mlopsc.lower.ops.node import Lowering, Node, compute, literal
 from mlopsc.lower.ops.pooling import pooling_lowerings
 from mlopsc.lower.ops.window import Window
+from mlopsc.lower.ops.winograd import winograd
 
 
 def _block(node: Node) -> Any:
@@ -89,6 +90,18 @@ def _depthwise(node: Node) -> Any:
     return _with_bias(node, te.compute(node.result.shape, element, name="conv"))
 
 
+def _depth_to_space(node: Node) -> Any:
+    x, size = node.operand(0), int(node.attribute("blocksize"))
+    blocks = node.result.shape[1]
+
+    def element(n: Any, f: Any, y: Any, x_: Any, lane: Any) -> Any:
+        phase = tirx.indexmod(y, size) * size + tirx.indexmod(x_, size)
+        place = tirx.indexdiv(y, size), tirx.indexdiv(x_, size)
+        return x.tensor(n, phase * blocks + f, *place, lane)
+
+    return compute(node, element)
+
+
 def _matmul(node: Node) -> Any:
     """``[..., M, K] x [N/P, K, P]`` and a bias ``[N/P, P]`` → ``[..., M, N/P, P]``."""
     x, w, bias = node.operand(0), node.operand(1), node.optional(2)
@@ -131,8 +144,10 @@ LOWERINGS: Final[dict[str, Lowering]] = {
         "Block": _block,
         "Unblock": _unblock,
         "Conv": _conv,
+        "DepthToSpace": _depth_to_space,
         "DepthwiseConv": _depthwise,
         "MatMul": _matmul,
+        "WinogradConv": lambda node: _with_bias(node, winograd(node)),
         **pooling_lowerings(trailing=1),
     }.items()
 }

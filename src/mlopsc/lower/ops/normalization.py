@@ -164,8 +164,14 @@ def _lrn(node: Node) -> Any:
 
     total = te.compute(x.shape, squares, name="squares")
     scale, start = tirx.const(alpha / size, x.dtype), tirx.const(bias, x.dtype)
-    power = tirx.const(beta, x.dtype)
-    return compute(node, lambda *i: x.tensor(*i) / tirx.pow(start + scale * total(*i), power))
+
+    def power(value: Any) -> Any:
+        if beta == 0.75:  # what networks have: three roundings, and vectors have square roots
+            root = tirx.sqrt(value)
+            return root * tirx.sqrt(root)
+        return tirx.pow(value, tirx.const(beta, x.dtype))
+
+    return compute(node, lambda *i: x.tensor(*i) / power(start + scale * total(*i)))
 
 
 LOWERINGS: Final[dict[str, Lowering]] = {

@@ -1,0 +1,118 @@
+"""Grouped convolutions become what the rules for layouts and tiles know.
+
+A kernel of size 1 without stride and padding multiplies, for each group, a matrix of weights with
+the matrix of its channels over all points: ``[G, F/G, C/G] x [N, G, C/G, P]``. As that it is tiled
+over features and points alike, whatever the number of channels of a group. Other groups become
+convolutions of their own if they are whole blocks of channels and features. Depthwise convolutions
+stay, as do many small groups.
+
+Works on the joined graph in normal form, before ``layout``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+import onnx_ir as ir
+
+from mlopsc.lower.forms import add_constant, describe, replace_by, reshape, shape_of
+
+_MAX_GROUPS: Final = 8  # convolutions that one may become
+
+
+def rewrite_groups(model: ir.Model, lanes: int) -> ir.Model:
+    """Rewrite ``model`` in place and return it.
+
+    Args:
+        model: A graph in normal form.
+        lanes: Elements of float32 in a vector register.
+    """
+    for node in list(model.graph):
+        if node.op_type == "Conv" and not node.domain and _has_groups(node):
+            if _is_pointwise(node):
+                _multiply(model.graph, node)
+            elif _has_whole_blocks(node, lanes):
+                _separate(model.graph, node)
+    return model
+
+
+def _has_groups(node: ir.Node) -> bool:
+    weight, output = node.inputs[1], node.outputs[0]
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    if weight is None or weight.const_value is None or output.dtype != ir.DataType.FLOAT:
+        return False
+    return _group(node) > 1 and (bias is None or bias.const_value is not None)
+
+
+def _is_pointwise(node: ir.Node) -> bool:
+    _, depth, *kernel = shape_of(node.inputs[1])
+    # Equal sizes also mean no stride and no padding.
+    same = shape_of(node.inputs[0])[2:] == shape_of(node.outputs[0])[2:]
+    return depth > 1 and math.prod(kernel) == 1 and same
+
+
+def _has_whole_blocks(node: ir.Node, lanes: int) -> bool:
+    features, depth = shape_of(node.inputs[1])[:2]
+    groups = _group(node)
+    return groups <= _MAX_GROUPS and depth % lanes == 0 and (features // groups) % lanes == 0
+
+
+def _separate(graph: ir.Graph, node: ir.Node) -> None:
+    """Replace a convolution by one per group, of a part of the channels each."""
+    x, output, groups, name = node.inputs[0], node.outputs[0], _group(node), node.outputs[0].name
+    constants = [v.const_value.numpy() for v in node.inputs[1:] if v is not None]
+    depth, axes = constants[0].shape[1], add_constant(graph, np.array([1]), f"{name}_axis")
+    attributes = [a for a in node.attributes.values() if a.name != "group"]
+    made, results = [], []
+    for number in range(groups):
+        bounds = [
+            add_constant(graph, np.array([(number + end) * depth]), f"{name}_{number}_{end}")
+            for end in (0, 1)
+        ]
+        part = ir.Node("", "Slice", [x, *bounds, axes])
+        inputs = [
+            add_constant(graph, np.split(array, groups)[number], f"{name}_{number}_{index}_group")
+            for index, array in enumerate(constants)
+        ]
+        conv = ir.Node("", "Conv", [part.outputs[0], *inputs], attributes, name=node.name)
+        n, _, *sizes = shape_of(x)
+        describe(part.outputs[0], f"{name}_channels{number}", output, [n, depth, *sizes])
+        n, features, *sizes = shape_of(output)
+        shape = [n, features // groups, *sizes]
+        describe(conv.outputs[0], f"{name}_features{number}", output, shape)
+        made += [part, conv]
+        results.append(conv.outputs[0])
+    whole = ir.Node("", "Concat", results, [ir.AttrInt64("axis", 1)])
+    describe(whole.outputs[0], f"{name}_whole", output, shape_of(output))
+    replace_by(graph, node, [*made, whole])
+
+
+def _multiply(graph: ir.Graph, node: ir.Node) -> None:
+    x, weight, output = node.inputs[0], node.inputs[1], node.outputs[0]
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    groups, name = _group(node), str(output.name)
+    n, channels, *sizes = shape_of(x)
+    features, depth = shape_of(weight)[:2]
+    points = math.prod(sizes)
+    stack = reshape(graph, x, [n, groups, channels // groups, points], f"{name}_channels")
+    w = weight.const_value.numpy().reshape(1, groups, features // groups, depth)
+    product = ir.Node(
+        "", "MatMul", [add_constant(graph, w, f"{name}_weights"), stack.outputs[0]], name=node.name
+    )
+    wanted = [n, groups, features // groups, points]
+    nodes = [stack, product]
+    if bias is not None:
+        added = bias.const_value.numpy().reshape(groups, -1, 1)
+        nodes.append(
+            ir.Node("", "Add", [product.outputs[0], add_constant(graph, added, f"{name}_bias")])
+        )
+    for number, made in enumerate(nodes[1:]):
+        describe(made.outputs[0], f"{name}_{number}", output, wanted)
+    final = reshape(graph, nodes[-1].outputs[0], shape_of(output), f"{name}_whole")
+    replace_by(graph, node, [*nodes, final])
+
+
+def _group(node: ir.Node) -> int:
+    return node.attributes["group"].as_int() if "group" in node.attributes else 1

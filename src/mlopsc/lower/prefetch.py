@@ -1,0 +1,135 @@
+"""Fetches weights into the caches while those before them are used.
+
+Where a nest passes several tiles over one panel of weights before it goes on to the next, each step
+of a pass fetches a share of the next panel: memory works all the time, and the next panel is there
+when it is needed. Panels lie behind each other, so what follows the last one is fetched too; a
+fetch has no effect but on caches and never faults.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tvm import s_tir, tirx
+from tvm.sym import Analyzer, detect_linear_equation
+from tvm_ffi.structural import structural_map, structural_walk
+
+from mlopsc.lower.accesses import bytes_of_element, loads_of
+from mlopsc.lower.functions import with_parts
+
+STREAM: Final = "mlopsc.stream"  # annotation of the loop that fetches: which operand of its block
+_LINE: Final = 64  # bytes that one fetch brings
+_MOST: Final = 32  # fetches of one step: keeps code small
+_READ, _SECOND_LEVEL, _DATA = 0, 2, 1  # operands of the fetch: see LLVM's llvm.prefetch
+
+
+def add_prefetches(function: Any) -> Any:
+    """Return the scheduled ``function`` with fetches in the loops that are annotated ``STREAM``."""
+    return function.with_body(_visit(function.body, ()))
+
+
+def _visit(statement: Any, loops: tuple[Any, ...]) -> Any:
+    """Rewrite the loops of ``statement``; ``loops`` are around it, outermost first."""
+    if isinstance(statement, tirx.For):
+        inside = (*loops, statement)
+        body = _visit(statement.body, inside)
+        if STREAM in statement.annotations:
+            fetches = _fetches(inside)
+            body = tirx.stmt.SeqStmt([*fetches, body]) if fetches else body
+        return _with_body(statement, body)
+    if isinstance(statement, tirx.stmt.SeqStmt):
+        return tirx.stmt.SeqStmt([_visit(part, loops) for part in statement])
+    if isinstance(statement, s_tir.SBlockRealize) and not loops:
+        block = statement.block
+        made = with_parts(block, body=_visit(block.body, ()))
+        return s_tir.SBlockRealize(statement.iter_values, statement.predicate, made)
+    return statement
+
+
+def _with_body(loop: Any, body: Any) -> Any:
+    annotations = {k: v for k, v in loop.annotations.items() if k != STREAM}
+    return tirx.For(
+        loop.loop_var, loop.min, loop.extent, loop.kind, body,
+        thread_binding=loop.thread_binding, annotations=annotations,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """How a nest walks an operand: panels, passes over each, steps of a pass."""
+
+    buffer: Any
+    panel: int  # elements from one panel to the next
+    passes: tuple[Any, ...]  # loops
+    steps: tuple[Any, ...]  # loops
+    start: Any  # flat index of the first element of the panel
+
+
+def _fetches(loops: Sequence[Any]) -> list[Any]:
+    """Return the fetches of one iteration of the last of ``loops``; none without passes."""
+    stream = _stream(loops)
+    if stream is None:
+        return []
+    count = math.prod(int(loop.extent) for loop in (*stream.passes, *stream.steps))
+    share = max(1, stream.panel // count)
+    step: Any = tirx.const(0, "int64")
+    for loop in (*stream.passes, *stream.steps):
+        step = step * int(loop.extent) + loop.loop_var
+    line = _LINE // bytes_of_element(stream.buffer)
+    number = -(-share // line)
+    if number > _MOST:
+        return []
+    first = stream.start + stream.panel + step * share
+    return [_fetch(stream.buffer, first + k * line) for k in range(number)]
+
+
+def _fetch(buffer: Any, flat: Any) -> Any:
+    """Return the fetch of an element, given by its index in the whole buffer."""
+    at = [tirx.const(0, "int64")] * (len(buffer.ty.shape) - 1)
+    address = tirx.address_of(tirx.BufferLoad(buffer, [*at, flat]))
+    return tirx.Evaluate(
+        tirx.call_intrin("void", "tirx.prefetch", address, _READ, _SECOND_LEVEL, _DATA)
+    )
+
+
+def _stream(loops: Sequence[Any]) -> _Stream | None:
+    realized: list[Any] = []
+    structural_walk(loops[-1].body, (s_tir.SBlockRealize, lambda r: realized.append(r)))
+    block = realized[0].block
+    load = loads_of(block)[int(loops[-1].annotations[STREAM])]
+    flat: Any = tirx.const(0, "int64")
+    for size, index in zip(load.source.ty.shape, load.indices, strict=True):
+        flat = flat * size + index
+    values = list(zip([v.var for v in block.iter_vars], realized[0].iter_values, strict=True))
+    flat = _replace(flat, values)
+    outer = [loop.loop_var for loop in loops]
+
+    def inner_at_start(var: Any) -> Any:
+        return var if any(var.same_as(o) for o in outer) else tirx.const(0, str(var.ty))
+
+    flat = Analyzer().simplify(structural_map(flat, [(tirx.Var, inner_at_start)]))
+    found = detect_linear_equation(flat, outer)
+    if not found or not all(isinstance(c, tirx.IntImm) for c in found[: len(outer)]):
+        return None
+    strides = [int(c) for c in found[: len(outer)]]
+    moving = [(loop, s) for loop, s in zip(loops, strides, strict=True) if int(loop.extent) > 1]
+    steps: list[Any] = []
+    passes: list[Any] = []
+    while moving and moving[-1][1]:
+        steps.insert(0, moving.pop()[0])
+    while moving and not moving[-1][1]:
+        passes.insert(0, moving.pop()[0])
+    if not moving or not passes or not steps:
+        return None
+    fixed = [(loop.loop_var, tirx.const(0, str(loop.loop_var.ty))) for loop in steps]
+    return _Stream(load.source, moving[-1][1], tuple(passes), tuple(steps), _replace(flat, fixed))
+
+
+def _replace(expression: Any, values: Sequence[tuple[Any, Any]]) -> Any:
+    def swap(var: Any) -> Any:
+        return next((value for old, value in values if var.same_as(old)), var)
+
+    return structural_map(expression, [(tirx.Var, swap)])

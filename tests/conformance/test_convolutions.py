@@ -1,0 +1,128 @@
+"""Convolutions that are computed otherwise than as their definition says, on every kind of vector.
+
+Winograd's minimal filtering, groups as convolutions of their own, transposed convolutions as
+interleaved ones: all against float64, by running what ships.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import models
+import numpy as np
+import pytest
+
+import mlopsc
+from mlopsc.pipeline import run
+from mlopsc.schema.target import Accuracy
+
+TARGETS = ("host", "x86-64-v3", "aarch64-generic", "wasm32-simd")
+LIMIT = 1e-5  # of the largest value of a layer
+
+
+def convolution(
+    channels: int, features: int, size: tuple[int, int], taps: int, *, batch: int = 1
+) -> tuple[Any, np.ndarray[Any, Any]]:
+    """Return a model of one convolution with bias and Relu, and its weights."""
+    weights = models.random(features, channels, taps, taps, seed=1)
+    weights *= np.float32((2 / (taps * taps * channels)) ** 0.5)
+    nodes = [
+        models.node("Conv", ["x", "w", "b"], ["c"], pads=[taps // 2] * 4),
+        models.node("Relu", ["c"], ["y"]),
+    ]
+    shape = [batch, channels, *size]
+    made = models.model(
+        nodes,
+        [models.value("x", shape)],
+        [models.value("y", [batch, features, *size])],
+        {"w": weights, "b": models.random(features, seed=2)},
+    )
+    return made, weights
+
+
+def exact(x: np.ndarray[Any, Any], weights: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    taps = weights.shape[-1]
+    pad, (height, width) = taps // 2, x.shape[2:]
+    padded = np.pad(x.astype(np.float64), [(0, 0), (0, 0), (pad, pad), (pad, pad)])
+    total = sum(
+        np.einsum(
+            "nchw,fc->nfhw",
+            padded[:, :, i : i + height, j : j + width],
+            weights[:, :, i, j].astype(np.float64),
+        )
+        for i in range(taps)
+        for j in range(taps)
+    )
+    bias = models.random(weights.shape[0], seed=2).astype(np.float64)
+    return np.maximum(total + bias[:, None, None], 0)
+
+
+CASES = {
+    "whole tiles": (32, 32, (16, 16), 3, 1),
+    "tails": (32, 48, (19, 26), 3, 1),
+    "channels without a whole block": (40, 36, (17, 17), 3, 1),
+    "five taps": (32, 32, (15, 14), 5, 1),
+    "batch": (32, 32, (12, 13), 3, 2),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_winograd_is_accurate(case: str, tmp_path: Path) -> None:
+    channels, features, size, taps, batch = CASES[case]
+    model, weights = convolution(channels, features, size, taps, batch=batch)
+    models.save(model, tmp_path / "m.onnx")
+    x = models.random(batch, channels, *size, seed=3)
+    expected = exact(x, weights)
+    errors: dict[Accuracy, float] = {}
+    for accuracy in ("fast", "strict"):
+        built = mlopsc.build(
+            tmp_path / "m.onnx", "x86-64-v3", tmp_path / accuracy, accuracy=accuracy
+        )
+        notes = [kernel.schedule for kernel in built["x86-64-v3"].kernels]
+        assert any("Winograd" in note for note in notes) == (accuracy == "fast")
+        assert built["x86-64-v3"].accuracy == accuracy
+        got = run(tmp_path / accuracy / "x86-64-v3", {"x": x}).outputs[0]["y"]
+        errors[accuracy] = float(np.abs(got - expected).max() / np.abs(expected).max())
+    assert errors["fast"] < LIMIT
+    assert errors["strict"] < LIMIT / 4
+
+
+def network() -> Any:
+    """Winograd with a residual, groups of whole blocks, and transposed convolutions."""
+    weights: dict[str, np.ndarray[Any, Any]] = {}
+
+    def weight(*shape: int) -> str:
+        name = f"w{len(weights)}"
+        weights[name] = models.random(*shape, seed=len(weights)) * np.float32(0.1)
+        return name
+
+    nodes = [
+        models.node("Conv", ["x", weight(32, 3, 3, 3)], ["stem"], pads=[1] * 4),
+        models.node("Conv", ["stem", weight(32, 32, 3, 3), weight(32)], ["w"], pads=[1] * 4),
+        models.node("Add", ["w", "stem"], ["sum"]),
+        models.node("Relu", ["sum"], ["relu"]),
+        models.node(
+            "Conv", ["relu", weight(64, 16, 3, 3), weight(64)], ["g"], group=2, pads=[1] * 4
+        ),
+        models.node(
+            "ConvTranspose", ["g", weight(64, 32, 2, 2), weight(32)], ["up"], strides=[2, 2]
+        ),
+        models.node("LeakyRelu", ["up"], ["leaky"]),
+        models.node(
+            "ConvTranspose", ["leaky", weight(32, 5, 3, 3)], ["y"],
+            strides=[2, 2], pads=[1, 1, 0, 0],
+        ),
+        models.node("ConvTranspose", ["relu", weight(32, 16, 3, 3)], ["z"], pads=[1] * 4),
+    ]  # fmt: skip
+    outputs = [models.value("y", [1, 5, 72, 64]), models.value("z", [1, 16, 18, 16])]
+    return models.model(nodes, [models.value("x", [1, 3, 18, 16])], outputs, weights)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_network_conforms(tmp_path: Path, target: str) -> None:
+    models.save(network(), tmp_path / "net.onnx")
+    packages = mlopsc.build(tmp_path / "net.onnx", target, tmp_path, generator="llvm")
+    assert any("Winograd" in k.schedule for k in packages[target].kernels)
+    report = mlopsc.conform(tmp_path / target)
+    assert report.verdict == "pass", report.outputs
