@@ -180,7 +180,8 @@ def layers() -> str:
 
 def command_help() -> str:
     """Return the help of the command and of every verb."""
-    verbs = [[], *([verb] for verb in cli.list_commands(click.Context(cli))), ["targets", "show"]]
+    verbs = [[], *([verb] for verb in cli.list_commands(click.Context(cli)))]
+    verbs += [["targets", "show"], ["cache", "clear"]]
     parts = []
     for verb in verbs:
         result = CliRunner().invoke(

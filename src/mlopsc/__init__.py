@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mlopsc import _loaded  # noqa: F401 - before all others: it notes the time
 from mlopsc._version import __version__
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from mlopsc import pipeline
 from mlopsc.bundle import Bundle
-from mlopsc.importer import ImportOptions
 from mlopsc.loader import Model, load
 from mlopsc.schema.conformance import ConformanceReport
+from mlopsc.schema.import_options import ImportOptions
 from mlopsc.schema.package import Package
 from mlopsc.schema.target import Accuracy, Generator, Schedule
 
@@ -27,6 +27,7 @@ def import_model(
     name: str | None = None,
     version: str = "0",
     force: bool = False,
+    cache: bool = True,
 ) -> Bundle:
     """Import an ONNX model and write a bundle.
 
@@ -42,6 +43,7 @@ def import_model(
         name: Name of the model; the file's name by default.
         version: Your version of the model.
         force: Replace ``output``.
+        cache: Whether the bundle may come from the cache if nothing has changed, and is kept there.
 
     Returns:
         The bundle, in memory.
@@ -57,7 +59,7 @@ def import_model(
         name=name,
         version=version,
     )
-    return pipeline.import_model(Path(source), Path(output), options, force=force)
+    return pipeline.import_model(Path(source), Path(output), options, force=force, cache=cache)
 
 
 def build(
@@ -70,6 +72,7 @@ def build(
     accuracy: Accuracy = "fast",
     source_code: bool = False,
     force: bool = False,
+    cache: bool = True,
 ) -> dict[str, Package]:
     """Build one package per target, as ``output/<target>``; all appear or none.
 
@@ -83,6 +86,7 @@ def build(
             layer's largest value; ``strict`` allows none that trades accuracy for speed.
         source_code: Whether the generated C is delivered too.
         force: Replace packages that exist.
+        cache: Whether what has not changed may come from the cache, and is kept there.
 
     Returns:
         The description of each package, by target.
@@ -100,6 +104,7 @@ def build(
         accuracy=accuracy,
         source_code=source_code,
         force=force,
+        cache=cache,
     )
 
 

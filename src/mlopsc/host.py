@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,18 +28,34 @@ _X86_EXTENSIONS = {"avx512_vnni": "+avx512vnni", "avx_vnni": "+avxvnni"}
 _ARM_EXTENSIONS = {"asimddp": "+dotprod", "i8mm": "+i8mm", "asimdhp": "+fullfp16"}
 
 
+# What /proc/cpuinfo says of a processor that does not change while it runs.
+_FACTS = frozenset(
+    {
+        "CPU architecture", "CPU implementer", "CPU part", "CPU revision", "CPU variant",
+        "Features", "cpu family", "flags", "isa", "model", "model name", "stepping", "vendor_id",
+    }
+)  # fmt: skip
+
+
 @cache
-def cpu_flags() -> frozenset[str]:
-    """Return the feature flags of the running processor; empty where they cannot be read."""
+def cpu_facts() -> Mapping[str, str]:
+    """Return what the system says of the running processor; empty where it cannot be read."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return frozenset()
+        return {}
+    facts: dict[str, str] = {}
     for line in text.splitlines():
         key, _, value = line.partition(":")
-        if key.strip() in {"flags", "Features"}:
-            return frozenset(value.split())
-    return frozenset()
+        if key.strip() in _FACTS:
+            facts.setdefault(key.strip(), value.strip())
+    return facts
+
+
+def cpu_flags() -> frozenset[str]:
+    """Return the feature flags of the running processor; empty where they cannot be read."""
+    facts = cpu_facts()
+    return frozenset(f"{facts.get('flags', '')} {facts.get('Features', '')}".split())
 
 
 def detect_host() -> dict[str, Any]:

@@ -7,28 +7,14 @@ hostile model; the pipeline calls these functions through ``tools.run_worker``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from mlopsc.bundle import Bundle, write_bundle
 from mlopsc.errors import OutputError, SourceError
-from mlopsc.importer import ImportOptions, import_bundle, operators_of
-
-TIMEOUT_S = 1800.0
-# What a model may need is in proportion to its size, beside the libraries and the activations.
-_MEMORY_BASE = 8 << 30
-_MEMORY_PER_BYTE = 8
-
-
-def memory_limit(source: Path, options: ImportOptions) -> int:
-    """Return how many bytes of memory of its own an import may take; mapped files do not count."""
-    size = 0
-    for path in (source, options.preprocess, options.postprocess, options.vectors):
-        with suppress(OSError, ValueError):  # the import says what is wrong with it
-            size += path.stat().st_size if path is not None else 0
-    return _MEMORY_BASE + _MEMORY_PER_BYTE * size
+from mlopsc.importer import ImportOptions, external_locations, import_bundle, operators_of
+from mlopsc.schema.bundle import STAGES
 
 
 def import_file(*, source: str, options: Mapping[str, Any], output: str, shown: str) -> None:
@@ -60,6 +46,20 @@ def check_file(*, source: str, options: Mapping[str, Any]) -> dict[str, Any]:
         "inputs": [str(spec) for spec in bundle.manifest.inputs],
         "outputs": [str(spec) for spec in bundle.manifest.outputs],
         "operators": [asdict(use) for use in operators_of(bundle.stages)],
+    }
+
+
+def find_external(*, source: str, options: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return where the graphs say that their external data lies, by stage; nothing is checked.
+
+    Raises:
+        SourceError: One cannot be read.
+    """
+    graphs = {**options, "model": source}
+    return {
+        stage: external_locations(Path(graphs[stage]))
+        for stage in STAGES
+        if graphs[stage] is not None
     }
 
 

@@ -13,9 +13,8 @@ from pydantic import ValidationError
 from mlopsc.bundle import Vector, decode_vectors
 from mlopsc.errors import BrokenPackageError
 from mlopsc.schema.common import digest_bytes, digest_file
-from mlopsc.schema.package import Package
+from mlopsc.schema.package import DESCRIPTOR_FILE, Package
 
-DESCRIPTOR_FILE = "model.json"
 REPORT_FILE = "conformance.json"
 _HINT = "build the package again with 'mlopsc build'"
 

@@ -7,34 +7,55 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mlopsc import import_worker
-from mlopsc.bundle import Bundle, is_bundle, read_bundle
-from mlopsc.conformance import conform_package
-from mlopsc.errors import InputError, LimitError, MlopscError, OutputError, SourceError
-from mlopsc.importer import ImportOptions, OperatorUse
-from mlopsc.labels import to_strings
-from mlopsc.loader import check_inputs
+from mlopsc.cache import Cache, open_cache
+from mlopsc.errors import InputError, LimitError, MlopscError, OutputError
+from mlopsc.import_job import import_to, run_import
 from mlopsc.outputs import atomic_file, atomic_folders, check_folder, check_free
-from mlopsc.package import CompiledModel, check_limits, make_package
-from mlopsc.package_reader import REPORT_FILE, read_package
-from mlopsc.runners import TIMEOUT_S, RunResult, run_package
+from mlopsc.schema.bundle import BUNDLE_SUFFIX, is_bundle
 from mlopsc.schema.conformance import ConformanceReport
-from mlopsc.schema.package import Package
+from mlopsc.schema.import_options import ImportOptions
+from mlopsc.schema.package import DESCRIPTOR_FILE, Package
 from mlopsc.schema.program import PROGRAM_FILE, WEIGHTS_FILE, Program
 from mlopsc.schema.target import Accuracy, Generator, Schedule, Target
+from mlopsc.snapshot import Snapshot, take_snapshot
 from mlopsc.targets import load_target
-from mlopsc.tools import run_worker
+from mlopsc.tools import IMPORT_TIMEOUT_S, RUN_TIMEOUT_S, run_worker
 
-BUNDLE_SUFFIX = ".mlb"
+if TYPE_CHECKING:  # loaded when they are needed: what is in the cache needs no stage
+    from mlopsc.bundle import Bundle
+    from mlopsc.importer import OperatorUse
+    from mlopsc.package import CompiledModel
+    from mlopsc.runners import RunResult
+
 MAX_WEIGHTS = (1 << 31) - (1 << 26)  # of a library: code beside the weights must reach their ends
-Progress = Callable[[str, str], None]  # target, what is being done
+UNCHANGED = "unchanged (cache)"
+Progress = Callable[[str, str], None]  # target, or "import"; what is being done
+
+
+@dataclass(frozen=True)
+class _Options:
+    """How packages are made; the arguments of ``build``."""
+
+    generator: Generator | None
+    schedule: Schedule
+    accuracy: Accuracy
+    source_code: bool
+
+
+class _Compiled(NamedTuple):
+    """A model that was compiled for a target, and the bundle it is of."""
+
+    target: Target
+    bundle: Bundle
+    model: CompiledModel
 
 
 @dataclass(frozen=True)
@@ -60,24 +81,41 @@ def import_model(
     options: ImportOptions,
     *,
     force: bool = False,
-    timeout: float = import_worker.TIMEOUT_S,
+    cache: bool = True,
+    timeout: float = IMPORT_TIMEOUT_S,
+    progress: Progress = lambda target, what: None,
 ) -> Bundle:
     """Import ``source`` and write the bundle to ``output``; stop after ``timeout`` seconds.
+
+    Args:
+        source: ONNX file.
+        output: The bundle.
+        options: How to import.
+        force: Replace a bundle that exists.
+        cache: Whether the result may come from the cache, and is kept there.
+        timeout: Seconds until the import is stopped.
+        progress: Told if the bundle is ``UNCHANGED``.
 
     Raises:
         MlopscError: See ``mlopsc.errors``; nothing is written then.
     """
+    from mlopsc.bundle import read_bundle
+
+    found = open_cache(enabled=cache)
     with atomic_file(output, force=force) as path:
-        _import(source, path, options, shown=output, timeout=timeout)
+        if import_to(source, path, options, shown=output, timeout=timeout, cache=found):
+            progress("import", UNCHANGED)
         return read_bundle(path)
 
 
 def check_model(
-    source: Path, options: ImportOptions, *, timeout: float = import_worker.TIMEOUT_S
+    source: Path, options: ImportOptions, *, timeout: float = IMPORT_TIMEOUT_S
 ) -> Verdict:
     """Return what an import of ``source`` would say, all problems at once; write nothing."""
+    from mlopsc.importer import OperatorUse
+
     try:
-        reply = _run_import("check_file", source, options, timeout)
+        reply = run_import("check_file", source, options, timeout)
     except MlopscError as error:
         return Verdict(problems=(error, *error.also))
     return Verdict(
@@ -86,38 +124,6 @@ def check_model(
         operators=tuple(
             OperatorUse(use["op"], use["nodes"], tuple(use["types"])) for use in reply["operators"]
         ),
-    )
-
-
-def _import(
-    source: Path,
-    output: Path,
-    options: ImportOptions,
-    *,
-    shown: Path,
-    timeout: float = import_worker.TIMEOUT_S,
-) -> None:
-    names = {"output": str(output.resolve()), "shown": str(shown)}
-    _run_import("import_file", source, options, timeout, **names)
-
-
-def _run_import(
-    function: str, source: Path, options: ImportOptions, timeout: float, **arguments: str
-) -> Any:
-    return run_worker(
-        f"mlopsc.import_worker:{function}",
-        {
-            "source": str(source),
-            "options": {
-                name: str(value) if isinstance(value, Path) else value
-                for name, value in vars(options).items()
-            },
-            **arguments,
-        },
-        crash=SourceError,
-        label=f"the import of '{source}'",
-        timeout=timeout,
-        memory=import_worker.memory_limit(source, options),
     )
 
 
@@ -132,6 +138,7 @@ def build(
     accuracy: Accuracy = "fast",
     source_code: bool = False,
     force: bool = False,
+    cache: bool = True,
     progress: Progress = lambda target, what: None,
 ) -> dict[str, Package]:
     """Build one package per target, as ``output/<target>``; all appear or none.
@@ -146,7 +153,8 @@ def build(
         accuracy: ``strict`` forbids algorithms that trade accuracy for speed.
         source_code: Whether generated C is delivered too.
         force: Replace packages that exist.
-        progress: Called with the target and the step that begins.
+        cache: Whether results may come from the cache, and are kept there.
+        progress: Called with the target and the step that begins; ``UNCHANGED`` if there is none.
 
     Raises:
         MlopscError: See ``mlopsc.errors``; no package is written then.
@@ -158,35 +166,86 @@ def build(
     check_folder(output)
     for target in loaded:
         check_free(output / target.name, force=force)
+    how = _Options(generator, schedule, accuracy, source_code)
+    results = open_cache(enabled=cache)
     with tempfile.TemporaryDirectory(prefix="mlopsc-build-") as name:
-        bundle, path = _open(source, options, Path(name))
-        for target in loaded:
-            _check_weights(bundle, target)
+        work = Path(name)
+        bundle = _open(source, options, work, results, progress)
+        snapshot = take_snapshot({"bundle": bundle}, limit=results.limit)
+        keys = {t.name: _key(snapshot, t, how) for t in loaded} if snapshot is not None else {}
+        ready: dict[str, Path] = {}
+        for name, key in keys.items():
+            if results.fetch(key, work / "unchanged" / name):
+                ready[name] = work / "unchanged" / name
+                progress(name, UNCHANGED)
+        changed = [target for target in loaded if target.name not in ready]
+        compiled = _compile_all(bundle, changed, how, work, progress)
+        with atomic_folders(output, names, force=force) as staging:
+            for name, folder in ready.items():
+                (staging / name).rmdir()
+                shutil.move(folder, staging / name)
+            if changed:
+                _package_all(compiled, staging, how, progress)
+                if snapshot is not None and snapshot.holds():
+                    for target in changed:
+                        results.store(keys[target.name], staging / target.name)
+            return {name: Package.from_file(staging / name / DESCRIPTOR_FILE) for name in names}
 
-        def compile_one(target: Target) -> CompiledModel:
-            progress(target.name, "compiling")
-            return _compile(path, target, Path(name), generator, schedule, accuracy)
 
-        with ThreadPoolExecutor(max_workers=max(1, min(len(loaded), os.cpu_count() or 1))) as pool:
-            compiled = list(pool.map(compile_one, loaded))
-        return _package_all(compiled, bundle, loaded, output, source_code, force, progress)
-
-
-def _open(source: Path, options: ImportOptions | None, work: Path) -> tuple[Bundle, Path]:
+def _open(
+    source: Path, options: ImportOptions | None, work: Path, cache: Cache, progress: Progress
+) -> Path:
+    """Return the bundle that ``source`` is, or that is made of it in ``work``."""
     if is_bundle(source):
         if options is not None and options != ImportOptions():
             raise InputError(
                 f"'{source}' is a bundle: import options do not apply to it",
                 hint="give them to 'mlopsc import'",
             )
-        return read_bundle(source), source
+        return source
     path = work / f"model{BUNDLE_SUFFIX}"
-    _import(source, path, options or ImportOptions(), shown=path)
-    return read_bundle(path), path
+    chosen = options or ImportOptions()
+    if import_to(source, path, chosen, shown=path, timeout=IMPORT_TIMEOUT_S, cache=cache):
+        progress("import", UNCHANGED)
+    return path
+
+
+def _key(snapshot: Snapshot, target: Target, how: _Options) -> str:
+    """Return the key of a package in the cache."""
+    return snapshot.key(
+        "package",
+        target=target.model_dump(mode="json"),
+        generator=how.generator or target.compile.generator,
+        schedule=how.schedule,
+        accuracy=how.accuracy,
+        source_code=how.source_code,
+    )
+
+
+def _compile_all(
+    path: Path, targets: Sequence[Target], how: _Options, work: Path, progress: Progress
+) -> list[_Compiled]:
+    """Compile the bundle at ``path`` for several targets at once."""
+    if not targets:
+        return []
+    from mlopsc.bundle import read_bundle
+
+    bundle = read_bundle(path)
+    for target in targets:
+        _check_weights(bundle, target)
+
+    def compile_one(target: Target) -> _Compiled:
+        progress(target.name, "compiling")
+        return _Compiled(target, bundle, _compile(path, target, how, work))
+
+    with ThreadPoolExecutor(max_workers=min(len(targets), os.cpu_count() or 1)) as pool:
+        return list(pool.map(compile_one, targets))
 
 
 def _check_weights(bundle: Bundle, target: Target) -> None:
     """Refuse, before compiling, a model whose weights alone exceed the target, or any library."""
+    from mlopsc.package import check_limits
+
     size = sum(len(w.data) for stage in bundle.stages for w in stage.weights.values())
     if size > MAX_WEIGHTS:
         raise LimitError(
@@ -202,23 +261,18 @@ def _check_weights(bundle: Bundle, target: Target) -> None:
     )
 
 
-def _compile(
-    bundle: Path,
-    target: Target,
-    work: Path,
-    generator: Generator | None,
-    schedule: Schedule,
-    accuracy: Accuracy,
-) -> CompiledModel:
+def _compile(bundle: Path, target: Target, how: _Options, work: Path) -> CompiledModel:
+    from mlopsc.package import CompiledModel
+
     folder = Path(tempfile.mkdtemp(prefix=f"{target.name}-", dir=work))
     reply: dict[str, Any] = run_worker(
         "mlopsc.compile_worker:compile_model",
         {
             "bundle": str(bundle.resolve()),
             "target": target.model_dump(mode="json"),
-            "generator": generator or target.compile.generator,
-            "schedule": schedule,
-            "accuracy": accuracy,
+            "generator": how.generator or target.compile.generator,
+            "schedule": how.schedule,
+            "accuracy": how.accuracy,
             "folder": str(folder),
         },
     )
@@ -231,24 +285,15 @@ def _compile(
 
 
 def _package_all(
-    compiled: Sequence[CompiledModel],
-    bundle: Bundle,
-    targets: Sequence[Target],
-    output: Path,
-    source_code: bool,
-    force: bool,
-    progress: Progress,
-) -> dict[str, Package]:
-    """Fill all packages beside each other, then move them into place together."""
-    packages: dict[str, Package] = {}
-    with atomic_folders(output, [target.name for target in targets], force=force) as work:
-        for model, target in zip(compiled, targets, strict=True):
-            progress(target.name, "packaging")
-            packages[target.name] = make_package(
-                model, bundle, target, work / target.name, source=source_code
-            )
-            progress(target.name, "done")
-    return packages
+    compiled: Sequence[_Compiled], output: Path, how: _Options, progress: Progress
+) -> None:
+    """Fill the empty folders ``output/<target>``."""
+    from mlopsc.package import make_package
+
+    for target, bundle, model in compiled:
+        progress(target.name, "packaging")
+        make_package(model, bundle, target, output / target.name, source=how.source_code)
+        progress(target.name, "done")
 
 
 def conform(
@@ -257,13 +302,17 @@ def conform(
     bundle: Path | None = None,
     runner: str | None = None,
     write: bool = True,
-    timeout: float = TIMEOUT_S,
+    timeout: float = RUN_TIMEOUT_S,
 ) -> ConformanceReport:
     """Judge the package in folder ``package`` and write its ``conformance.json``.
 
     Raises:
         MissingToolError, BrokenPackageError: It cannot be judged; a report from before is removed.
     """
+    from mlopsc.bundle import read_bundle
+    from mlopsc.conformance import conform_package
+    from mlopsc.package_reader import REPORT_FILE, read_package
+
     report_path = package / REPORT_FILE
     read_package(package, verify=False)  # before anything is removed from what may be no package
     if write:
@@ -296,6 +345,11 @@ def run(
         InputError: The inputs or the number of threads do not fit.
         MissingToolError, BrokenPackageError: It cannot be run.
     """
+    from mlopsc.labels import to_strings
+    from mlopsc.loader import check_inputs
+    from mlopsc.package_reader import read_package
+    from mlopsc.runners import run_package
+
     loaded = read_package(package)
     arrays = check_inputs(inputs, loaded.info.inputs)
     result = run_package(loaded, [arrays], runner=runner, count=count, threads=threads)

@@ -22,6 +22,8 @@ from mlopsc import zygote
 from mlopsc.errors import CompilerError, MissingToolError, MlopscError
 
 WORKER_TIMEOUT_S = 3600.0
+IMPORT_TIMEOUT_S = 1800.0
+RUN_TIMEOUT_S = 900.0  # of a library that may never return
 _KILLED_S = 10.0  # how long a killed worker may take to end
 _LAST_WORDS = 1 << 16  # bytes of what a dead worker printed that are looked at
 _live_workers: set[zygote.Child] = set()

@@ -53,7 +53,7 @@ def test_hostile_model_is_imported_or_stopped(make: Make, tmp_path: Path) -> Non
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is limited on Linux only")
 def test_model_that_takes_too_much_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mlopsc.import_worker._MEMORY_BASE", 1 << 30)
+    monkeypatch.setattr("mlopsc.import_job._MEMORY_BASE", 1 << 30)
     made = hostile.shaped([1 << 28])
     with pytest.raises(SourceError) as caught:
         pipeline.import_model(save(made, tmp_path), tmp_path / "m.mlb", ImportOptions())

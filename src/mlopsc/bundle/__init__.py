@@ -9,7 +9,7 @@ passes over them.
 
 from __future__ import annotations
 
-from mlopsc.bundle.archive import Bundle, is_bundle, pack, read_bundle, write_bundle
+from mlopsc.bundle.archive import Bundle, pack, read_bundle, write_bundle
 from mlopsc.bundle.signature import graph_signature
 from mlopsc.bundle.vectors import Vector, decode_vectors, encode_vectors
 from mlopsc.bundle.weights import detach, load_graph, pieces, raw
@@ -21,7 +21,6 @@ __all__ = [
     "detach",
     "encode_vectors",
     "graph_signature",
-    "is_bundle",
     "load_graph",
     "pack",
     "pieces",

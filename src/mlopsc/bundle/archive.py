@@ -80,15 +80,6 @@ def write_bundle(bundle: Bundle, path: Path) -> None:
             _add(archive, entry.path, members[entry.path])
 
 
-def is_bundle(path: Path) -> bool:
-    """Whether ``path`` is meant as a bundle: by its content, or by its name if it has none."""
-    try:
-        with path.open("rb") as file:
-            return file.read(4) == b"PK\x03\x04" or path.suffix == ".mlb"
-    except OSError:
-        return path.suffix == ".mlb"
-
-
 def read_bundle(path: Path) -> Bundle:
     """Read and check a bundle: every member is there, whole, and nothing else is.
 

@@ -9,6 +9,7 @@ import click
 
 from mlopsc.cli.options import (
     PATH,
+    cache_option,
     collect_import_options,
     force_option,
     import_options,
@@ -45,6 +46,7 @@ from mlopsc.cli.render import echo_json, echo_table, progress, size
 @click.option("--source", "source_code", is_flag=True, help="Deliver the generated C too.")
 @import_options
 @force_option
+@cache_option
 @json_option
 def command(
     source: Path,
@@ -55,6 +57,7 @@ def command(
     accuracy: Any,
     source_code: bool,
     force: bool,
+    cache: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -72,7 +75,10 @@ def command(
             accuracy=accuracy,
             source_code=source_code,
             force=force,
-            progress=lambda target, what: update(f"{target}: {what}"),
+            cache=cache,
+            progress=lambda target, what: update(
+                f"{target}: {what}", keep=what == pipeline.UNCHANGED
+            ),
         )
     if as_json:
         echo_json({name: p.model_dump(mode="json") for name, p in packages.items()})

@@ -11,6 +11,7 @@ import click
 
 from mlopsc.cli.options import (
     PATH,
+    cache_option,
     collect_import_options,
     force_option,
     import_options,
@@ -28,9 +29,16 @@ if TYPE_CHECKING:
 @click.option("--check", is_flag=True, help="Only say whether it can be imported, or all reasons.")
 @import_options
 @force_option
+@cache_option
 @json_option
 def command(
-    source: Path, output: Path | None, check: bool, force: bool, as_json: bool, **options: Any
+    source: Path,
+    output: Path | None,
+    check: bool,
+    force: bool,
+    cache: bool,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Import an ONNX model into a bundle that knows nothing of any target.
 
@@ -48,8 +56,15 @@ def command(
         return
     if output is None:
         raise click.UsageError("Missing option '-o' / '--output'.")
-    with progress(f"importing {source}", quiet=as_json):
-        bundle = pipeline.import_model(source, output, collect_import_options(options), force=force)
+    with progress(f"importing {source}", quiet=as_json) as update:
+        bundle = pipeline.import_model(
+            source,
+            output,
+            collect_import_options(options),
+            force=force,
+            cache=cache,
+            progress=lambda target, what: update(f"{target}: {what}", keep=True),
+        )
     manifest = bundle.manifest
     if as_json:
         echo_json(

@@ -12,6 +12,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 force_option = click.option("--force", is_flag=True, help="Replace an output that exists.")
+cache_option = click.option(
+    "--no-cache",
+    "cache",
+    is_flag=True,
+    flag_value=False,
+    default=True,
+    help="Make everything anew, and keep nothing for the next time.",
+)
 runner_option = click.option(
     "--runner",
     metavar="NAME",
@@ -77,7 +85,7 @@ def import_options(function: F) -> F:
 
 def collect_import_options(given: dict[str, Any]) -> Any:
     """Return ``ImportOptions`` from the keyword arguments of a verb."""
-    from mlopsc.importer import ImportOptions
+    from mlopsc.schema.import_options import ImportOptions
 
     return ImportOptions(
         preprocess=given["preprocess"],

@@ -37,15 +37,25 @@ def echo_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
 
 @contextmanager
 def progress(text: str, *, quiet: bool) -> Iterator[Any]:
-    """Show a spinner on standard error while the block runs; yields ``update(text)``."""
+    """Show a spinner on standard error while the block runs.
+
+    Yields ``update(text, keep=False)``: what is kept stays as a line of its own.
+    """
     if quiet:
-        yield lambda text: None
+        yield lambda text, *, keep=False: None
         return
     from rich.console import Console
     from rich.text import Text
 
-    with Console(stderr=True).status(Text(text)) as status:
-        yield lambda text: status.update(Text(text))
+    console = Console(stderr=True)
+    with console.status(Text(text)) as status:
+
+        def update(text: str, *, keep: bool = False) -> None:
+            if keep:
+                console.print(Text(text), soft_wrap=True)
+            status.update(Text(text))
+
+        yield update
 
 
 def size(count: int) -> str:

@@ -12,8 +12,9 @@ from mlopsc.compare import compare
 from mlopsc.errors import BrokenPackageError
 from mlopsc.package_reader import LoadedPackage
 from mlopsc.reference import Reference
-from mlopsc.runners import TIMEOUT_S, run_package
+from mlopsc.runners import run_package
 from mlopsc.schema.conformance import ConformanceReport, LabelScore
+from mlopsc.tools import RUN_TIMEOUT_S
 
 
 def conform_package(
@@ -21,7 +22,7 @@ def conform_package(
     *,
     bundle: Bundle | None = None,
     runner: str | None = None,
-    timeout: float = TIMEOUT_S,
+    timeout: float = RUN_TIMEOUT_S,
 ) -> ConformanceReport:
     """Return the report of ``package``; a mismatch is a verdict, not an error.
 

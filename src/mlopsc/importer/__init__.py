@@ -6,7 +6,15 @@ folded constants (``docs/core-ops.md``), with test vectors answered by the refer
 
 from __future__ import annotations
 
-from mlopsc.importer.bundle_model import ImportOptions, import_bundle
+from mlopsc.importer.bundle_model import import_bundle
 from mlopsc.importer.describe import OperatorUse, operators_of
+from mlopsc.importer.onnx_file import external_locations
+from mlopsc.schema.import_options import ImportOptions
 
-__all__ = ["ImportOptions", "OperatorUse", "import_bundle", "operators_of"]
+__all__ = [
+    "ImportOptions",
+    "OperatorUse",
+    "external_locations",
+    "import_bundle",
+    "operators_of",
+]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
@@ -22,6 +21,7 @@ from mlopsc.reference import Reference
 from mlopsc.schema.bundle import STAGES, Manifest, StageName, StageRecord, VectorsRecord
 from mlopsc.schema.common import TensorSpec, c_identifier
 from mlopsc.schema.graph import StageGraph
+from mlopsc.schema.import_options import ImportOptions
 
 # The standard headers of C, ours, and the example's.
 _HEADERS = frozenset(
@@ -34,27 +34,6 @@ _HEADERS = frozenset(
         "wchar", "wctype",
     }
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class ImportOptions:
-    """What a user may say about an import.
-
-    Attributes:
-        preprocess: ONNX file whose outputs are the model's inputs, by name.
-        postprocess: ONNX file whose inputs are the model's outputs, by name.
-        vectors: ``.npz`` of raw inputs and optionally labels.
-        bind: Sizes of symbolic dimensions, lengths of inputs that are sequences.
-        name: Name of the model; the file's name by default.
-        version: The user's version of the model.
-    """
-
-    preprocess: Path | None = None
-    postprocess: Path | None = None
-    vectors: Path | None = None
-    bind: Mapping[str, int] = field(default_factory=dict)
-    name: str | None = None
-    version: str = "0"
 
 
 def import_bundle(source: Path, options: ImportOptions) -> Bundle:

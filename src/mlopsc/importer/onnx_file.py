@@ -90,6 +90,23 @@ def load_onnx(path: Path) -> LoadedModel:
     )
 
 
+def external_locations(path: Path) -> list[str]:
+    """Return where the model at ``path`` says that its external data lies, unchecked and sorted.
+
+    Raises:
+        SourceError: It is no ONNX model, or does not say it.
+        OSError: It cannot be read.
+    """
+    _check_file(path, path.stat())
+    model = _parse(path, path.read_bytes())
+    try:
+        return sorted({place_of(tensor).location for tensor in external_tensors(model)})
+    except ValueError as error:
+        raise SourceError(
+            f"external data in '{path}' cannot be found: {error}", hint=_HINT
+        ) from error
+
+
 def _check_file(path: Path, found: os.stat_result) -> None:
     """Refuse what must not be read: pipes and devices, which may never end, and too large files."""
     if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):

@@ -16,7 +16,7 @@ from mlopsc.package.example import example_files
 from mlopsc.package.gate import ObjectFacts, check_objects, wasm_imports
 from mlopsc.package.limits import check_limits
 from mlopsc.schema.common import FileEntry, digest_bytes
-from mlopsc.schema.package import KernelUse, Memory, Package, Tool
+from mlopsc.schema.package import DESCRIPTOR_FILE, KernelUse, Memory, Package, Tool
 from mlopsc.schema.program import Program, calls_in
 from mlopsc.schema.target import Target
 from mlopsc.toolchain import compile_object, link_shared, make_archive
@@ -92,7 +92,7 @@ def make_package(
         what=f"model '{program.name}'",
     )
     package = _describe(compiled, bundle, target, memory, facts, (static, shared), output)
-    _write(output / "model.json", package.to_json().encode())
+    _write(output / DESCRIPTOR_FILE, package.to_json().encode())
     return package
 
 

@@ -8,7 +8,6 @@ a missing tool is an error with the command that installs it, never a pass.
 
 from __future__ import annotations
 
-from mlopsc.runners.base import TIMEOUT_S
 from mlopsc.runners.run import RunResult, choose_runner, run_package
 
-__all__ = ["TIMEOUT_S", "RunResult", "choose_runner", "run_package"]
+__all__ = ["RunResult", "choose_runner", "run_package"]

@@ -12,7 +12,6 @@ from mlopsc.schema.target import Target
 
 Array = np.ndarray[Any, Any]
 GARBAGE = 0xA5
-TIMEOUT_S = 900.0  # a library that runs longer on its vectors is taken as one that never returns
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from mlopsc.errors import BrokenPackageError, InputError, MissingToolError
 from mlopsc.loader import check_threads
 from mlopsc.package_reader import LoadedPackage, read_package
 from mlopsc.runners import emulator, native, qemu, wasm
-from mlopsc.runners.base import TIMEOUT_S, Array, Runner
+from mlopsc.runners.base import Array, Runner
 from mlopsc.schema.common import TensorSpec
 from mlopsc.schema.target import RunnerName, Target
-from mlopsc.tools import run_worker
+from mlopsc.tools import RUN_TIMEOUT_S, run_worker
 
 RUNNERS: Final[dict[RunnerName, Runner]] = {
     "native": cast(Runner, native),
@@ -81,7 +81,7 @@ def run_package(
     runner: str | None = None,
     count: bool = False,
     threads: int | None = None,
-    timeout: float = TIMEOUT_S,
+    timeout: float = RUN_TIMEOUT_S,
 ) -> RunResult:
     """Run ``package`` on each set of inputs.
 

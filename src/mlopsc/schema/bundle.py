@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -9,6 +10,7 @@ from pydantic import Field
 from mlopsc.schema.common import FileEntry, Frozen, TensorSpec
 
 StageName = Literal["preprocess", "model", "postprocess"]
+BUNDLE_SUFFIX = ".mlb"
 STAGES: tuple[StageName, ...] = ("preprocess", "model", "postprocess")
 
 
@@ -106,3 +108,12 @@ class Manifest(Frozen):
     vectors: VectorsRecord
     origin: OriginCheck
     files: tuple[FileEntry, ...]
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether ``path`` is meant as a bundle: by its content, or by its name if it has none."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == b"PK\x03\x04" or path.suffix == BUNDLE_SUFFIX
+    except OSError:
+        return path.suffix == BUNDLE_SUFFIX

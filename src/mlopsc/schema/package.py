@@ -11,6 +11,7 @@ from mlopsc.schema.common import Digest, FileEntry, Frozen, TensorSpec
 from mlopsc.schema.target import Accuracy, Generator, Schedule, Target
 
 ABI_VERSION: Final = 1
+DESCRIPTOR_FILE: Final = "model.json"
 
 
 class Memory(Frozen):

@@ -1,0 +1,28 @@
+"""What a user may say about an import."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """What a user may say about an import.
+
+    Attributes:
+        preprocess: ONNX file whose outputs are the model's inputs, by name.
+        postprocess: ONNX file whose inputs are the model's outputs, by name.
+        vectors: ``.npz`` of raw inputs and optionally labels.
+        bind: Sizes of symbolic dimensions, lengths of inputs that are sequences.
+        name: Name of the model; the file's name by default.
+        version: The user's version of the model.
+    """
+
+    preprocess: Path | None = None
+    postprocess: Path | None = None
+    vectors: Path | None = None
+    bind: Mapping[str, int] = field(default_factory=dict)
+    name: str | None = None
+    version: str = "0"
