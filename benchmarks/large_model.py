@@ -122,7 +122,8 @@ def main(gib: float, folder: Path | None, output: Path | None) -> None:
     with tempfile.TemporaryDirectory(prefix="mlopsc-large-", dir=folder) as name:
         work = Path(name)
         model, bundle = make_model(work, gib), work / "chain.mlb"
-        figures = watch([sys.executable, "-m", "mlopsc", "import", str(model), "-o", str(bundle)])
+        verb = ["import", str(model), "-o", str(bundle), "--no-cache"]
+        figures = watch([sys.executable, "-m", "mlopsc", *verb])
         figures["weights"] = (work / "weights.bin").stat().st_size
         figures["bundle"] = bundle.stat().st_size
     echo_table(

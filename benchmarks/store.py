@@ -95,9 +95,10 @@ def build_package(model: Path, folder: Path) -> Built:
     samples = [draw_inputs(proto, seed) for seed in range(VECTORS)]
     np.savez(vectors, **{n: np.stack([s[n] for s in samples]) for n in samples[0]})  # type: ignore[arg-type]
     del proto
+    anew = {"force": True, "cache": False}  # the seconds are those of making it
     stages: tuple[tuple[str, Callable[[], Any]], ...] = (
-        ("import", lambda: mlopsc.import_model(model, bundle, vectors=vectors, force=True)),
-        ("build", lambda: mlopsc.build(bundle, "host", folder, force=True)),
+        ("import", lambda: mlopsc.import_model(model, bundle, vectors=vectors, **anew)),
+        ("build", lambda: mlopsc.build(bundle, "host", folder, **anew)),
         ("conform", lambda: _conform(folder / "host", bundle)),
     )
     seconds = {}

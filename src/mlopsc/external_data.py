@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import onnx
-import onnx_ir as ir
+from onnx import helper
 
 _MOST_DIGITS = 20  # of an offset
 
@@ -97,9 +98,13 @@ def nbytes(tensor: onnx.TensorProto) -> int:
         ValueError: Its type has no raw data.
     """
     try:
-        bits: int = ir.DataType(tensor.data_type).bitwidth
-    except (ValueError, TypeError) as error:  # strings have no width
+        name = helper.tensor_dtype_to_np_dtype(tensor.data_type).name
+    except KeyError as error:
         raise ValueError("its type has no raw data") from error
+    width = re.match(r"bool()|[a-z]+(\d+)", name)  # the names of all types but one tell it
+    if width is None:  # strings have none
+        raise ValueError("its type has no raw data")
+    bits = int(width[2] or 8)
     return -(-bits * int(math.prod(tensor.dims)) // 8)
 
 

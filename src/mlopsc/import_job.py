@@ -20,6 +20,7 @@ from mlopsc.tools import run_worker
 # What a model may need is in proportion to its size, beside the libraries and the activations.
 _MEMORY_BASE = 8 << 30
 _MEMORY_PER_BYTE = 8
+_FILES = ("preprocess", "postprocess", "vectors")  # the options that are files
 
 
 def import_to(
@@ -88,18 +89,13 @@ def _memory_limit(source: Path, options: ImportOptions) -> int:
 
 def _files(source: Path, options: ImportOptions) -> dict[str, Path]:
     """Return the files that are given; graphs by their stage."""
-    files = {
-        "preprocess": options.preprocess,
-        "model": source,
-        "postprocess": options.postprocess,
-        "vectors": options.vectors,
-    }
-    return {name: path for name, path in files.items() if path is not None}
+    given = {name: getattr(options, name) for name in _FILES}
+    return {"model": source, **{name: path for name, path in given.items() if path is not None}}
 
 
 def _key(snapshot: Snapshot, source: Path, options: ImportOptions) -> str:
-    name = source.stem if options.name is None else options.name
-    return snapshot.key("bundle", name=name, version=options.version, bind=dict(options.bind))
+    others = {name: value for name, value in vars(options).items() if name not in _FILES}
+    return snapshot.key("bundle", **{**others, "name": options.name or source.stem})
 
 
 def _snapshot(

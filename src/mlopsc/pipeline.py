@@ -212,14 +212,9 @@ def _open(
 
 def _key(snapshot: Snapshot, target: Target, how: _Options) -> str:
     """Return the key of a package in the cache."""
-    return snapshot.key(
-        "package",
-        target=target.model_dump(mode="json"),
-        generator=how.generator or target.compile.generator,
-        schedule=how.schedule,
-        accuracy=how.accuracy,
-        source_code=how.source_code,
-    )
+    generator = how.generator or target.compile.generator
+    about = {**vars(how), "generator": generator, "target": target.model_dump(mode="json")}
+    return snapshot.key("package", **about)
 
 
 def _compile_all(

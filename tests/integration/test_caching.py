@@ -182,6 +182,20 @@ def test_other_options_are_another_build(
     assert build(source, tmp_path / "again") == {"import": True, "host": True}
 
 
+def test_the_name_of_the_file_counts_where_it_names_the_model(
+    source: Path, cache: Path, tmp_path: Path
+) -> None:
+    other = source.with_name("other.onnx")
+    other.write_bytes(source.read_bytes())
+    for options in (ImportOptions(), ImportOptions(name="")):
+        for path in (source, other):
+            bundle = pipeline.import_model(path, tmp_path / "out.mlb", options, force=True)
+            assert bundle.manifest.name == path.stem
+    given = ImportOptions(name="given")
+    assert build(source, tmp_path / "one", options=given)["host"] is False
+    assert build(other, tmp_path / "two", options=given) == {"import": True, "host": True}
+
+
 def test_targets_are_told_by_what_they_say(source: Path, cache: Path, tmp_path: Path) -> None:
     target = tmp_path / "board.toml"
     text = 'name = "board"\nextends = "cortex-m7"\ndescription = "{}"\n'

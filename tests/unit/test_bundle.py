@@ -12,12 +12,14 @@ from pathlib import Path
 import models
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 
 from mlopsc.bundle import Bundle, load_graph, pack, read_bundle, write_bundle
 from mlopsc.bundle.archive import ALIGN
 from mlopsc.errors import BrokenBundleError
+from mlopsc.external_data import nbytes
 from mlopsc.importer import ImportOptions, import_bundle
 from mlopsc.reference import Reference
 
@@ -385,3 +387,13 @@ def test_manifest_that_is_no_json(written: bytes, tmp_path: Path) -> None:
         )
         with pytest.raises(BrokenBundleError, match=r"manifest\.json"):
             read_bundle(path)
+
+
+def test_sizes_of_all_types_are_known() -> None:
+    for code in onnx.TensorProto.DataType.values():
+        tensor = onnx.TensorProto(data_type=code, dims=[3, 3])
+        if code in (onnx.TensorProto.UNDEFINED, onnx.TensorProto.STRING):
+            with pytest.raises(ValueError, match="no raw data"):
+                nbytes(tensor)
+        else:
+            assert nbytes(tensor) == -(-9 * ir.DataType(code).bitwidth // 8)

@@ -9,14 +9,17 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 
 from mlopsc.external_data import external_tensors, place_of
 from mlopsc.schema.bundle import StageName
 from mlopsc.schema.graph import ALIGN, INLINE_BYTES, StageGraph, Weight, weights_name
+
+if TYPE_CHECKING:  # loading it takes longer than reading a bundle
+    import onnx_ir as ir
 
 
 def detach(model: ir.Model, name: StageName) -> StageGraph:
@@ -26,6 +29,8 @@ def detach(model: ir.Model, name: StageName) -> StageGraph:
         model: Its initializers may be external tensors with absolute paths; they are mapped.
         name: Which stage it becomes.
     """
+    import onnx_ir as ir
+
     weights: dict[int, Weight] = {}
     end = 0
     for value in model.graph.initializers.values():
@@ -50,6 +55,8 @@ def detach(model: ir.Model, name: StageName) -> StageGraph:
 
 def load_graph(stage: StageGraph) -> ir.Model:
     """Return the graph of ``stage`` with all its initializers; they share memory with it."""
+    import onnx_ir as ir
+
     model = ir.from_proto(onnx.load_model_from_string(stage.model))
     for value in model.graph.initializers.values():
         if isinstance(value.const_value, ir.ExternalTensor):
@@ -81,6 +88,8 @@ def find_weights(stage: StageName, model: bytes, block: Weight) -> StageGraph:
 
 def raw(tensor: ir.TensorProtocol) -> Weight:
     """Return the bytes of ``tensor``: mapped if it lies in a file, else shared if they can be."""
+    import onnx_ir as ir
+
     if isinstance(tensor, ir.ExternalTensor):
         path, offset = Path(tensor.path), tensor.offset or 0
         return Weight(map_file(path, offset, tensor.nbytes), path, offset)
@@ -112,6 +121,8 @@ def map_file(path: Path, offset: int, length: int) -> memoryview:
 
 
 def _tensor(external: ir.ExternalTensor, data: memoryview) -> ir.TensorProtocol:
+    import onnx_ir as ir
+
     name, dtype, shape = external.name, external.dtype, external.shape
     if dtype.bitwidth < 8:
         return ir.PackedTensor(np.frombuffer(data, np.uint8), dtype, shape=shape, name=name)
