@@ -239,7 +239,7 @@ class Judge:
         start = time.monotonic()
         try:
             bundle = pipeline.import_model(
-                self._path, self._bundle, ImportOptions(), force=True, timeout=LIMIT_S
+                self._path, self._bundle, ImportOptions(), force=True, cache=False, timeout=LIMIT_S
             )
         except MlopscError as error:
             return self._judge_error(error, time.monotonic() - start)

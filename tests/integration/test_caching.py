@@ -15,7 +15,7 @@ import onnx
 import pytest
 from models import model, node, value
 from onnx import numpy_helper
-from support import check_refused, run_cli, tree, unchanged
+from support import HANG_S, check_refused, run_cli, tree, unchanged
 
 import mlopsc
 from mlopsc import import_job, pipeline
@@ -359,6 +359,17 @@ def test_interrupt_leaves_nothing(
 
     with unchanged(work), pytest.raises(KeyboardInterrupt):
         pipeline.build(source, ["host"], work / "new" / "out", progress=progress)
+
+
+def test_processes_may_share_the_cache(source: Path, cache: Path, tmp_path: Path) -> None:
+    outputs = [tmp_path / f"out{number}" for number in range(3)]
+    command = [sys.executable, "-m", "mlopsc", "build", str(source), "-t", "host", "-o"]
+    running = [subprocess.Popen([*command, str(output)]) for output in outputs]
+    assert [process.wait(HANG_S) for process in running] == [0, 0, 0]
+    assert tree(outputs[0]) == tree(outputs[1]) == tree(outputs[2])
+    assert not list(cache.glob("*.part"))
+    assert build(source, tmp_path / "again") == {"import": True, "host": True}
+    assert tree(tmp_path / "again") == tree(outputs[0])
 
 
 def test_command_line_says_what_is_unchanged_and_shows_and_clears_the_cache(
