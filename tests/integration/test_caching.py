@@ -178,7 +178,9 @@ def test_other_options_are_another_build(
     build(source, tmp_path / "first")
     assert build(source, tmp_path / "other", **changed)["host"] is False
     build(source, tmp_path / "plain", cache=False, **changed)
-    assert tree(tmp_path / "other") == tree(tmp_path / "plain") != tree(tmp_path / "first")
+    assert tree(tmp_path / "other") == tree(tmp_path / "plain")
+    if "accuracy" not in changed:  # nothing in this model can trade it
+        assert tree(tmp_path / "other") != tree(tmp_path / "first")
     assert build(source, tmp_path / "again") == {"import": True, "host": True}
 
 
