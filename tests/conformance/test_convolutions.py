@@ -119,6 +119,31 @@ def network() -> Any:
     return models.model(nodes, [models.value("x", [1, 3, 18, 16])], outputs, weights)
 
 
+def windows() -> Any:
+    """Windows over each channel alone: their borders are tested per tile, not copied."""
+    weights = {"w": models.random(16, 1, 3, 3), "v": models.random(16, 1, 5, 3)}
+    nodes = [
+        models.node("Relu", ["x"], ["r"]),
+        models.node("Conv", ["r", "w"], ["a"], group=16, pads=[1] * 4),
+        models.node("Conv", ["a", "v"], ["b"], group=16, pads=[0, 2, 3, 0], strides=[2, 1]),
+        models.node("Conv", ["b", "w"], ["c"], group=16, pads=[2] * 4, dilations=[2, 2]),
+        models.node("MaxPool", ["c"], ["d"], kernel_shape=[3, 3], pads=[1, 0, 1, 2]),
+        models.node("AveragePool", ["d"], ["y"], kernel_shape=[2, 2], pads=[1, 1, 0, 0]),
+    ]
+    outputs = [models.value("y", [1, 16, 20, 37])]
+    return models.model(nodes, [models.value("x", [1, 16, 40, 37])], outputs, weights)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_windows_at_borders_conform(tmp_path: Path, target: str) -> None:
+    models.save(windows(), tmp_path / "net.onnx")
+    packages = mlopsc.build(tmp_path / "net.onnx", target, tmp_path, generator="llvm")
+    largest = 16 * 40 * 37 * 4
+    assert packages[target].memory.arena <= 2 * largest + 1024  # no padded copies
+    report = mlopsc.conform(tmp_path / target)
+    assert report.verdict == "pass", report.outputs
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_network_conforms(tmp_path: Path, target: str) -> None:
     models.save(network(), tmp_path / "net.onnx")

@@ -22,6 +22,7 @@ from tvm_ffi.structural import structural_map, structural_walk
 from mlopsc.dtypes import DTypeName, dtype_name
 from mlopsc.errors import CompilerError
 from mlopsc.lower.accesses import buffer_bytes
+from mlopsc.lower.borders import split_borders_pass
 from mlopsc.lower.intrinsics import use_own_math
 from mlopsc.lower.parallel import TASK_NS
 from mlopsc.schema.common import c_identifier
@@ -107,6 +108,7 @@ def _passes() -> list[Any]:
         s.AnnotateIrregularLoop(),
         s.LowerOpaqueBlock(),
         t.FlattenBuffer(),
+        split_borders_pass(),
         t.BF16ComputeLegalize(),
         t.NarrowDataType(32),
         s.LoopPartition(),

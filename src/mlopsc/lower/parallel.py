@@ -116,13 +116,14 @@ def _fuse(loops: Sequence[Any], body: Any, tasks: int, nanoseconds: int) -> Any:
                 return index
         return var
 
+    kept = {key: value for loop in loops for key, value in loop.annotations.items()}
     return tirx.For(
         task,
         tirx.const(0, dtype),
         tirx.const(tasks, dtype),
         tirx.stmt.ForKind.PARALLEL,
         structural_map(body, (tirx.Var, replace)),
-        annotations={TASK_NS: tirx.const(nanoseconds, "int64")},
+        annotations={**kept, TASK_NS: tirx.const(nanoseconds, "int64")},
     )
 
 
@@ -229,6 +230,7 @@ def _nanoseconds(instance: _Instance) -> float:
     calls = 0
     moved = 0
     inner = 1
+    choices = 1  # between values, of which one is computed when loops are unrolled
 
     def visit_call(call: Any) -> None:
         nonlocal calls
@@ -242,6 +244,10 @@ def _nanoseconds(instance: _Instance) -> float:
         nonlocal moved
         moved += _bytes(store.buffer)
 
+    def visit_select(_: Any) -> None:
+        nonlocal choices
+        choices += 1
+
     def visit_loop(loop: Any) -> None:
         nonlocal inner
         inner *= int(loop.extent) if isinstance(loop.extent, tirx.IntImm) else 1
@@ -253,11 +259,12 @@ def _nanoseconds(instance: _Instance) -> float:
             (tvm.ir.TensorLoad, visit_load),
             (tirx.stmt.BufferStore, visit_store),
             (tirx.For, visit_loop),
+            (tirx.Select, visit_select),
         ),
     )
     count = inner * math.prod(int(loop.extent) for loop in instance.loops)
     reduces = any(int(axis.iter_type) == tirx.IterVar.CommReduce for axis in block.iter_vars)
-    each = 1 / (_MULTIPLY_ADDS_PER_NS * lanes) if reduces else moved / _BYTES_PER_NS
+    each = 1 / (_MULTIPLY_ADDS_PER_NS * lanes) if reduces else moved / choices / _BYTES_PER_NS
     return count * (each + calls * _CALL_NS)
 
 

@@ -13,6 +13,7 @@ from tvm import tirx
 from tvm.s_tir import Schedule, ScheduleError
 
 from mlopsc.lower.accesses import is_reduction, loops_of
+from mlopsc.lower.borders import inline_padding
 from mlopsc.lower.overlap import overlap_tails
 from mlopsc.lower.prefetch import add_prefetches
 from mlopsc.lower.schedule_elementwise import schedule_elementwise
@@ -59,6 +60,8 @@ def _apply_rules(
     function: Any, hardware: Hardware, *, vectorize: bool, ragged: bool
 ) -> tuple[Any, str]:
     schedule = Schedule(tvm.IRModule({"main": function}))
+    if vectorize:
+        inline_padding(schedule)
     _fuse_elementwise(schedule)
     note = schedule_winograd(schedule)
     notes = [] if note is None else [note]

@@ -21,6 +21,7 @@ from mlopsc.lower.accesses import (
     loops_of,
     may_be_in_place,
 )
+from mlopsc.lower.borders import BORDERS, has_conditions
 from mlopsc.lower.prefetch import STREAM
 from mlopsc.lower.tiling import Tile, choose_tile, unrolled_axes
 from mlopsc.schema.target import Hardware
@@ -70,6 +71,8 @@ def schedule_reduction(
     schedule.reorder(*outer_loops, *reduced, *innermost)
 
     if outer_loops:
+        if has_conditions(info.body):
+            schedule.annotate(outer_loops[-1], BORDERS, 1)
         schedule.reverse_compute_at(epilogue, outer_loops[-1], preserve_unit_loops=True)
         _finish(schedule, schedule.get_loops(epilogue)[len(outer_loops) :], tile)
     # Before the start is split off: afterwards the update no longer counts as a reduction.
