@@ -30,7 +30,7 @@ WANTED_TASKS: Final = 256  # 16 for each of 16 threads
 TASK_NS: Final = "mlopsc.task_ns"  # annotation of a parallel loop: estimated time of an iteration
 
 # The estimate: what one core of a few GHz does per nanosecond when a loop is scheduled well.
-_MULTIPLY_ADDS_PER_NS: Final = 4.0  # per vector lane
+_OPERATIONS_PER_NS: Final = 6.0  # per vector lane: multiply-adds, or loads
 _BYTES_PER_NS: Final = 20.0
 _CALL_NS: Final = 5.0
 
@@ -71,7 +71,7 @@ def _mark_nest(nest: Any, private: Sequence[Any]) -> Any:
         instances = list(_instances(nest, ()))
     except TypeError:  # a statement that is neither loop nor block: nothing is known about it
         return nest
-    total = sum(_nanoseconds(instance) for instance in instances)
+    total = sum(_nanoseconds(instance, private) for instance in instances)
     if total < MIN_NEST_NS:
         return nest
     touched = _buffers(nest)
@@ -219,8 +219,12 @@ def _names_one(write: Any, axis: Any) -> bool:
     )
 
 
-def _nanoseconds(instance: _Instance) -> float:
-    """Estimate the time of all instances of a block on one core."""
+def _nanoseconds(instance: _Instance, private: Sequence[Any]) -> float:
+    """Estimate the time of all instances of a block on one core.
+
+    Memory counts once per buffer and iteration: what a block reads again, and what only its nest
+    knows, is in the first-level cache or in registers.
+    """
     block = instance.realize.block
     lanes = math.prod(
         int(loop.extent)
@@ -228,7 +232,7 @@ def _nanoseconds(instance: _Instance) -> float:
         if loop.kind == tirx.stmt.ForKind.VECTORIZED
     )  # fmt: skip
     calls = 0
-    moved = 0
+    loads = 0
     inner = 1
     choices = 1  # between values, of which one is computed when loops are unrolled
 
@@ -236,13 +240,9 @@ def _nanoseconds(instance: _Instance) -> float:
         nonlocal calls
         calls += getattr(call.op, "name", "") in ("tirx.call_pure_extern", "tirx.call_extern")
 
-    def visit_load(load: Any) -> None:
-        nonlocal moved
-        moved += _bytes(load.source)
-
-    def visit_store(store: Any) -> None:
-        nonlocal moved
-        moved += _bytes(store.buffer)
+    def visit_load(_: Any) -> None:
+        nonlocal loads
+        loads += 1
 
     def visit_select(_: Any) -> None:
         nonlocal choices
@@ -257,15 +257,18 @@ def _nanoseconds(instance: _Instance) -> float:
         (
             (tvm.ir.Call, visit_call),
             (tvm.ir.TensorLoad, visit_load),
-            (tirx.stmt.BufferStore, visit_store),
             (tirx.For, visit_loop),
             (tirx.Select, visit_select),
         ),
     )
     count = inner * math.prod(int(loop.extent) for loop in instance.loops)
+    regions = (*block.reads, *block.writes)
+    moved = sum(_bytes(r.source) for r in regions if not _among(r.source, private))
     reduces = any(int(axis.iter_type) == tirx.IterVar.CommReduce for axis in block.iter_vars)
-    each = 1 / (_MULTIPLY_ADDS_PER_NS * lanes) if reduces else moved / choices / _BYTES_PER_NS
-    return count * (each + calls * _CALL_NS)
+    operations = 1.0 if reduces else max(1.0, loads / choices)
+    arithmetic = operations / (_OPERATIONS_PER_NS * lanes)
+    memory = 0.0 if reduces else moved / _BYTES_PER_NS
+    return count * (max(arithmetic, memory) + calls * _CALL_NS)
 
 
 def _bytes(buffer: Any) -> int:
