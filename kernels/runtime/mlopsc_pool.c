@@ -4,7 +4,9 @@
  * when they start. There is one job at a time: who finds the pool busy (another caller, or a task
  * itself) runs its range alone, so nothing ever waits for a turn and nothing can deadlock.
  *
- * A job is published by one 64-bit store, the ticket: a generation, and how many chunks nobody has
+ * A job is divided into shares of neighbouring tasks, one per thread, so that in a row of kernels each
+ * thread finds in its caches what it has written itself; who has done its own helps the others. A
+ * share is published by one 64-bit store, the ticket: a generation, and how many chunks nobody has
  * taken yet. Taking one is a compare-and-swap on it, so a worker that wakes late finds either chunks
  * of the job it looks at or nothing; the job's fields are read only after a chunk was taken, and
  * stay as they are until all that were taken are done. Workers wait for a job with a short spin, so
@@ -35,16 +37,21 @@
 #error "the pool needs a compiler with GCC's attributes"
 #endif
 
-static struct {
+typedef struct {
   _Alignas(LINE) _Atomic uint64_t ticket; /* generation << 32 | chunks that nobody has taken */
+} share;
+
+static struct {
+  share shares[MLOPSC_MAX_THREADS];       /* the caller's is the first */
   _Alignas(LINE) atomic_int pending;      /* chunks that are not done */
   _Alignas(LINE) atomic_flag busy;        /* held by the caller whose job it is; guards what follows */
   mlopsc_task run;
   void *const *args;
   int32_t tasks, chunk, chunks;
+  uint32_t generation;
   int workers; /* started so far */
   pthread_t threads[MLOPSC_MAX_THREADS];
-  _Alignas(LINE) atomic_int members; /* workers below this number take part */
+  _Alignas(LINE) atomic_int members; /* shares of the job */
   atomic_int sleepers;               /* workers that wait in `work` or are about to */
   atomic_bool waiting;               /* the caller waits in `done` or is about to */
   atomic_bool stopped;
@@ -130,8 +137,7 @@ static bool spin_until(bool (*ready)(int), int number) {
 }
 
 static bool has_work(int number) {
-  return (uint32_t)atomic_load(&pool.ticket) != 0 &&
-         number < atomic_load_explicit(&pool.members, memory_order_relaxed);
+  return (uint32_t)atomic_load(&pool.shares[number].ticket) != 0;
 }
 
 static bool is_called(int number) { return has_work(number) || atomic_load(&pool.stopped); }
@@ -141,14 +147,21 @@ static bool is_done(int unused) {
   return atomic_load(&pool.pending) <= 0;
 }
 
-/* Takes and runs chunks until none is left. */
-static void take_chunks(void) {
+/* The first chunk of a share; that of the share behind the last is their number. */
+static int32_t first_chunk(int number, int members) {
+  return (int32_t)((int64_t)pool.chunks * number / members);
+}
+
+/* Takes and runs chunks of one share until none is left. */
+static void take_chunks(int number) {
   for (;;) {
-    uint64_t ticket = atomic_load(&pool.ticket);
+    uint64_t ticket = atomic_load(&pool.shares[number].ticket);
     do {
       if ((uint32_t)ticket == 0) return;
-    } while (!atomic_compare_exchange_weak(&pool.ticket, &ticket, ticket - 1));
-    int32_t begin = (pool.chunks - (int32_t)(uint32_t)ticket) * pool.chunk;
+    } while (!atomic_compare_exchange_weak(&pool.shares[number].ticket, &ticket, ticket - 1));
+    int members = atomic_load_explicit(&pool.members, memory_order_relaxed);
+    int32_t chunk = first_chunk(number + 1, members) - (int32_t)(uint32_t)ticket;
+    int32_t begin = chunk * pool.chunk;
     int32_t end = pool.tasks - begin > pool.chunk ? begin + pool.chunk : pool.tasks;
     pool.run(pool.args, begin, end);
     if (atomic_fetch_sub(&pool.pending, 1) == 1 && atomic_load(&pool.waiting)) {
@@ -159,10 +172,16 @@ static void take_chunks(void) {
   }
 }
 
+/* Does the own share, and then what is left of the others'. */
+static void work_from(int number) {
+  int members = atomic_load_explicit(&pool.members, memory_order_relaxed);
+  for (int i = 0; i < members; ++i) take_chunks((number + i) % members);
+}
+
 static void *worker(void *argument) {
   int number = (int)(intptr_t)argument;
   while (!atomic_load(&pool.stopped)) {
-    if (has_work(number)) take_chunks();
+    if (has_work(number)) work_from(number);
     if (spin_until(is_called, number)) continue;
     pthread_mutex_lock(&pool.lock);
     /* Before the last look: who publishes looks at the sleepers after. */
@@ -187,7 +206,7 @@ static void after_fork(void) {
   pthread_mutex_init(&pool.lock, NULL);
   pthread_cond_init(&pool.work, NULL);
   pthread_cond_init(&pool.done, NULL);
-  atomic_store(&pool.ticket, 0);
+  for (int i = 0; i < MLOPSC_MAX_THREADS; ++i) atomic_store(&pool.shares[i].ticket, 0);
   atomic_store(&pool.pending, 0);
   atomic_store(&pool.sleepers, 0);
   atomic_store(&pool.waiting, false);
@@ -209,7 +228,7 @@ static void start_workers(int wanted) {
   sigfillset(&all); /* signals are for the program's own threads */
   pthread_sigmask(SIG_SETMASK, &all, &before);
   while (pool.workers < wanted) {
-    void *number = (void *)(intptr_t)pool.workers;
+    void *number = (void *)(intptr_t)(pool.workers + 1);
     if (pthread_create(&pool.threads[pool.workers], &attributes, worker, number) != 0) break;
     ++pool.workers;
   }
@@ -219,18 +238,22 @@ static void start_workers(int wanted) {
 
 /* Publishes a job for `workers` workers and the caller, and returns when it is done. */
 static void run_job(mlopsc_task run, void *const *args, int32_t tasks, int32_t grain, int workers) {
-  int32_t share = tasks / ((workers + 1) * CHUNKS_PER_THREAD);
-  uint64_t generation = (atomic_load_explicit(&pool.ticket, memory_order_relaxed) >> 32) + 1;
+  int members = workers + 1;
+  int32_t part = tasks / (members * CHUNKS_PER_THREAD);
   pool.run = run;
   pool.args = args;
   pool.tasks = tasks;
-  pool.chunk = share > grain ? share : grain;
+  pool.chunk = part > grain ? part : grain;
   pool.chunks = (tasks - 1) / pool.chunk + 1;
-  atomic_store_explicit(&pool.members, workers, memory_order_relaxed);
+  atomic_store_explicit(&pool.members, members, memory_order_relaxed);
   atomic_store_explicit(&pool.pending, pool.chunks, memory_order_relaxed);
-  atomic_store(&pool.ticket, generation << 32 | (uint32_t)pool.chunks);
+  ++pool.generation;
+  for (int i = members; i-- > 0;) {
+    int32_t chunks = first_chunk(i + 1, members) - first_chunk(i, members);
+    atomic_store(&pool.shares[i].ticket, (uint64_t)pool.generation << 32 | (uint32_t)chunks);
+  }
   wake_workers();
-  take_chunks();
+  work_from(0);
   if (spin_until(is_done, 0)) return;
   pthread_mutex_lock(&pool.lock);
   atomic_store(&pool.waiting, true);

@@ -89,7 +89,7 @@ def test_without_threads_nothing_of_them_is_linked(packages: dict[str, Path]) ->
     assert not (packages["without"] / "src" / "mlopsc_pool.c").exists()
     with_threads = read_package(packages["host"]).info
     assert "pthread_create" in with_threads.undefined_symbols
-    assert 0 < with_threads.memory.writable < 4096
+    assert 0 < with_threads.memory.writable < 10_000  # a line of cache per thread
     assert (packages["host"] / "src" / "mlopsc_pool.c").exists()
 
 
