@@ -153,6 +153,13 @@ def test_one_lane_forbids_vectors() -> None:
     assert choose_tile(MATVEC, registers=32, lanes=1).vector_axis is None
 
 
+@pytest.mark.parametrize(("rows", "expected"), [(128, (13, 1, 32)), (197, (11, 1, 32))])
+def test_products_load_few_vectors_of_weights(rows: int, expected: tuple[int, ...]) -> None:
+    axes = (Axis(rows, (768, 0), 768), Axis(24, (0, 768 * 32), 32), Axis(32, (0, 1), 1))
+    tile = choose_tile(axes, registers=32, lanes=16, ragged=True)
+    assert tile == Tile(expected, vector_axis=2, lanes=16)
+
+
 def test_depthwise_convolution_shares_weights_over_pixels_only() -> None:
     tile = choose_tile(DEPTHWISE, registers=16, lanes=1)
     assert tile.factors[1] == 1

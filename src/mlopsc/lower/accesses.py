@@ -190,15 +190,17 @@ def _strides(buffer: Any, indices: Any, variables: list[Any]) -> list[int | None
         flat = flat * size + index
     coefficients = detect_linear_equation(flat, variables)
     if not coefficients:
-        return [_step(flat, variable) for variable in variables]
+        return [step_of(flat, variable) for variable in variables]
     try:
         return [int(c) for c in coefficients[: len(variables)]]
     except TypeError:
         return [None] * len(variables)
 
 
-def _step(flat: Any, variable: Any) -> int | None:
-    """Return how far ``flat`` moves when ``variable`` does, if that is the same everywhere."""
-    moved = structural_map(flat, [(tirx.Var, lambda v: variable + 1 if v.same_as(variable) else v)])
-    step = Analyzer().simplify(moved - flat)
+def step_of(value: Any, variable: Any) -> int | None:
+    """Return how far ``value`` moves when ``variable`` does, if that is the same everywhere."""
+    moved = structural_map(
+        value, [(tirx.Var, lambda v: variable + 1 if v.same_as(variable) else v)]
+    )
+    step = Analyzer().simplify(moved - value)
     return int(step) if isinstance(step, tirx.IntImm) else None

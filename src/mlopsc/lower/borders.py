@@ -15,7 +15,7 @@ from tvm import tirx
 from tvm.sym import Analyzer
 from tvm_ffi.structural import structural_map, structural_walk
 
-from mlopsc.lower.accesses import accesses, is_reduction, loads_of
+from mlopsc.lower.accesses import accesses, is_reduction, loads_of, step_of
 from mlopsc.lower.functions import map_functions
 
 BORDERS: Final = "mlopsc.borders"  # annotation of a loop over tiles some of which lie at a border
@@ -159,18 +159,12 @@ def _worst(test: Any, inner: Sequence[Any]) -> Any | None:
     difference = test.b - test.a if direction > 0 else test.a - test.b  # must be large
     strict = isinstance(test, tirx.LT | tirx.GT)
     for loop in inner:
-        step = _step(difference, loop.loop_var)
+        step = step_of(difference, loop.loop_var)
         if step is None:
             return None
         last = loop.min + loop.extent - 1
         difference = _put(difference, loop.loop_var, loop.min if step >= 0 else last)
     return difference > 0 if strict else difference >= 0
-
-
-def _step(value: Any, variable: Any) -> int | None:
-    """Return how ``value`` changes when ``variable`` grows by one, if always by the same."""
-    change = Analyzer().simplify(_put(value, variable, variable + 1) - value)
-    return int(change) if isinstance(change, tirx.IntImm) else None
 
 
 def _put(value: Any, variable: Any, by: Any) -> Any:

@@ -22,6 +22,7 @@ from tvm_ffi.structural import structural_map, structural_walk
 
 from mlopsc.lower.functions import map_functions, with_parts
 from mlopsc.lower.overlap import without_overlap
+from mlopsc.lower.prefetch import is_prefetch
 
 # Handing out tasks costs one or two microseconds, ten times that if the workers sleep.
 MIN_NEST_NS: Final = 30_000
@@ -140,7 +141,7 @@ def _instances(statement: Any, loops: tuple[Any, ...]) -> Iterator[_Instance]:
             yield from _instances(part, loops)
     elif isinstance(statement, s_tir.SBlockRealize):
         yield _Instance(statement, loops)
-    elif not isinstance(statement, tirx.Evaluate):  # a prefetch, which changes nothing
+    elif not is_prefetch(statement):
         raise TypeError(type(statement).__name__)
 
 

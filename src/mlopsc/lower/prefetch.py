@@ -13,38 +13,53 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import tvm
 from tvm import s_tir, tirx
-from tvm.sym import Analyzer, detect_linear_equation
 from tvm_ffi.structural import structural_map, structural_walk
 
-from mlopsc.lower.accesses import bytes_of_element, loads_of
+from mlopsc.lower.accesses import bytes_of_element, loads_of, step_of
 from mlopsc.lower.functions import with_parts
 
-STREAM: Final = "mlopsc.stream"  # annotation of the loop that fetches: which operand of its block
-_LINE: Final = 64  # bytes that one fetch brings
+# Annotation of the loop that fetches: which operand of its block, and how many loops are a pass.
+STREAM: Final = "mlopsc.stream"
+LINE_BYTES: Final = 64  # of the caches; where lines are longer, some fetches bring nothing new
 _MOST: Final = 32  # fetches of one step: keeps code small
 _READ, _SECOND_LEVEL, _DATA = 0, 2, 1  # operands of the fetch: see LLVM's llvm.prefetch
 
 
-def add_prefetches(function: Any) -> Any:
-    """Return the scheduled ``function`` with fetches in the loops that are annotated ``STREAM``."""
-    return function.with_body(_visit(function.body, ()))
+def add_prefetches(function: Any, l2_bytes: int) -> Any:
+    """Return the scheduled ``function`` with fetches in the loops that are annotated ``STREAM``.
+
+    Args:
+        function: Whose annotated loops are the innermost that stay loops.
+        l2_bytes: Second-level cache, which must hold two panels.
+    """
+    return function.with_body(_visit(function.body, (), l2_bytes))
 
 
-def _visit(statement: Any, loops: tuple[Any, ...]) -> Any:
+def is_prefetch(statement: Any) -> bool:
+    """Whether a statement is a fetch."""
+    return (
+        isinstance(statement, tirx.Evaluate)
+        and isinstance(statement.value, tvm.ir.Call)
+        and getattr(statement.value.op, "name", "") == "tirx.prefetch"
+    )
+
+
+def _visit(statement: Any, loops: tuple[Any, ...], l2_bytes: int) -> Any:
     """Rewrite the loops of ``statement``; ``loops`` are around it, outermost first."""
     if isinstance(statement, tirx.For):
         inside = (*loops, statement)
-        body = _visit(statement.body, inside)
+        body = _visit(statement.body, inside, l2_bytes)
         if STREAM in statement.annotations:
-            fetches = _fetches(inside)
+            fetches = _fetches(inside, l2_bytes)
             body = tirx.stmt.SeqStmt([*fetches, body]) if fetches else body
         return _with_body(statement, body)
     if isinstance(statement, tirx.stmt.SeqStmt):
-        return tirx.stmt.SeqStmt([_visit(part, loops) for part in statement])
+        return tirx.stmt.SeqStmt([_visit(part, loops, l2_bytes) for part in statement])
     if isinstance(statement, s_tir.SBlockRealize) and not loops:
         block = statement.block
-        made = with_parts(block, body=_visit(block.body, ()))
+        made = with_parts(block, body=_visit(block.body, (), l2_bytes))
         return s_tir.SBlockRealize(statement.iter_values, statement.predicate, made)
     return statement
 
@@ -68,20 +83,21 @@ class _Stream:
     start: Any  # flat index of the first element of the panel
 
 
-def _fetches(loops: Sequence[Any]) -> list[Any]:
-    """Return the fetches of one iteration of the last of ``loops``; none without passes."""
+def _fetches(loops: Sequence[Any], l2_bytes: int) -> list[Any]:
+    """Return the fetches of one iteration of the last of ``loops``; none without panels."""
     stream = _stream(loops)
-    if stream is None:
+    if stream is None or 2 * stream.panel * bytes_of_element(stream.buffer) > l2_bytes:
         return []
     count = math.prod(int(loop.extent) for loop in (*stream.passes, *stream.steps))
-    share = max(1, stream.panel // count)
+    share = -(-stream.panel // count)
     step: Any = tirx.const(0, "int64")
     for loop in (*stream.passes, *stream.steps):
         step = step * int(loop.extent) + loop.loop_var
-    line = _LINE // bytes_of_element(stream.buffer)
+    line = LINE_BYTES // bytes_of_element(stream.buffer)
     number = -(-share // line)
     if number > _MOST:
         return []
+    share = share if number == 1 else number * line
     first = stream.start + stream.panel + step * share
     return [_fetch(stream.buffer, first + k * line) for k in range(number)]
 
@@ -99,7 +115,8 @@ def _stream(loops: Sequence[Any]) -> _Stream | None:
     realized: list[Any] = []
     structural_walk(loops[-1].body, (s_tir.SBlockRealize, lambda r: realized.append(r)))
     block = realized[0].block
-    load = loads_of(block)[int(loops[-1].annotations[STREAM])]
+    operand, rolled = map(int, loops[-1].annotations[STREAM])
+    load = loads_of(block)[operand]
     flat: Any = tirx.const(0, "int64")
     for size, index in zip(load.source.ty.shape, load.indices, strict=True):
         flat = flat * size + index
@@ -110,22 +127,25 @@ def _stream(loops: Sequence[Any]) -> _Stream | None:
     def inner_at_start(var: Any) -> Any:
         return var if any(var.same_as(o) for o in outer) else tirx.const(0, str(var.ty))
 
-    flat = Analyzer().simplify(structural_map(flat, [(tirx.Var, inner_at_start)]))
-    found = detect_linear_equation(flat, outer)
-    if not found or not all(isinstance(c, tirx.IntImm) for c in found[: len(outer)]):
+    flat = structural_map(flat, [(tirx.Var, inner_at_start)])
+    strides = [step_of(flat, variable) for variable in outer]
+    if None in strides:
         return None
-    strides = [int(c) for c in found[: len(outer)]]
-    moving = [(loop, s) for loop, s in zip(loops, strides, strict=True) if int(loop.extent) > 1]
-    steps: list[Any] = []
+    steps = loops[-rolled:]
+    around = [
+        (loop, stride)
+        for loop, stride in zip(loops[:-rolled], strides, strict=False)
+        if int(loop.extent) > 1
+    ]
     passes: list[Any] = []
-    while moving and moving[-1][1]:
-        steps.insert(0, moving.pop()[0])
-    while moving and not moving[-1][1]:
-        passes.insert(0, moving.pop()[0])
-    if not moving or not passes or not steps:
+    while around and not around[-1][1]:
+        passes.insert(0, around.pop()[0])
+    if not around:
         return None
     fixed = [(loop.loop_var, tirx.const(0, str(loop.loop_var.ty))) for loop in steps]
-    return _Stream(load.source, moving[-1][1], tuple(passes), tuple(steps), _replace(flat, fixed))
+    return _Stream(
+        load.source, int(around[-1][1] or 0), tuple(passes), tuple(steps), _replace(flat, fixed)
+    )
 
 
 def _replace(expression: Any, values: Sequence[tuple[Any, Any]]) -> Any:

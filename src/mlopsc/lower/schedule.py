@@ -52,7 +52,7 @@ def _schedule(function: Any, hardware: Hardware, *, vectorize: bool) -> tuple[An
             continue
         made = overlap_tails(made)
         if made is not None:
-            return add_prefetches(made), note
+            return add_prefetches(made, hardware.l2_bytes), note
     return function, f"as generated (no rule applies: {reason})"
 
 

@@ -65,7 +65,8 @@ def schedule_reduction(
         else:
             outer[position], inner[position] = schedule.split(loop, [None, factor])
     heavy = _streams(found, tile, hardware)
-    outer_loops = [outer[p] for p in sorted(outer, key=lambda p: _rank(found, p, heavy))]
+    order = sorted(outer, key=lambda p: _rank(found, p, heavy))
+    outer_loops = [outer[p] for p in order]
     inner_loops = [inner[p] for p in sorted(inner, key=lambda p: _moves_vector(found, tile, p))]
     innermost = [*inner_loops, *([vector_loop] if vector_loop is not None else [])]
     schedule.reorder(*outer_loops, *reduced, *innermost)
@@ -89,7 +90,7 @@ def schedule_reduction(
         schedule.unroll(loop)
     vectors = _vector_operands(found, tile)
     if hardware.l2_bytes and len(vectors) == 1:
-        schedule.annotate(reduced[rolled - 1], STREAM, vectors[0])
+        schedule.annotate(reduced[rolled - 1], STREAM, [vectors[0], rolled])
     return tile
 
 
@@ -124,15 +125,18 @@ def _moves_vector(found: Accesses, tile: Tile, position: int) -> tuple[bool, int
 
 
 def _streams(found: Accesses, tile: Tile, hardware: Hardware) -> tuple[int, ...]:
-    """Return the operands that do not fit the second-level cache and should be read once.
+    """Return the operands that should be read once, while the others stay in the cache.
 
-    Where all fit, or there is no such cache, none: the order of the axes is kept.
+    Those are the vectors, if they exceed half of the second-level cache or the others do not.
+    Without such a cache there are none: the order of the axes is kept.
     """
     limit = hardware.l2_bytes // 2
-    sizes = [found.operand_bytes[o] for o in _vector_operands(found, tile)]
-    if not limit or not sizes or max(sizes) <= limit:
+    vectors = _vector_operands(found, tile)
+    if not limit or not vectors:
         return ()
-    return tuple(_vector_operands(found, tile))
+    others = [n for o, n in enumerate(found.operand_bytes) if o not in vectors]
+    large = max(found.operand_bytes[o] for o in vectors) > limit
+    return tuple(vectors) if large or max(others, default=limit + 1) <= limit else ()
 
 
 def _rank(found: Accesses, position: int, heavy: tuple[int, ...]) -> tuple[bool, int]:

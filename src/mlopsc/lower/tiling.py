@@ -18,6 +18,7 @@ from mlopsc.lower.accesses import Axis
 MAX_FACTOR = 16
 _BUSY = 10  # accumulators that keep two pipelined multiply-add units busy
 _LOADS = 0.75  # loads per multiply-add that do not slow it down
+_NEW_VECTOR = 0.7  # what loading a vector costs that others could share, in multiply-adds
 MAX_STATEMENTS = 256  # unrolled multiply-adds in the innermost body: keeps code small
 
 
@@ -111,7 +112,9 @@ def _score(axes: Sequence[Axis], tile: Tile, registers: int) -> tuple[float, ...
     Without vectors a machine issues one instruction after the other: what counts are loads and
     multiplies per result. With vectors it issues two loads and two multiply-adds together, and a
     multiply-add waits for the one before it in the same register: loads cost where they are more
-    than three for four multiply-adds, and fewer than ten accumulators leave units idle.
+    than three for four multiply-adds, and fewer than ten accumulators leave units idle. Vectors,
+    unlike single numbers, lie in other lines of memory in each step, which the first-level cache
+    seldom holds: whoever loads fewer of them wins a little.
     """
     groups = [
         f // tile.lanes if index == tile.vector_axis else f for index, f in enumerate(tile.factors)
@@ -133,5 +136,12 @@ def _score(axes: Sequence[Axis], tile: Tile, registers: int) -> tuple[float, ...
     )
     if tile.vector_axis is None:
         return (waste * (sum(loads) + accumulators) / accumulators, float(used))
-    rate = min(1.0, accumulators / _BUSY) / max(1.0, sum(loads) / accumulators / _LOADS)
+    new = sum(
+        n
+        for operand, n in enumerate(loads)
+        if axes[tile.vector_axis].strides[operand] != 0
+        and any(a.strides[operand] == 0 and a.extent > 1 for a in axes)
+    )
+    time = max(1.0, sum(loads) / accumulators / _LOADS) + new / accumulators * _NEW_VECTOR
+    rate = min(1.0, accumulators / _BUSY) / time
     return (round(waste / rate / tile.lanes, 3), -float(accumulators), float(sum(loads)))

@@ -187,9 +187,14 @@ def _is_inf(node: Node) -> Any:
 
 
 def _pow(a: Any, b: Any) -> Any:
-    """Integers to integral powers are exact and wrap; a power that is no integer saturates."""
+    """Integers to integral powers are exact and wrap; a power that is no integer saturates.
+
+    Squares and cubes are products, as in the reference: the first is rounded exactly.
+    """
     dtype = str(a.ty)
     if is_float(a):
+        if isinstance(b, tirx.IntImm | tirx.FloatImm) and b.value in (2, 3):
+            return a * a if b.value == 2 else a * a * a
         power = tirx.pow(a, b.astype(dtype))
         return power if is_float(b) else _keep_sign(power, a, b)
     if not is_float(b):
