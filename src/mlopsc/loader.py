@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import platform
 import tempfile
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -104,13 +103,10 @@ class Model:
         )
         check_descriptor(self.descriptor, package)
         self._run = _RUN(self.descriptor.run)
-        self._local = threading.local()
+        self._idle: list[_Frame] = []
         self._expected = [(s.name, np.dtype(s.dtype), s.shape) for s in self.inputs]
         self._labelled = any(s.labels for s in self.outputs)
-        self._made = [(s.shape, np.dtype(s.dtype)) for s in self.outputs]
-        self._names = [s.name for s in self.outputs]
-        self._in_pointers = ctypes.c_void_p * max(len(self.inputs), 1)
-        self._out_pointers = ctypes.c_void_p * max(len(self.outputs), 1)
+        self._made = [(s.name, s.shape, np.dtype(s.dtype)) for s in self.outputs]
         # Not there if no kernel is worth a second thread.
         if threads is not None and hasattr(self._library, "mlopsc_set_threads"):
             self._library.mlopsc_set_threads(threads)
@@ -145,11 +141,19 @@ class Model:
             arrays = {**arrays, **named}
         if not self._fits(arrays):
             arrays = check_inputs(arrays, self.inputs)
-        outputs = [np.empty(shape, dtype) for shape, dtype in self._made]
-        self._invoke(
-            [arrays[name] for name, _, _ in self._expected], outputs, self._arena_address()
-        )
-        made = dict(zip(self._names, outputs, strict=True))
+        try:
+            frame = self._idle.pop()  # nobody else has it until it is back
+        except IndexError:
+            frame = _Frame(self.descriptor)
+        ins, outs = frame.inputs, frame.outputs
+        for index, (name, _, _) in enumerate(self._expected):
+            ins[index] = _address(arrays[name])
+        made = {}
+        for index, (name, shape, dtype) in enumerate(self._made):
+            made[name] = array = np.empty(shape, dtype)
+            outs[index] = _address(array)
+        self._check(self._run(*frame.arguments))
+        self._idle.append(frame)
         return to_strings(made, self.outputs) if self._labelled else made
 
     def _fits(self, arrays: Mapping[str, Array]) -> bool:
@@ -169,35 +173,52 @@ class Model:
         self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], arena: Array
     ) -> None:
         """Run once on checked, contiguous arrays, with scratch memory of the caller."""
-        self._invoke(
-            [inputs[s.name] for s in self.inputs],
-            [outputs[s.name] for s in self.outputs],
-            _address(arena),
-        )
+        ins, outs = _pointers(len(self.inputs)), _pointers(len(self.outputs))
+        for index, spec in enumerate(self.inputs):
+            ins[index] = _address(inputs[spec.name])
+        for index, spec in enumerate(self.outputs):
+            outs[index] = _address(outputs[spec.name])
+        self._check(self._run(ins, outs, _address(arena)))
 
-    def _invoke(self, inputs: list[Array], outputs: list[Array], arena: int) -> None:
-        ins = self._in_pointers(*map(_address, inputs))
-        outs = self._out_pointers(*map(_address, outputs))
-        status = self._run(ins, outs, arena)
+    def _check(self, status: int) -> None:
         if status != 0:
             reason = RUN_ERRORS.get(status, f"status {status}")
             raise BrokenPackageError(f"model '{self.descriptor.name}' refused to run: {reason}")
 
     def new_arena(self) -> Array:
         """Return scratch memory for one call at a time."""
-        size, align = max(self.descriptor.arena_bytes, 1), self.descriptor.arena_align
-        block = np.empty(size + align, np.uint8)
-        start = -block.ctypes.data % align
-        return block[start : start + size]
+        return _new_arena(self.descriptor)
 
-    def _arena_address(self) -> int:
-        """Return where the scratch memory of the calling thread lies."""
-        try:
-            return self._local.address  # type: ignore[no-any-return]
-        except AttributeError:
-            self._local.arena = self.new_arena()
-            self._local.address = _address(self._local.arena)
-            return self._local.address  # type: ignore[no-any-return]
+
+class _Frame:
+    """What one call at a time needs, and the next one too.
+
+    Attributes:
+        inputs: Pointers to the inputs.
+        outputs: Pointers to the outputs.
+        arguments: Of the library's function: where the pointers and the scratch memory lie.
+    """
+
+    def __init__(self, descriptor: Descriptor) -> None:
+        self.inputs = _pointers(len(descriptor.inputs))
+        self.outputs = _pointers(len(descriptor.outputs))
+        self._arena = _new_arena(descriptor)
+        self.arguments = (
+            ctypes.addressof(self.inputs),
+            ctypes.addressof(self.outputs),
+            _address(self._arena),
+        )
+
+
+def _pointers(number: int) -> Any:
+    return (ctypes.c_void_p * max(number, 1))()
+
+
+def _new_arena(descriptor: Descriptor) -> Array:
+    size, align = max(descriptor.arena_bytes, 1), descriptor.arena_align
+    block = np.empty(size + align, np.uint8)
+    start = -block.ctypes.data % align
+    return block[start : start + size]
 
 
 def _address(array: Array) -> int:
