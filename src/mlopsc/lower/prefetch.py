@@ -142,10 +142,14 @@ def _stream(loops: Sequence[Any]) -> _Stream | None:
         passes.insert(0, around.pop()[0])
     if not around:
         return None
-    fixed = [(loop.loop_var, tirx.const(0, str(loop.loop_var.ty))) for loop in steps]
-    return _Stream(
-        load.source, int(around[-1][1] or 0), tuple(passes), tuple(steps), _replace(flat, fixed)
+    panel = int(around[-1][1] or 0)
+    reach = max(
+        int(s or 0) * int(loop.extent) for loop, s in zip(steps, strides[-rolled:], strict=True)
     )
+    if reach > panel:  # a pass goes beyond the panel: panels do not lie behind each other
+        return None
+    fixed = [(loop.loop_var, tirx.const(0, str(loop.loop_var.ty))) for loop in steps]
+    return _Stream(load.source, panel, tuple(passes), tuple(steps), _replace(flat, fixed))
 
 
 def _replace(expression: Any, values: Sequence[tuple[Any, Any]]) -> Any:
