@@ -78,7 +78,10 @@ def lower(
     tvm_t = tvm_target(target, generator)
     packed = schedule == "tiled" and generator == "llvm"
     lanes = target.hardware.vector_bits // 32 if packed else 1
-    module, flows, inputs, outputs = compile_graph(stages, tvm_t, lanes, accuracy=accuracy)
+    l2_bytes = target.hardware.l2_bytes
+    module, flows, inputs, outputs = compile_graph(
+        stages, tvm_t, lanes, l2_bytes, accuracy=accuracy
+    )
     if lanes > 1:
         module = split_rows(module, target.hardware)
     module = use_own_starts(module)

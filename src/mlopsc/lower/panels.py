@@ -6,6 +6,9 @@ registers of a tile hold. The result is written as ``[..., M, N/P, P]``, which i
 ``[..., M, N]``; elementwise operators that follow work on that form, so that they can be fused into
 the product, and a ``Reshape``, which costs nothing, gives the plain form to all others.
 
+Every panel meets all rows of the left operand. Where both do not fit the second-level cache, the
+sum is taken in parts, one product after the other, each over columns of the left operand that do.
+
 Works on the joined graph in normal form, after ``layout``. The operator is in the domain of the
 blocked layouts (``ops/blocked.py``).
 """
@@ -22,25 +25,29 @@ import onnx_ir as ir
 from mlopsc.lower.forms import BINARY, DOMAIN, MIN_LANES, UNARY, Carrier, reshape, shape_of
 
 _VECTORS: Final = 2  # of a row of a panel
+_MIN_DEPTH: Final = 128  # of a part of a sum: shorter ones pay more for their results
+_FLOAT_BYTES: Final = 4
 
 
-def use_panels(model: ir.Model, lanes: int) -> ir.Model:
+def use_panels(model: ir.Model, lanes: int, l2_bytes: int) -> ir.Model:
     """Rewrite ``model`` in place and return it.
 
     Args:
         model: A graph in normal form.
         lanes: Elements of float32 in a vector register.
+        l2_bytes: Size of the second-level cache, or 0.
     """
     if lanes >= MIN_LANES:
-        _Packer(model.graph, lanes).run()
+        _Packer(model.graph, lanes, l2_bytes).run()
         model.opset_imports[DOMAIN] = 1
     return model
 
 
 class _Packer(Carrier):
-    def __init__(self, graph: ir.Graph, lanes: int) -> None:
+    def __init__(self, graph: ir.Graph, lanes: int, l2_bytes: int) -> None:
         super().__init__(graph, lanes)
-        self._packed: dict[tuple[ir.Value, bool], ir.Value] = {}
+        self._l2_bytes = l2_bytes
+        self._packed: dict[tuple[ir.Value, bool, int], list[ir.Value]] = {}
 
     def plain(self, value: ir.Value, form: ir.Value) -> ir.Node:
         return reshape(self.graph, form, shape_of(value), str(value.name))
@@ -80,19 +87,48 @@ class _Packer(Carrier):
         width = self._width(columns)
         if not rows or not width or len(shape_of(x)) < 2:
             return False
-        key = (weight, transposed)
+        parts = self._parts(math.prod(rows), width, columns, shape_of(x)[-1])
+        key = (weight, transposed, parts)
         if key not in self._packed:
             w = weight.const_value.numpy()
             w = w.T if transposed else w
-            panels = w.reshape(w.shape[0], columns // width, width).transpose(1, 0, 2)
-            self._packed[key] = self.constant(panels, f"{weight.name}_panels")
-        inputs = [x, self._packed[key]]
+            panels = w.reshape(parts, -1, columns // width, width).transpose(0, 2, 1, 3)
+            self._packed[key] = [self.constant(part, f"{weight.name}_panels") for part in panels]
+        biases = []
         if bias is not None:
             full = np.broadcast_to(bias.const_value.numpy().reshape(-1), (columns,))
-            inputs.append(
+            biases.append(
                 self.constant(full.reshape(-1, width), f"{bias.name}_{output.name}_panels")
             )
-        return self._emit(node, DOMAIN, "MatMul", inputs, [*rows, columns // width, width])
+        shape = [*rows, columns // width, width]
+        sums: list[ir.Value] = []
+        for number, part in enumerate(self._packed[key]):
+            depth = shape_of(part)[1]
+            inputs = [x, part, *(biases if number == parts - 1 else [])]
+            first = [ir.AttrInt64("first", number * depth)]
+            made = self._insert(node, ir.Node(DOMAIN, "MatMul", inputs, first), shape, number)
+            if sums:
+                sums.append(self._insert(node, ir.Node("", "Add", [sums[-1], made]), shape, number))
+            else:
+                sums.append(made)
+        self.forms[output] = sums[-1]
+        return True
+
+    def _parts(self, rows: int, width: int, columns: int, depth: int) -> int:
+        """Return in how many parts the sum is taken, a divisor of ``depth``.
+
+        Args:
+            rows: Of the left operand.
+            width: Columns of a panel.
+            columns: Of all panels.
+            depth: Elements of a sum.
+        """
+        used = (rows + 2 * width) * depth * _FLOAT_BYTES  # one panel is used, the next arrives
+        stays = columns * depth * _FLOAT_BYTES <= self._l2_bytes // 2  # all panels do: rows pass by
+        if not self._l2_bytes or used <= self._l2_bytes or stays:
+            return 1
+        least, most = -(-used // (self._l2_bytes // 2)), depth // _MIN_DEPTH
+        return next((n for n in range(least, most + 1) if depth % n == 0), 1)
 
     def _turn(self, node: ir.Node) -> bool:
         """Lay constant weights without panels such that neighbouring results are neighbours."""
@@ -142,22 +178,20 @@ class _Packer(Carrier):
                 made = reshape(self.graph, value, own, name)
                 self.graph.insert_before(node, made)
                 inputs[index] = made.outputs[0]
-        return self._emit(node, "", node.op_type, inputs, wanted)
+        made = ir.Node("", node.op_type, inputs, [*node.attributes.values()])
+        self.forms[node.outputs[0]] = self._insert(node, made, wanted)
+        return True
 
-    def _emit(
-        self, node: ir.Node, domain: str, op: str, inputs: Sequence[ir.Value | None],
-        shape: Sequence[int],
-    ) -> bool:  # fmt: skip
-        output = node.outputs[0]
-        attributes = [] if domain else [*node.attributes.values()]
-        made = ir.Node(domain, op, inputs, attributes, name=node.name)
+    def _insert(
+        self, node: ir.Node, made: ir.Node, shape: Sequence[int], part: int | None = None
+    ) -> ir.Value:
+        """Put ``made`` in front of the node that it replaces, or a part of; return its result."""
+        made.name, output = node.name, node.outputs[0]
         self.graph.insert_before(node, made)
         result = made.outputs[0]
-        result.name, result.type, result.shape = (
-            f"{output.name}_split", output.type, ir.Shape(list(shape))
-        )  # fmt: skip
-        self.forms[output] = result
-        return True
+        result.name = f"{output.name}_split" if part is None else f"{output.name}_{part}_split"
+        result.type, result.shape = output.type, ir.Shape(list(shape))
+        return result
 
 
 def _split_shape(own: list[int], wanted: list[int]) -> list[int] | None:

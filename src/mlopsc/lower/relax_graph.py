@@ -27,7 +27,7 @@ from mlopsc.schema.target import Accuracy
 
 
 def compile_graph(
-    stages: Sequence[StageGraph], target: Any, lanes: int, *, accuracy: Accuracy
+    stages: Sequence[StageGraph], target: Any, lanes: int, l2_bytes: int, *, accuracy: Accuracy
 ) -> tuple[Any, Flows, tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     """Return the Relax module, its control flow and the signature of the joined graph.
 
@@ -38,7 +38,7 @@ def compile_graph(
     if lanes > 1:
         model = use_interleaved_convolutions(rewrite_groups(model, lanes))
         model = use_blocked_layout(model, lanes, accuracy=accuracy)
-        model = use_panels(model, lanes)
+        model = use_panels(model, lanes, l2_bytes)
     module, flows = translate(model)
     transform = relax.transform
     with target, tvm.transform.PassContext(opt_level=3):

@@ -19,6 +19,7 @@ MAX_FACTOR = 16
 _BUSY = 10  # accumulators that keep two pipelined multiply-add units busy
 _LOADS = 0.75  # loads per multiply-add that do not slow it down
 _NEW_VECTOR = 0.7  # what loading a vector costs that others could share, in multiply-adds
+_SCATTERED = 3  # times that, if its neighbours in memory belong to another tile
 MAX_STATEMENTS = 256  # unrolled multiply-adds in the innermost body: keeps code small
 
 
@@ -137,7 +138,7 @@ def _score(axes: Sequence[Axis], tile: Tile, registers: int) -> tuple[float, ...
     if tile.vector_axis is None:
         return (waste * (sum(loads) + accumulators) / accumulators, float(used))
     new = sum(
-        n
+        n * (_SCATTERED if _is_scattered(axes, tile, operand) else 1)
         for operand, n in enumerate(loads)
         if axes[tile.vector_axis].strides[operand] != 0
         and any(a.strides[operand] == 0 and a.extent > 1 for a in axes)
@@ -145,3 +146,15 @@ def _score(axes: Sequence[Axis], tile: Tile, registers: int) -> tuple[float, ...
     time = max(1.0, sum(loads) / accumulators / _LOADS) + new / accumulators * _NEW_VECTOR
     rate = min(1.0, accumulators / _BUSY) / time
     return (round(waste / rate / tile.lanes, 3), -float(accumulators), float(sum(loads)))
+
+
+def _is_scattered(axes: Sequence[Axis], tile: Tile, operand: int) -> bool:
+    """Whether a tile takes parts of several rows of vectors instead of the whole of some."""
+    return any(
+        index != tile.vector_axis and factor > 1 and axes[index].strides[operand] != 0
+        for index, factor in enumerate(tile.factors)
+    ) and any(
+        factor < axes[index].extent
+        for index, factor in enumerate(tile.factors)
+        if index == tile.vector_axis
+    )

@@ -103,13 +103,17 @@ def _depth_to_space(node: Node) -> Any:
 
 
 def _matmul(node: Node) -> Any:
-    """``[..., M, K] x [N/P, K, P]`` and a bias ``[N/P, P]`` → ``[..., M, N/P, P]``."""
+    """``[..., M, K] x [N/P, K, P]`` and a bias ``[N/P, P]`` → ``[..., M, N/P, P]``.
+
+    Of the left operand, columns are used from number ``first`` on.
+    """
     x, w, bias = node.operand(0), node.operand(1), node.optional(2)
+    first = int(node.attribute("first"))
     k = te.reduce_axis((0, w.shape[1]), name="k")
 
     def element(*index: Any) -> Any:
         *rows, panel, column = index
-        return te.sum(x.tensor(*rows, k) * w.tensor(panel, k, column), axis=k)
+        return te.sum(x.tensor(*rows, first + k) * w.tensor(panel, k, column), axis=k)
 
     result = te.compute(node.result.shape, element, name="matmul")
     if bias is None:
