@@ -124,6 +124,30 @@ def test_products_and_what_is_fused_into_them(
 
 
 @pytest.mark.parametrize("transposed", [0, 1])
+def test_sums_are_taken_in_parts_where_the_cache_is_small(tmp_path: Path, transposed: int) -> None:
+    """With 64 KiB, half of which are for 40 rows and two panels: four parts of 128 columns."""
+    hardware = "vector_bits = 128\nregisters = 16\nfma = false\npointer_bits = 64"
+    path = tmp_path / "small.toml"
+    path.write_text(
+        f'name = "small"\nextends = "host"\n[hardware]\n{hardware}\nl2_bytes = 65536\n'
+    )
+    w = random(512, 96) / F32(23)
+    model = models.model(
+        [node("Gemm", ["x", "w", "c"], ["p"], transB=transposed), node("Relu", ["p"], ["y"])],
+        [value("x", [40, 512])],
+        [value("y", [40, 96])],
+        {"w": w.T if transposed else w, "c": random(96, seed=1)},
+    )
+    models.save(model, tmp_path / "model.onnx")
+    mlopsc.import_model(tmp_path / "model.onnx", tmp_path / "model.mlb")
+    mlopsc.build(tmp_path / "model.mlb", str(path), tmp_path / "out")
+    report = mlopsc.conform(tmp_path / "out" / "small", bundle=tmp_path / "model.mlb")
+    assert report.verdict == "pass", report.outputs
+    info = json.loads((tmp_path / "out" / "small" / "model.json").read_text(encoding="utf-8"))
+    assert len([k for k in info["kernels"] if "matmul" in k["symbol"]]) == 4
+
+
+@pytest.mark.parametrize("transposed", [0, 1])
 def test_gemm_with_a_bias_of_one_element(tmp_path: Path, transposed: int) -> None:
     w = random(40, 30) if transposed else random(30, 40)
     model = models.model(

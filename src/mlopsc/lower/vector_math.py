@@ -75,14 +75,21 @@ def _unless_nan(x: Any, value: Any) -> Any:
     return tirx.Select(bits > tirx.const(_INFINITY, str(bits.ty)), x, value)
 
 
-def _limited_exp(x: Any) -> Any:
-    """``exp`` of numbers in [-104, 88.8]; rounds once where the result is subnormal."""
+def _limited_exp(x: Any, *, normal: bool = False) -> Any:
+    """``exp`` of numbers in [-104, 88.8]; rounds once where the result is subnormal.
+
+    Args:
+        x: The numbers.
+        normal: Whether they are in [-87, 88], where no result is.
+    """
 
     def with_exponent(n: Any) -> Any:
         def with_rest(r: Any) -> Any:
             value = _like(1.0, r) + (r + r * r * _polynomial(r, _EXP))
 
             def scaled(bits: Any) -> Any:
+                if normal:
+                    return value * _power_of_two(bits)
                 one = tirx.const(1, str(bits.ty))
                 half = tirx.shift_right(bits, one)
                 return value * _power_of_two(half) * _power_of_two(bits - half)
@@ -128,7 +135,7 @@ def tanh(x: Any) -> Any:
 
         def large(a: Any) -> Any:
             limited = tirx.Select(a < _like(9.2, a), a, _like(9.2, a))
-            power = _let(_like(2.0, a) * limited, _limited_exp)
+            power = _let(_like(2.0, a) * limited, lambda q: _limited_exp(q, normal=True))
             far = _like(1.0, a) - _like(2.0, a) / (power + _like(1.0, a))
             return _unless_nan(x, _with_sign_of(tirx.Select(a < _like(0.625, a), square, far), x))
 
@@ -146,7 +153,8 @@ def erf(x: Any) -> Any:
         def large(a: Any) -> Any:
             limited = tirx.Select(a < _like(4.0, a), a, _like(4.0, a))
             power = _let(
-                _let(limited, lambda q: _like(0.0, q) - _polynomial(q, _ERF_LARGE)), _limited_exp
+                _let(limited, lambda q: _like(0.0, q) - _polynomial(q, _ERF_LARGE)),
+                lambda q: _limited_exp(q, normal=True),
             )
             far = _like(1.0, a) - power
             return _unless_nan(x, _with_sign_of(tirx.Select(a < _like(1.0, a), near, far), x))

@@ -12,7 +12,10 @@ from mlopsc.lower.ops.reduction import place_reducer
 
 
 def _softmax(*, logarithm: bool) -> Lowering:
-    """``exp(x - max) / sum``; before opset 13 over all axes from ``axis`` on."""
+    """``exp(x - max) / sum``; before opset 13 over all axes from ``axis`` on.
+
+    Each row is divided by multiplying with one reciprocal, as the reference does.
+    """
 
     def lowering(node: Node) -> Any:
         x = node.operand(0)
@@ -52,7 +55,10 @@ def _softmax(*, logarithm: bool) -> Lowering:
             x.shape, lambda *i: tirx.exp(x.tensor(*i) - of_row(peak, i)), name="powers"
         )
         total = reduce(te.sum, lambda own: power(*own), "row_sum")
-        return compute(node, lambda *i: power(*i) / of_row(total, i))
+        share = te.compute(
+            total.shape, lambda *i: tirx.const(1, x.dtype) / total(*i), name="share"
+        )
+        return compute(node, lambda *i: power(*i) * of_row(share, i))
 
     return lowering
 
