@@ -79,7 +79,6 @@ def _zig_environment() -> dict[str, str]:
             cache_dir = Path(tempfile.mkdtemp(prefix="mlopsc-zig-"))
             atexit.register(shutil.rmtree, cache_dir, ignore_errors=True)
         environment["ZIG_GLOBAL_CACHE_DIR"] = str(cache_dir)
-    environment["ZIG_LOCAL_CACHE_DIR"] = environment["ZIG_GLOBAL_CACHE_DIR"]
     return environment
 
 
@@ -89,7 +88,10 @@ def run_zig(arguments: Sequence[str], *, cwd: Path) -> None:
     Raises:
         CompilerError: It failed; the message carries the first lines it printed.
     """
-    result = run_program(zig(), arguments, cwd=cwd, environment=_zig_environment())
+    # What is made of a model, weights above all, is not kept: it would fill the disk.
+    with tempfile.TemporaryDirectory(prefix="mlopsc-zig-") as local:
+        environment = {**_zig_environment(), "ZIG_LOCAL_CACHE_DIR": local}
+        result = run_program(zig(), arguments, cwd=cwd, environment=environment)
     if result.returncode != 0:
         lines = [
             line for line in result.stderr.decode(errors="replace").splitlines() if line.strip()
