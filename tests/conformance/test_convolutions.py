@@ -119,6 +119,49 @@ def network() -> Any:
     return models.model(nodes, [models.value("x", [1, 3, 18, 16])], outputs, weights)
 
 
+def shuffled() -> Any:
+    """Two units of grouped products, a shuffle of channels and a residual."""
+    weights: dict[str, np.ndarray[Any, Any]] = {
+        "split": np.array([1, 4, 10, 9, 11]), "whole": np.array([1, 40, 9, 11]),
+        "low": np.array(0, np.float32), "high": np.array(6, np.float32),
+    }  # fmt: skip
+
+    def weight(*shape: int) -> str:
+        name = f"w{len(weights)}"
+        weights[name] = models.random(*shape, seed=len(weights)) * np.float32(0.3)
+        return name
+
+    nodes, x = [], "x"
+    for unit in ("a", "b"):
+        nodes += [
+            models.node("Conv", [x, weight(40, 10, 1, 1), weight(40)], [f"{unit}1"], group=4),
+            models.node("Clip", [f"{unit}1", "low", "high"], [f"{unit}2"]),
+            models.node("Reshape", [f"{unit}2", "split"], [f"{unit}3"]),
+            models.node("Transpose", [f"{unit}3"], [f"{unit}4"], perm=[0, 2, 1, 3, 4]),
+            models.node("Reshape", [f"{unit}4", "whole"], [f"{unit}5"]),
+            models.node("Conv", [f"{unit}5", weight(40, 1, 3, 3)], [f"{unit}6"], group=40,
+                        pads=[1] * 4),
+            models.node("Conv", [f"{unit}6", weight(40, 10, 1, 1)], [f"{unit}7"], group=4),
+            models.node("Add", [x, f"{unit}7"], [f"{unit}8"]),
+            models.node("Relu", [f"{unit}8"], [f"{unit}9"]),
+        ]  # fmt: skip
+        x = f"{unit}9"
+    shape = [1, 40, 9, 11]
+    outputs = [models.value("b9", shape), models.value("a8", shape)]
+    return models.model(nodes, [models.value("x", shape)], outputs, weights)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_shuffled_groups_conform(tmp_path: Path, target: str) -> None:
+    models.save(shuffled(), tmp_path / "net.onnx")
+    packages = mlopsc.build(tmp_path / "net.onnx", target, tmp_path, generator="llvm")
+    names = [kernel.symbol for kernel in packages[target].kernels]
+    assert not any("transpose" in name for name in names)
+    assert any(name.endswith("matmul_add_clip") for name in names), names
+    report = mlopsc.conform(tmp_path / target)
+    assert report.verdict == "pass", report.outputs
+
+
 def windows() -> Any:
     """Windows over each channel alone: their borders are tested per tile, not copied."""
     weights = {"w": models.random(16, 1, 3, 3), "v": models.random(16, 1, 5, 3)}

@@ -128,9 +128,7 @@ def test_sums_are_taken_in_parts_where_the_cache_is_small(tmp_path: Path, transp
     """With 64 KiB, half of which are for 40 rows and two panels: four parts of 128 columns."""
     hardware = "vector_bits = 128\nregisters = 16\nfma = false\npointer_bits = 64"
     path = tmp_path / "small.toml"
-    path.write_text(
-        f'name = "small"\nextends = "host"\n[hardware]\n{hardware}\nl2_bytes = 65536\n'
-    )
+    path.write_text(f'name = "small"\nextends = "host"\n[hardware]\n{hardware}\nl2_bytes = 65536\n')
     w = random(512, 96) / F32(23)
     model = models.model(
         [node("Gemm", ["x", "w", "c"], ["p"], transB=transposed), node("Relu", ["p"], ["y"])],

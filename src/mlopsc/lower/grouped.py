@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 import onnx_ir as ir
 
-from mlopsc.lower.forms import add_constant, describe, replace_by, reshape, shape_of
+from mlopsc.lower.forms import BINARY, UNARY, add_constant, describe, replace_by, reshape, shape_of
 
 _MAX_GROUPS: Final = 8  # convolutions that one may become
 
@@ -30,12 +30,42 @@ def rewrite_groups(model: ir.Model, lanes: int) -> ir.Model:
         lanes: Elements of float32 in a vector register.
     """
     for node in list(model.graph):
+        if node.op_type == "Transpose" and not node.domain:
+            _shuffle(model.graph, node)
         if node.op_type == "Conv" and not node.domain and _has_groups(node):
             if _is_pointwise(node):
                 _multiply(model.graph, node)
             elif _has_whole_blocks(node, lanes):
                 _separate(model.graph, node)
     return model
+
+
+def _shuffle(graph: ir.Graph, node: ir.Node) -> None:
+    """Replace a shuffle of channels, a transposition between two reshapes, by a selection.
+
+    Layouts do not pass a reshape, but they pass this.
+    """
+    before, uses = node.inputs[0].producer(), list(node.outputs[0].uses())
+    after = uses[0][0] if len(uses) == 1 else None
+    if before is None or after is None or {before.op_type, after.op_type} != {"Reshape"}:
+        return
+    x, split, output = before.inputs[0], shape_of(node.inputs[0]), after.outputs[0]
+    shape, rank = shape_of(x), len(split)
+    perm = list(node.attributes["perm"].as_ints()) if "perm" in node.attributes else []
+    if perm != [0, 2, 1, *range(3, rank)] or rank != len(shape) + 1 or rank < 4:
+        return
+    if shape_of(output) != shape or [split[0], *split[3:]] != [shape[0], *shape[2:]]:
+        return
+    if node.outputs[0].is_graph_output():
+        return
+    places = np.arange(shape[1]).reshape(split[1], split[2]).T.reshape(-1)
+    indices = add_constant(graph, places, f"{output.name}_channels")
+    made = ir.Node("", "Gather", [x, indices], [ir.AttrInt64("axis", 1)])
+    describe(made.outputs[0], f"{output.name}_shuffled", output, shape)
+    replace_by(graph, after, [made])
+    graph.remove(node, safe=True)
+    if not before.outputs[0].uses() and not before.outputs[0].is_graph_output():
+        graph.remove(before, safe=True)
 
 
 def _has_groups(node: ir.Node) -> bool:
@@ -102,16 +132,50 @@ def _multiply(graph: ir.Graph, node: ir.Node) -> None:
         "", "MatMul", [add_constant(graph, w, f"{name}_weights"), stack.outputs[0]], name=node.name
     )
     wanted = [n, groups, features // groups, points]
-    nodes = [stack, product]
+    made = [stack, product]
     if bias is not None:
         added = bias.const_value.numpy().reshape(groups, -1, 1)
-        nodes.append(
+        made.append(
             ir.Node("", "Add", [product.outputs[0], add_constant(graph, added, f"{name}_bias")])
         )
-    for number, made in enumerate(nodes[1:]):
-        describe(made.outputs[0], f"{name}_{number}", output, wanted)
-    final = reshape(graph, nodes[-1].outputs[0], shape_of(output), f"{name}_whole")
-    replace_by(graph, node, [*nodes, final])
+    replaced = [node]
+    while (follower := _follower(replaced[-1])) is not None:
+        inputs = list(follower.inputs)
+        for index, value in enumerate(inputs):
+            if value is replaced[-1].outputs[0]:
+                inputs[index] = made[-1].outputs[0]
+            elif value is not None and shape_of(value) == shape_of(output):
+                view = reshape(graph, value, wanted, f"{follower.outputs[0].name}_{index}_stack")
+                made.insert(0, view)
+                inputs[index] = view.outputs[0]
+        made.append(ir.Node("", follower.op_type, inputs, [*follower.attributes.values()]))
+        replaced.append(follower)
+    for number, part in enumerate(made):
+        if part.outputs[0].shape is None:
+            describe(part.outputs[0], f"{name}_{number}", output, wanted)
+    final = reshape(graph, made[-1].outputs[0], shape_of(output), f"{name}_whole")
+    replace_by(graph, replaced[-1], [*made, final])
+    graph.remove(replaced[-2::-1], safe=True)
+
+
+def _follower(node: ir.Node) -> ir.Node | None:
+    """Return what alone uses the result of a node, if it computes element by element.
+
+    As long as nothing lies between, it can be fused into the product.
+    """
+    output = node.outputs[0]
+    uses = list(output.uses())
+    if len(uses) != 1 or output.is_graph_output():
+        return None
+    user = uses[0][0]
+    if user.domain or user.op_type not in UNARY | BINARY or len(user.outputs) != 1:
+        return None
+    others = [v for v in user.inputs if v is not None and v is not output]
+    fits = all(
+        shape_of(v) == shape_of(output) or (v.const_value is not None and v.const_value.size == 1)
+        for v in others
+    )
+    return user if fits and user.graph is node.graph else None
 
 
 def _group(node: ir.Node) -> int:

@@ -55,9 +55,7 @@ def _softmax(*, logarithm: bool) -> Lowering:
             x.shape, lambda *i: tirx.exp(x.tensor(*i) - of_row(peak, i)), name="powers"
         )
         total = reduce(te.sum, lambda own: power(*own), "row_sum")
-        share = te.compute(
-            total.shape, lambda *i: tirx.const(1, x.dtype) / total(*i), name="share"
-        )
+        share = te.compute(total.shape, lambda *i: tirx.const(1, x.dtype) / total(*i), name="share")
         return compute(node, lambda *i: power(*i) * of_row(share, i))
 
     return lowering
