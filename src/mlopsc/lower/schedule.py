@@ -96,7 +96,8 @@ def _fuse_elementwise(schedule: Any) -> None:
     """
     root = schedule.get_sblock("root")
     outputs = {schedule.get(b).name_hint for b in schedule.get_output_blocks(root)}
-    for block in schedule.get_child_blocks(root):
+    # Last first: what two blocks use of which one is inlined into the other has one user then.
+    for block in reversed(schedule.get_child_blocks(root)):
         if is_reduction(schedule, block) or schedule.get(block).name_hint in outputs:
             continue
         if is_stage(schedule, block):

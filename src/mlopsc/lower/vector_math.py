@@ -165,8 +165,16 @@ def erf(x: Any) -> Any:
 
 
 def sigmoid(x: Any) -> Any:
-    """Return ``1 / (1 + exp(-x))``."""
-    return _let(exp(_like(0.0, x) - x), lambda e: _like(1.0, e) / (_like(1.0, e) + e))
+    """Return ``1 / (1 + exp(-x))``; 0 below -87, where it is less than 2e-38."""
+
+    def of(x: Any) -> Any:
+        low, high = _like(-87.0, x), _like(87.0, x)
+        limited = tirx.Select(x > low, tirx.Select(x < high, x, high), low)
+        power = _let(_like(0.0, x) - limited, lambda q: _limited_exp(q, normal=True))
+        value = _let(power, lambda e: _like(1.0, e) / (_like(1.0, e) + e))
+        return _unless_nan(x, tirx.Select(x > low, value, _like(0.0, x)))
+
+    return _let(x, of)
 
 
 def log(x: Any) -> Any:
