@@ -20,6 +20,7 @@ from tvm import s_tir, tirx
 from tvm.sym import detect_linear_equation
 from tvm_ffi.structural import structural_map, structural_walk
 
+from mlopsc.lower.accesses import buffer_bytes
 from mlopsc.lower.functions import map_functions, with_parts
 from mlopsc.lower.overlap import without_overlap
 from mlopsc.lower.prefetch import is_prefetch
@@ -223,8 +224,8 @@ def _names_one(write: Any, axis: Any) -> bool:
 def _nanoseconds(instance: _Instance, private: Sequence[Any]) -> float:
     """Estimate the time of all instances of a block on one core.
 
-    Memory counts once per buffer and iteration: what a block reads again, and what only its nest
-    knows, is in the first-level cache or in registers.
+    Memory counts once per buffer and element of the result, or for a reduction once per buffer:
+    what a block reads again, and what only its nest knows, is in the first-level cache.
     """
     block = instance.realize.block
     lanes = math.prod(
@@ -263,13 +264,14 @@ def _nanoseconds(instance: _Instance, private: Sequence[Any]) -> float:
         ),
     )
     count = inner * math.prod(int(loop.extent) for loop in instance.loops)
-    regions = (*block.reads, *block.writes)
-    moved = sum(_bytes(r.source) for r in regions if not _among(r.source, private))
+    known = [r.source for r in (*block.reads, *block.writes) if not _among(r.source, private)]
     reduces = any(int(axis.iter_type) == tirx.IterVar.CommReduce for axis in block.iter_vars)
-    operations = 1.0 if reduces else max(1.0, loads / choices)
-    arithmetic = operations / (_OPERATIONS_PER_NS * lanes)
-    memory = 0.0 if reduces else moved / _BYTES_PER_NS
-    return count * (max(arithmetic, memory) + calls * _CALL_NS)
+    if reduces:  # reads each operand at least once
+        moved, operations = sum(map(buffer_bytes, known)), 1.0
+    else:
+        moved, operations = count * sum(map(_bytes, known)), max(1.0, loads / choices)
+    arithmetic = count * operations / (_OPERATIONS_PER_NS * lanes)
+    return max(arithmetic, moved / _BYTES_PER_NS) + count * calls * _CALL_NS
 
 
 def _bytes(buffer: Any) -> int:
