@@ -11,7 +11,7 @@ from tvm.sym import Analyzer
 from tvm_ffi.structural import structural_map, structural_walk
 
 from mlopsc.lower.parallel import mark_parallel
-from mlopsc.lower.prefetch import LINE_BYTES, is_prefetch
+from mlopsc.lower.prefetch import AHEAD_BYTES, LINE_BYTES, is_prefetch
 from mlopsc.lower.schedule import schedule_kernels
 from mlopsc.schema.target import Hardware
 
@@ -63,7 +63,25 @@ def at(place: Any, numbers: dict[Any, int]) -> int:
     return int(Analyzer().simplify(structural_map(place, [(tvm.tirx.Var, number)])))
 
 
-@pytest.mark.parametrize("rows", [14, 26, 40])
+def test_a_row_asks_for_its_own_panels_some_lines_ahead() -> None:
+    depth, line = 48, LINE_BYTES // 4
+    found = calls(scheduled(product(1, depth, 48), l2_bytes=64 << 10))
+    asked = {at(place, {loop.loop_var: 0 for loop in loops}) for place, loops in found}
+    panels = len(asked) // (PANEL // line)
+    assert asked == {
+        panel * depth * PANEL + AHEAD_BYTES // 4 + place
+        for panel in range(panels)
+        for place in range(0, PANEL, line)
+    }
+    (place, loops), *_ = found
+    first, *_, step = [loop.loop_var for loop in loops]
+    begin = at(place, {loop.loop_var: 0 for loop in loops})
+    later = {loop.loop_var: 0 for loop in loops}
+    assert at(place, {**later, step: 3}) - begin == 3 * PANEL
+    assert at(place, {**later, first: 1}) - begin == panels * depth * PANEL
+
+
+@pytest.mark.parametrize("rows", [26, 39, 40])
 def test_all_lines_of_the_next_panel_are_asked_for(rows: int) -> None:
     depth, line = 48, LINE_BYTES // 4
     found = calls(scheduled(product(rows, depth, 4), l2_bytes=64 << 10))

@@ -2,12 +2,14 @@
 
 Where a nest passes several tiles over one panel of weights before it goes on to the next, each step
 of a pass fetches a share of the next panel: memory works all the time, and the next panel is there
-when it is needed. Panels lie behind each other, so what follows the last one is fetched too; a
-fetch has no effect but on caches and never faults.
+when it is needed. Where there is one pass, memory is all that counts, and every step fetches what
+lies a few lines ahead of its own vectors. Panels lie behind each other, so what follows the last
+one is fetched too; a fetch has no effect but on caches and never faults.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,8 +25,10 @@ from mlopsc.lower.functions import with_parts
 # Annotation of the loop that fetches: which operand of its block, and how many loops are a pass.
 STREAM: Final = "mlopsc.stream"
 LINE_BYTES: Final = 64  # of the caches; where lines are longer, some fetches bring nothing new
+AHEAD_BYTES: Final = 1024  # of each row of vectors: time for memory to answer
 _MOST: Final = 32  # fetches of one step: keeps code small
-_READ, _SECOND_LEVEL, _DATA = 0, 2, 1  # operands of the fetch: see LLVM's llvm.prefetch
+_READ, _DATA = 0, 1  # operands of the fetch: see LLVM's llvm.prefetch
+_FIRST, _SECOND = 3, 2  # and the level of the cache
 
 
 def add_prefetches(function: Any, l2_bytes: int) -> Any:
@@ -81,39 +85,54 @@ class _Stream:
     passes: tuple[Any, ...]  # loops
     steps: tuple[Any, ...]  # loops
     start: Any  # flat index of the first element of the panel
+    place: Any  # flat index of the first element of the step
+    lines: tuple[int, ...]  # what a step reads: lines behind that element
 
 
 def _fetches(loops: Sequence[Any], l2_bytes: int) -> list[Any]:
     """Return the fetches of one iteration of the last of ``loops``; none without panels."""
     stream = _stream(loops)
-    if stream is None or 2 * stream.panel * bytes_of_element(stream.buffer) > l2_bytes:
+    if stream is None:
         return []
-    count = math.prod(int(loop.extent) for loop in (*stream.passes, *stream.steps))
-    share = -(-stream.panel // count)
-    step: Any = tirx.const(0, "int64")
-    for loop in (*stream.passes, *stream.steps):
-        step = step * int(loop.extent) + loop.loop_var
     line = LINE_BYTES // bytes_of_element(stream.buffer)
-    number = -(-share // line)
-    if number > _MOST:
+    if not stream.passes:
+        ahead = stream.place + AHEAD_BYTES // bytes_of_element(stream.buffer)
+        addresses = [(ahead + number * line, _FIRST) for number in stream.lines]
+    elif 2 * stream.panel * bytes_of_element(stream.buffer) > l2_bytes:
         return []
-    share = share if number == 1 else number * line
-    first = stream.start + stream.panel + step * share
-    return [_fetch(stream.buffer, first + k * line) for k in range(number)]
+    else:
+        loops = (*stream.passes, *stream.steps)
+        share = -(-stream.panel // math.prod(int(loop.extent) for loop in loops))
+        number = -(-share // line)
+        share = share if number == 1 else number * line
+        step: Any = tirx.const(0, "int64")
+        for loop in loops:
+            step = step * int(loop.extent) + loop.loop_var
+        first = stream.start + stream.panel + step * share
+        addresses = [(first + k * line, _SECOND) for k in range(number)]
+    if len(addresses) > _MOST:
+        return []
+    return [_fetch(stream.buffer, flat, level) for flat, level in addresses]
 
 
-def _fetch(buffer: Any, flat: Any) -> Any:
+def _fetch(buffer: Any, flat: Any, level: int) -> Any:
     """Return the fetch of an element, given by its index in the whole buffer."""
+    # No element of the last axis any more, but the place in memory is the one that is meant.
     at = [tirx.const(0, "int64")] * (len(buffer.ty.shape) - 1)
     address = tirx.address_of(tirx.BufferLoad(buffer, [*at, flat]))
-    return tirx.Evaluate(
-        tirx.call_intrin("void", "tirx.prefetch", address, _READ, _SECOND_LEVEL, _DATA)
-    )
+    return tirx.Evaluate(tirx.call_intrin("void", "tirx.prefetch", address, _READ, level, _DATA))
 
 
 def _stream(loops: Sequence[Any]) -> _Stream | None:
     realized: list[Any] = []
-    structural_walk(loops[-1].body, (s_tir.SBlockRealize, lambda r: realized.append(r)))
+    inner: list[Any] = []
+    structural_walk(
+        loops[-1].body,
+        (
+            (s_tir.SBlockRealize, lambda r: realized.append(r)),
+            (tirx.For, lambda f: inner.append(f)),
+        ),
+    )
     block = realized[0].block
     operand, rolled = map(int, loops[-1].annotations[STREAM])
     load = loads_of(block)[operand]
@@ -122,14 +141,10 @@ def _stream(loops: Sequence[Any]) -> _Stream | None:
         flat = flat * size + index
     values = list(zip([v.var for v in block.iter_vars], realized[0].iter_values, strict=True))
     flat = _replace(flat, values)
-    outer = [loop.loop_var for loop in loops]
-
-    def inner_at_start(var: Any) -> Any:
-        return var if any(var.same_as(o) for o in outer) else tirx.const(0, str(var.ty))
-
-    flat = structural_map(flat, [(tirx.Var, inner_at_start)])
-    strides = [step_of(flat, variable) for variable in outer]
-    if None in strides:
+    place = _at_start(flat, inner)
+    strides = [step_of(place, loop.loop_var) for loop in loops]
+    moved = [step_of(_at_start(flat, [x for x in inner if x is not f]), f.loop_var) for f in inner]
+    if None in strides or None in moved:
         return None
     steps = loops[-rolled:]
     around = [
@@ -148,8 +163,16 @@ def _stream(loops: Sequence[Any]) -> _Stream | None:
     )
     if reach > panel:  # a pass goes beyond the panel: panels do not lie behind each other
         return None
-    fixed = [(loop.loop_var, tirx.const(0, str(loop.loop_var.ty))) for loop in steps]
-    return _Stream(load.source, panel, tuple(passes), tuple(steps), _replace(flat, fixed))
+    line = LINE_BYTES // bytes_of_element(load.source)
+    ranges = [range(0, int(s or 0) * int(f.extent) or 1, int(s or 0) or 1)
+              for f, s in zip(inner, moved, strict=True)]  # fmt: skip
+    lines = sorted({sum(at) // line for at in itertools.product(*ranges)})
+    start = _at_start(place, steps)
+    return _Stream(load.source, panel, tuple(passes), tuple(steps), start, place, tuple(lines))
+
+
+def _at_start(flat: Any, loops: Sequence[Any]) -> Any:
+    return _replace(flat, [(loop.loop_var, tirx.const(0, str(loop.loop_var.ty))) for loop in loops])
 
 
 def _replace(expression: Any, values: Sequence[tuple[Any, Any]]) -> Any:
