@@ -56,6 +56,19 @@ def reduction(keep: int, sum_: int) -> Any:
     return te.create_prim_func([x, y])
 
 
+def test_few_results_of_a_large_operand_are_tasks() -> None:
+    """One row of weights per result: reading takes long, multiplying with vectors would not."""
+    x, w = (te.placeholder(s, "float32", name=n) for s, n in (((2048,), "x"), ((2048, 1024), "w")))
+    k = te.reduce_axis((0, 2048), name="k")
+    y = te.compute((1024,), lambda i: te.sum(x(k) * w(k, i), axis=k), name="y")
+    schedule = Schedule(te.create_prim_func([x, w, y]))
+    i, k_loop = schedule.get_loops(schedule.get_sblock("y"))
+    outer, inner = schedule.split(i, [None, 256])
+    schedule.reorder(outer, k_loop, inner)
+    schedule.vectorize(inner)
+    assert tasks_of(schedule.mod["main"]) == [4]
+
+
 def test_a_reduction_is_never_divided() -> None:
     assert tasks_of(reduction(1, 1 << 22)) == []
     assert tasks_of(reduction(512, 8192)) == [512]
