@@ -102,6 +102,25 @@ def test_all_lines_of_the_next_panel_are_asked_for(rows: int) -> None:
     assert min(asked) >= 2 * panel
 
 
+def test_weights_in_pairs_of_panels_are_asked_for() -> None:
+    depth, pairs, line = 32, 3, LINE_BYTES // 4
+    x = te.placeholder((40, depth), "float32", name="x")
+    w = te.placeholder((pairs, depth, 2, LANES), "float32", name="w")
+    k = te.reduce_axis((0, depth), name="k")
+    y = te.compute(
+        (2 * pairs, 40, LANES),
+        lambda f, i, j: te.sum(
+            x(i, k) * w(tvm.tirx.indexdiv(f, 2), k, tvm.tirx.indexmod(f, 2), j), axis=k
+        ),
+        name="y",
+    )
+    found = calls(scheduled(te.create_prim_func([x, w, y]), l2_bytes=64 << 10))
+    assert found
+    (place, loops), *_ = found
+    panel = depth * 2 * LANES // line
+    assert at(place, {loop.loop_var: 0 for loop in loops}) // line == panel
+
+
 @pytest.mark.parametrize("l2_bytes", [0, 2048])
 def test_nothing_is_asked_for_where_two_panels_do_not_fit(l2_bytes: int) -> None:
     assert not calls(scheduled(product(26, 48, 4), l2_bytes))

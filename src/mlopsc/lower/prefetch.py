@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import tvm
 from tvm import s_tir, tirx
+from tvm.sym import Analyzer
 from tvm_ffi.structural import structural_map, structural_walk
 
 from mlopsc.lower.accesses import bytes_of_element, loads_of, step_of
@@ -143,8 +144,7 @@ def _stream(loops: Sequence[Any]) -> _Stream | None:
     flat = _replace(flat, values)
     place = _at_start(flat, inner)
     strides = [step_of(place, loop.loop_var) for loop in loops]
-    moved = [step_of(_at_start(flat, [x for x in inner if x is not f]), f.loop_var) for f in inner]
-    if None in strides or None in moved:
+    if None in strides:
         return None
     steps = loops[-rolled:]
     around = [
@@ -163,12 +163,26 @@ def _stream(loops: Sequence[Any]) -> _Stream | None:
     )
     if reach > panel:  # a pass goes beyond the panel: panels do not lie behind each other
         return None
-    line = LINE_BYTES // bytes_of_element(load.source)
-    ranges = [range(0, int(s or 0) * int(f.extent) or 1, int(s or 0) or 1)
-              for f, s in zip(inner, moved, strict=True)]  # fmt: skip
-    lines = sorted({sum(at) // line for at in itertools.product(*ranges)})
     start = _at_start(place, steps)
-    return _Stream(load.source, panel, tuple(passes), tuple(steps), start, place, tuple(lines))
+    lines = () if passes else _lines(flat - place, inner, bytes_of_element(load.source))
+    return _Stream(load.source, panel, tuple(passes), tuple(steps), start, place, lines)
+
+
+def _lines(offset: Any, inner: Sequence[Any], size: int) -> tuple[int, ...]:
+    """Return the lines that ``inner`` reads, given how far from the first its elements are."""
+    unrolled = [loop for loop in inner if loop.kind != tirx.stmt.ForKind.VECTORIZED]
+    fixed = _at_start(offset, [loop for loop in inner if loop not in unrolled])
+    found = set()
+    for numbers in itertools.product(*(range(int(loop.extent)) for loop in unrolled)):
+        values = [
+            (loop.loop_var, tirx.const(number, str(loop.loop_var.ty)))
+            for loop, number in zip(unrolled, numbers, strict=True)
+        ]
+        place = Analyzer().simplify(_replace(fixed, values))
+        if not isinstance(place, tirx.IntImm):
+            return ()
+        found.add(int(place) * size // LINE_BYTES)
+    return tuple(sorted(found))
 
 
 def _at_start(flat: Any, loops: Sequence[Any]) -> Any:

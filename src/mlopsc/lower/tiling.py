@@ -89,8 +89,19 @@ def _factors(extent: int, multiple_of: int = 1, *, ragged: bool = False) -> list
     return sorted(found)
 
 
+def _whole(axis: Axis, factors: list[int]) -> list[int]:
+    """Keep the factors that do not cut what lies together.
+
+    An operand without a stride along an axis has its elements in groups, of two or four (pairs of
+    blocks of features, for example); a tile that begins inside a group has no dense vectors.
+    """
+    if all(stride is not None for stride in axis.strides):
+        return factors
+    return [f for f in factors if f & (f - 1) == 0]
+
+
 def _candidates(axes: Sequence[Axis], lanes: int, *, ragged: bool) -> Iterator[Tile]:
-    scalar = [_factors(a.extent, ragged=ragged) for a in axes]
+    scalar = [_whole(a, _factors(a.extent, ragged=ragged)) for a in axes]
     for factors in itertools.product(*scalar):
         if math.prod(factors) <= 2 * MAX_FACTOR:
             yield Tile(factors)
