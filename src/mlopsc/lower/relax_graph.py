@@ -15,6 +15,7 @@ import tvm
 from tvm import relax
 
 from mlopsc.bundle import graph_signature, load_graph
+from mlopsc.lower.attention import block_attention
 from mlopsc.lower.flow import Flows
 from mlopsc.lower.grouped import rewrite_groups
 from mlopsc.lower.layout import use_blocked_layout
@@ -36,6 +37,7 @@ def compile_graph(
     """
     model = join_stages(stages)
     if lanes > 1:
+        model = block_attention(model, lanes, l2_bytes)
         model = use_interleaved_convolutions(rewrite_groups(model, lanes))
         model = use_blocked_layout(model, lanes, accuracy=accuracy)
         model = use_panels(model, lanes, l2_bytes)
