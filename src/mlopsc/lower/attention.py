@@ -230,9 +230,7 @@ class _Nodes:
         """Return a constant."""
         return add_constant(self.graph, array, f"{self.prefix}_{len(self.made)}_constant")
 
-    def loop(
-        self, trips: int, inside: _Nodes, counter: ir.Value, result: ir.Value
-    ) -> ir.Value:
+    def loop(self, trips: int, inside: _Nodes, counter: ir.Value, result: ir.Value) -> ir.Value:
         """Run ``inside`` for each value of ``counter``; return the stack of its results."""
         going = ir.Value(
             name=f"{inside.prefix}_going", type=ir.TensorType(ir.DataType.BOOL), shape=ir.Shape([])
