@@ -288,16 +288,14 @@ class _Rewriter:
     def _compute(self) -> ir.Value:
         """Make the nodes of one block; return its result, ``[rows, V]``."""
         found, blocks, inner = self._found, self._blocks, self._per_block
-        keys, depth = found.shape[-1], shape_of(found.scores.inputs[0])[-1]
-        like, panels = found.scores.outputs[0], blocks.rows // blocks.width
+        keys, like = found.shape[-1], found.scores.outputs[0]
         query = self._of_block(found.scores.inputs[0])
         key = self._of_head(self._plain_keys())
         value = self._of_head(found.product.inputs[1])
-        query = inner.view(query, [depth, panels, blocks.width])
         scores = inner.add(
             "MatMul",
             [key, inner.transpose(query, [1, 0, 2])],
-            [keys, panels, blocks.width],
+            [keys, *shape_of(query)[1:]],
             like,
             ir.AttrInt64("first", 0),
             domain=DOMAIN,
@@ -343,8 +341,7 @@ class _Rewriter:
             return self._before.view(value, [1])
         aligned = self._before.view(value, [1] * (len(self._found.shape) - len(shape)) + shape)
         if shape_of(aligned)[-2] != 1:
-            own, panels = self._of_block(aligned), self._blocks.rows // self._blocks.width
-            return self._per_block.view(own, [shape[-1], panels, self._blocks.width])
+            return self._of_block(aligned)
         return self._per_head.view(self._of_head(aligned), [shape[-1], 1, 1])
 
     def _of_head(self, value: ir.Value) -> ir.Value:
@@ -357,7 +354,7 @@ class _Rewriter:
         return self._per_head.take(self._before.view(value, [own, rows, columns]), place)
 
     def _of_block(self, value: ir.Value) -> ir.Value:
-        """Return the rows that belong to the block, transposed: ``[..., Q, n]`` → ``[n, rows]``.
+        """Return the rows that belong to the block, in panels: ``[..., Q, n]`` → ``[n, rows / P, P]``.
 
         They are arranged before the loops; a block takes what lies together.
         """
@@ -367,7 +364,9 @@ class _Rewriter:
         if not blocks.divide:
             whole = before.take(whole, before.constant(blocks.sources()), 1)
         whole = before.view(whole, [own * blocks.count, blocks.rows, columns])
+        panels = [blocks.rows // blocks.width, blocks.width]
         whole = before.transpose(whole, [0, 2, 1])
+        whole = before.view(whole, [own * blocks.count, columns, *panels])
         place = self._place(lead)
         number = self._block
         if place is not None:
