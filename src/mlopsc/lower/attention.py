@@ -168,7 +168,7 @@ class _Blocks:
 
 
 def _divide(found: _Attention, width: int, l2_bytes: int) -> _Blocks | None:
-    """Return the blocks of a pattern: their scores stay in half of the second-level cache.
+    """Return the blocks of a pattern: scores and powers fit half of the second-level cache.
 
     None where the scores are not worth it: all of them, or those of one head, are too few.
     """
@@ -177,7 +177,7 @@ def _divide(found: _Attention, width: int, l2_bytes: int) -> _Blocks | None:
     total = math.prod(found.shape) * _FLOAT_BYTES
     if total <= _MANY_CACHES * l2_bytes or head < l2_bytes // 4 or queries < width:
         return None
-    fitting = l2_bytes // 2 // (keys * _FLOAT_BYTES)
+    fitting = l2_bytes // 2 // (2 * keys * _FLOAT_BYTES)
     rows = max(1, min(fitting, queries) // width) * width
     count = -(-queries // rows)
     rows = -(-queries // (count * width)) * width
