@@ -354,7 +354,7 @@ class _Rewriter:
         return self._per_head.take(self._before.view(value, [own, rows, columns]), place)
 
     def _of_block(self, value: ir.Value) -> ir.Value:
-        """Return the rows that belong to the block, in panels: ``[..., Q, n]`` → ``[n, rows / P, P]``.
+        """Return the rows of the block in panels: ``[..., Q, n]`` → ``[n, rows / P, P]``.
 
         They are arranged before the loops; a block takes what lies together.
         """
