@@ -87,7 +87,9 @@ def lower(
     module = use_own_starts(module)
     notes: dict[str, str] = {}
     if schedule == "tiled":
-        module, notes = schedule_kernels(module, target.hardware, vectorize=generator == "llvm")
+        module, notes = schedule_kernels(
+            module, target.hardware, vectorize=generator == "llvm", accuracy=accuracy
+        )
         if target.toolchain.threads:
             module = mark_parallel(module)
     flat = flatten(module, flows)

@@ -6,6 +6,8 @@ for a reduction, vectors for what is left. Nothing here knows an operator or a c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import tvm
@@ -19,11 +21,11 @@ from mlopsc.lower.prefetch import add_prefetches
 from mlopsc.lower.schedule_elementwise import schedule_elementwise
 from mlopsc.lower.schedule_reduction import schedule_reduction
 from mlopsc.lower.schedule_winograd import is_stage, schedule_winograd
-from mlopsc.schema.target import Hardware
+from mlopsc.schema.target import Accuracy, Hardware
 
 
 def schedule_kernels(
-    module: Any, hardware: Hardware, *, vectorize: bool
+    module: Any, hardware: Hardware, *, vectorize: bool, accuracy: Accuracy = "fast"
 ) -> tuple[Any, dict[str, str]]:
     """Return the module with scheduled kernels, and by kernel what was done.
 
@@ -31,22 +33,47 @@ def schedule_kernels(
         module: Relax module whose TIR functions are to be scheduled.
         hardware: Facts of the target.
         vectorize: Whether vector types may be used.
+        accuracy: ``strict`` sums long sums in parts, as far as vectors are used.
     """
     functions = {}
     notes: dict[str, str] = {}
     for var, function in module.functions.items():
         if isinstance(function, tirx.PrimFunc):
-            function, notes[var.name_hint] = _schedule(function, hardware, vectorize=vectorize)
+            ways = _ways(vectorize=vectorize, accuracy=accuracy)
+            function, notes[var.name_hint] = _schedule(function, hardware, ways)
         functions[var] = function
     return tvm.IRModule(functions, attrs=module.attrs), notes
 
 
-def _schedule(function: Any, hardware: Hardware, *, vectorize: bool) -> tuple[Any, str]:
-    """Schedule with tiles that need not divide their axes, and if that fails with those that do."""
+@dataclass(frozen=True)
+class _Way:
+    """How a function is scheduled.
+
+    Attributes:
+        vectorize: Whether vector types may be used.
+        ragged: Whether tiles need not divide their axes.
+        in_parts: Whether long sums are sums of parts.
+    """
+
+    vectorize: bool
+    ragged: bool = False
+    in_parts: bool = False
+
+
+def _ways(*, vectorize: bool, accuracy: Accuracy) -> list[_Way]:
+    """Return the ways to schedule a function, the best first: some do not apply to it."""
+    if not vectorize:
+        return [_Way(vectorize=False)]
+    plain = [_Way(vectorize=True, ragged=True), _Way(vectorize=True)]
+    return plain if accuracy == "fast" else [_Way(vectorize=True, in_parts=True), *plain]
+
+
+def _schedule(function: Any, hardware: Hardware, ways: Sequence[_Way]) -> tuple[Any, str]:
+    """Schedule in the first way that applies."""
     reason = ""
-    for ragged in (True, False) if vectorize else (False,):
+    for way in ways:
         try:
-            made, note = _apply_rules(function, hardware, vectorize=vectorize, ragged=ragged)
+            made, note = _apply_rules(function, hardware, way)
         except ScheduleError as error:  # a primitive says that it does not apply
             reason = " ".join(str(error).split())[:120]
             continue
@@ -56,11 +83,9 @@ def _schedule(function: Any, hardware: Hardware, *, vectorize: bool) -> tuple[An
     return function, f"as generated (no rule applies: {reason})"
 
 
-def _apply_rules(
-    function: Any, hardware: Hardware, *, vectorize: bool, ragged: bool
-) -> tuple[Any, str]:
+def _apply_rules(function: Any, hardware: Hardware, way: _Way) -> tuple[Any, str]:
     schedule = Schedule(tvm.IRModule({"main": function}))
-    if vectorize:
+    if way.vectorize:
         inline_padding(schedule)
     _fuse_elementwise(schedule)
     note = schedule_winograd(schedule)
@@ -68,13 +93,13 @@ def _apply_rules(
     blocks = schedule.get_child_blocks(schedule.get_sblock("root"))
     for block in blocks:
         if is_reduction(schedule, block):
-            tile = schedule_reduction(schedule, block, hardware, vectorize=vectorize, ragged=ragged)
+            tile = schedule_reduction(schedule, block, hardware, **vars(way))
             if tile is not None:
                 notes.append(str(tile))
-    if vectorize:
+    if way.vectorize:
         for block in blocks:
             if not is_reduction(schedule, block) and _stands_alone(schedule, block):
-                note = schedule_elementwise(schedule, block, hardware, ragged=ragged)
+                note = schedule_elementwise(schedule, block, hardware, ragged=way.ragged)
                 if note is not None:
                     notes.append(note)
     return schedule.mod["main"], "; ".join(notes) or "as generated"

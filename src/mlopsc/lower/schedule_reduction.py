@@ -9,9 +9,11 @@ chip.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 import tvm
+from tvm import tirx
 
 from mlopsc.lower.accesses import (
     REDUCE,
@@ -26,9 +28,11 @@ from mlopsc.lower.prefetch import STREAM
 from mlopsc.lower.tiling import Tile, choose_tile, unrolled_axes
 from mlopsc.schema.target import Hardware
 
+_PART: Final = 128  # terms of a sum that are added one after the other, about
+
 
 def schedule_reduction(
-    schedule: Any, block: Any, hardware: Hardware, *, vectorize: bool, ragged: bool
+    schedule: Any, block: Any, hardware: Hardware, *, vectorize: bool, ragged: bool, in_parts: bool
 ) -> Tile | None:
     """Tile one reduction block; return None where the rule does not apply.
 
@@ -38,10 +42,14 @@ def schedule_reduction(
         hardware: Facts of the target.
         vectorize: Whether vector types may be used.
         ragged: Whether tiles need not divide their axes; conditions are left to ``overlap``.
+        in_parts: Whether long sums are to be sums of parts, which rounds less.
     """
     found, loops = accesses(schedule, block), loops_of(schedule, block)
     if found is None or loops is None or not _is_regular(schedule, block):
         return None
+    block_of_parts = _split_sum(schedule, block, found, loops) if in_parts else None
+    if block_of_parts is not None:
+        loops = loops_of(schedule, block) or []
     info = schedule.get(block)
     spatial, reduced = _split_kinds(info, loops)
     dtype = str(info.writes[0].source.ty.dtype)
@@ -50,7 +58,12 @@ def schedule_reduction(
     lanes = max(1, hardware.vector_bits // bits) if vectorize and dtype != "bool" else 1
     epilogue = _epilogue(schedule, block)
     accumulators = schedule.get(block).writes[0].source
-    ragged = ragged and vectorize and not may_be_in_place(schedule, epilogue, accumulators)
+    ragged = (
+        ragged
+        and vectorize
+        and block_of_parts is None
+        and not may_be_in_place(schedule, epilogue, accumulators)
+    )
     tile = choose_tile(found.spatial, registers=hardware.registers, lanes=lanes, ragged=ragged)
     outer: dict[int, Any] = {}
     inner: dict[int, Any] = {}
@@ -82,16 +95,72 @@ def schedule_reduction(
     if innermost:
         start_loops = schedule.get_loops(start)[-len(innermost) :]
         _unroll(schedule, start_loops[: len(inner_loops)], start_loops[-1] if vector_loop else None)
+    passes = reduced
+    if block_of_parts is not None:
+        passes = [*reduced, *_schedule_part(schedule, block_of_parts, reduced[0], found, tile)]
     count = math.prod(tile.factors) // tile.lanes
-    unrolled = unrolled_axes([axis.extent for axis in found.reduced], count)
+    unrolled = unrolled_axes([int(schedule.get(loop).extent) for loop in passes], count)
     # The outermost reduced loop carries the decomposed start and stays a loop.
-    rolled = max(1, len(reduced) - unrolled)
-    for loop in reduced[rolled:]:
+    rolled = max(len(passes) - unrolled, 1 if block_of_parts is None else 2)
+    for loop in passes[rolled:]:
         schedule.unroll(loop)
     vectors = _vector_operands(found, tile)
     if hardware.l2_bytes and len(vectors) == 1:
-        schedule.annotate(reduced[rolled - 1], STREAM, [vectors[0], rolled])
+        schedule.annotate(passes[rolled - 1], STREAM, [vectors[0], rolled])
     return tile
+
+
+def _split_sum(schedule: Any, block: Any, found: Accesses, loops: Sequence[Any]) -> Any | None:
+    """Make a long sum one of parts, each summed from zero, and return the block of the parts.
+
+    The rounding error of a sum grows with the number of additions one after the other. None where
+    the sum is short, or has no parts of a good size.
+    """
+    extents = [axis.extent for axis in found.reduced]
+    first = loops[len(found.spatial)]
+    if math.prod(extents) <= 2 * _PART:
+        return None
+    inner = math.prod(extents[1:])
+    sizes = [n for n in range(1, extents[0]) if extents[0] % n == 0 and n * inner <= 2 * _PART]
+    size = max(sizes, default=0)
+    if not size or not _adds(schedule.get(block)):
+        return None
+    outer, _ = schedule.split(first, [None, size]) if size > 1 else (first, None)
+    return schedule.rfactor(outer, 0)
+
+
+def _adds(info: Any) -> bool:
+    """Whether a reduction is a sum of floats."""
+    return (
+        isinstance(info.body, tirx.BufferStore)
+        and isinstance(info.body.value, tirx.Add)
+        and str(info.writes[0].source.ty.dtype).startswith("float")
+    )
+
+
+def _schedule_part(schedule: Any, part: Any, over: Any, found: Accesses, tile: Tile) -> list[Any]:
+    """Compute the tile of a part inside the loop over parts; return its reduced loops."""
+    schedule.compute_at(part, over, preserve_unit_loops=True)
+    info = schedule.get(part)
+    reduces = sum(int(v.iter_type) == REDUCE for v in info.iter_vars)
+    loops = schedule.get_loops(part)
+    place = [schedule.get(loop).loop_var.same_as(schedule.get(over).loop_var) for loop in loops]
+    own = loops[place.index(True) + 1 :]
+    spatial, reduced = list(own[:-reduces]), list(own[-reduces:])
+    vector = None
+    extra = len(spatial) - len(tile.factors)
+    if tile.vector_axis is not None:
+        at = extra + tile.vector_axis
+        spatial[at], vector = schedule.split(spatial[at], [None, tile.lanes])
+    order = sorted(range(len(tile.factors)), key=lambda p: _moves_vector(found, tile, p))
+    spatial = [*spatial[:extra], *(spatial[extra + p] for p in order)]
+    innermost = [*spatial, *([vector] if vector is not None else [])]
+    schedule.reorder(*reduced, *innermost)
+    _unroll(schedule, spatial, vector)
+    start = schedule.decompose_reduction(part, reduced[0])
+    loops = schedule.get_loops(start)[-len(innermost) :]
+    _unroll(schedule, loops[: len(spatial)], loops[-1] if vector is not None else None)
+    return reduced
 
 
 def _split_kinds(info: Any, loops: list[Any]) -> tuple[list[Any], list[Any]]:
