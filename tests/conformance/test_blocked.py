@@ -11,7 +11,10 @@ import pytest
 
 import mlopsc
 
-TARGETS = ("host", "x86-64-v3", "aarch64-generic", "wasm32-simd")
+TARGETS = (
+    "host", "x86-64-v3", "aarch64-generic", "wasm32-simd",
+    pytest.param("riscv64-gcv", marks=pytest.mark.tool("qemu-riscv64")),
+)  # fmt: skip
 
 
 class Net:

@@ -18,7 +18,10 @@ import mlopsc
 from mlopsc.pipeline import run
 from mlopsc.schema.target import Accuracy
 
-TARGETS = ("host", "x86-64-v3", "aarch64-generic", "wasm32-simd")
+TARGETS = (
+    "host", "x86-64-v3", "aarch64-generic", "wasm32-simd",
+    pytest.param("riscv64-gcv", marks=pytest.mark.tool("qemu-riscv64")),
+)  # fmt: skip
 LIMIT = 1e-5  # of the largest value of a layer
 
 

@@ -75,7 +75,7 @@ def lower(
     Raises:
         CompilerError: The compiler cannot lower the model.
     """
-    tvm_t = tvm_target(target, generator)
+    tvm_t = tvm_target(target, generator, lowering=True)
     packed = schedule == "tiled" and generator == "llvm"
     lanes = target.hardware.vector_bits // 32 if packed else 1
     l2_bytes = target.hardware.l2_bytes
@@ -125,7 +125,7 @@ def lower(
         runtime_symbols=functions.runtime_symbols,
     )
     kernels = call_functions(let_nan_through(functions.module))
-    return LoweredModule(program, weights, kernels, tvm_t)
+    return LoweredModule(program, weights, kernels, tvm_target(target, generator))
 
 
 def _symbols(name: str, flat: FlatProgram) -> dict[str, str]:
