@@ -27,6 +27,7 @@ from mlopsc.lower.forms import BINARY, DOMAIN, MIN_LANES, UNARY, Carrier, reshap
 _VECTORS: Final = 2  # of a row of a panel
 _MIN_DEPTH: Final = 128  # of a part of a sum: shorter ones pay more for their results
 _FLOAT_BYTES: Final = 4
+_MOST_MISSING: Final = 16  # one column that does not exist for so many that do
 
 
 def use_panels(model: ir.Model, lanes: int, l2_bytes: int) -> ir.Model:
@@ -87,20 +88,23 @@ class _Packer(Carrier):
         width = self._width(columns)
         if not rows or not width or len(shape_of(x)) < 2:
             return False
+        missing = -columns % width
         parts = self._parts(math.prod(rows), width, columns, shape_of(x)[-1])
         key = (weight, transposed, parts)
         if key not in self._packed:
             w = weight.const_value.numpy()
             w = w.T if transposed else w
-            panels = w.reshape(parts, -1, columns // width, width).transpose(0, 2, 1, 3)
+            w = np.pad(w, [(0, 0), (0, missing)])
+            panels = w.reshape(parts, w.shape[0] // parts, -1, width).transpose(0, 2, 1, 3)
             self._packed[key] = [self.constant(part, f"{weight.name}_panels") for part in panels]
         biases = []
         if bias is not None:
             full = np.broadcast_to(bias.const_value.numpy().reshape(-1), (columns,))
+            full = np.pad(full, (0, missing))
             biases.append(
                 self.constant(full.reshape(-1, width), f"{bias.name}_{output.name}_panels")
             )
-        shape = [*rows, columns // width, width]
+        shape = [*rows, -(-columns // width), width]
         sums: list[ir.Value] = []
         for number, part in enumerate(self._packed[key]):
             depth = shape_of(part)[1]
@@ -111,8 +115,21 @@ class _Packer(Carrier):
                 sums.append(self._insert(node, ir.Node("", "Add", [sums[-1], made]), shape, number))
             else:
                 sums.append(made)
-        self.forms[output] = sums[-1]
+        self.forms[output] = self._without(node, sums[-1], missing) if missing else sums[-1]
         return True
+
+    def _without(self, node: ir.Node, split: ir.Value, missing: int) -> ir.Value:
+        """Return the plain form of a product whose last panel has columns that do not exist."""
+        output = node.outputs[0]
+        *rows, columns = shape_of(output)
+        whole = reshape(self.graph, split, [*rows, columns + missing], f"{output.name}_padded")
+        bounds = [
+            self.constant(np.array([value]), f"{output.name}_{what}")
+            for what, value in (("start", 0), ("end", columns), ("axis", len(rows)))
+        ]
+        self.graph.insert_before(node, whole)
+        part = ir.Node("", "Slice", [whole.outputs[0], *bounds])
+        return self._insert(node, part, shape_of(output))
 
     def _parts(self, rows: int, width: int, columns: int, depth: int) -> int:
         """Return in how many parts the sum is taken, a divisor of ``depth``.
@@ -141,13 +158,19 @@ class _Packer(Carrier):
         return False
 
     def _width(self, columns: int) -> int:
-        """Return the columns of a panel, or 0 where they do not divide."""
-        width = _VECTORS * self.lanes
+        """Return the columns of a panel, or 0 where panels do not fit.
+
+        A divisor of the columns; a little of the last panel may be missing if all are full.
+        """
+        full = _VECTORS * self.lanes
+        width = full
         while width >= MIN_LANES:
             if columns % width == 0:
-                return width
+                break
             width //= 2
-        return 0
+        if width < full and -columns % full * _MOST_MISSING <= columns:
+            return full
+        return width if width >= MIN_LANES else 0
 
     def _elementwise(self, node: ir.Node) -> bool:
         """Carry the split form on: the other operands are of the same shape, rows or constants."""

@@ -114,17 +114,17 @@ def _split_sum(schedule: Any, block: Any, found: Accesses, loops: Sequence[Any])
     """Make a long sum one of parts, each summed from zero, and return the block of the parts.
 
     The rounding error of a sum grows with the number of additions one after the other. None where
-    the sum is short, or has no parts of a good size.
+    the sum is short.
     """
     extents = [axis.extent for axis in found.reduced]
     first = loops[len(found.spatial)]
     if math.prod(extents) <= 2 * _PART:
         return None
     inner = math.prod(extents[1:])
-    sizes = [n for n in range(1, extents[0]) if extents[0] % n == 0 and n * inner <= 2 * _PART]
-    size = max(sizes, default=0)
-    if not size or not _adds(schedule.get(block)):
+    if extents[0] == 1 or not _adds(schedule.get(block)):
         return None
+    sizes = [n for n in range(1, extents[0]) if extents[0] % n == 0 and n * inner <= 2 * _PART]
+    size = max(sizes, default=1)
     outer, _ = schedule.split(first, [None, size]) if size > 1 else (first, None)
     return schedule.rfactor(outer, 0)
 

@@ -1,0 +1,68 @@
+"""Products whose columns do not fill their panels, with what follows them and beside each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import models
+import numpy as np
+import pytest
+
+import mlopsc
+
+TARGETS = (
+    "host", "x86-64-v3", "aarch64-generic", "wasm32-simd",
+    pytest.param("riscv64-gcv", marks=pytest.mark.tool("qemu-riscv64")),
+)  # fmt: skip
+
+
+def network(rows: int, columns: int) -> Any:
+    """Two products of the same columns that are added, and one over their sum."""
+    weights = {
+        "a": models.random(40, columns, seed=1),
+        "b": models.random(columns, 40, seed=2),
+        "bias": models.random(columns, seed=3),
+        "c": models.random(columns, 9, seed=4),
+    }
+    nodes = [
+        models.node("MatMul", ["x", "a"], ["m"]),
+        models.node("Gemm", ["x", "b", "bias"], ["g"], transB=1),
+        models.node("Tanh", ["g"], ["t"]),
+        models.node("Add", ["m", "t"], ["y"]),
+        models.node("Softmax", ["y"], ["s"], axis=-1),
+        models.node("MatMul", ["s", "c"], ["z"]),
+    ]
+    outputs = [
+        models.value("y", [rows, columns]),
+        models.value("z", [rows, 9]),
+        models.value("g", [rows, columns]),
+    ]
+    return models.model(nodes, [models.value("x", [rows, 40])], outputs, weights)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1000), (5, 517)])
+def test_columns_that_do_not_exist_are_left_out(
+    tmp_path: Path, target: str, rows: int, columns: int
+) -> None:
+    models.save(network(rows, columns), tmp_path / "net.onnx")
+    mlopsc.build(tmp_path / "net.onnx", target, tmp_path, generator="llvm")
+    report = mlopsc.conform(tmp_path / target)
+    assert report.verdict == "pass", report.outputs
+
+
+def test_products_of_many_rows_agree_with_exact_ones(tmp_path: Path) -> None:
+    weights = {"w": models.random(300, 1003, seed=1)}
+    model = models.model(
+        [models.node("MatMul", ["x", "w"], ["y"])],
+        [models.value("x", [2, 50, 300])],
+        [models.value("y", [2, 50, 1003])],
+        weights,
+    )
+    models.save(model, tmp_path / "net.onnx")
+    mlopsc.build(tmp_path / "net.onnx", "host", tmp_path)
+    x = models.random(2, 50, 300, seed=2)
+    y = mlopsc.load(tmp_path / "host")({"x": x})["y"]
+    exact = x.astype(np.float64) @ weights["w"].astype(np.float64)
+    assert np.abs(y - exact).max() < 1e-5 * np.abs(exact).max()
