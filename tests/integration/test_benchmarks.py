@@ -19,6 +19,7 @@ from mlopsc.errors import MissingToolError
 from mlopsc.reference import run_graph
 
 sys.path.insert(0, str(REPOSITORY / "benchmarks"))
+import accuracy
 import cpu
 import machine
 from engines import ENGINES, NotAvailableError, Subject, prepare
@@ -151,3 +152,27 @@ def test_cpu_benchmark_says_which_models_there_are() -> None:
     result = CliRunner().invoke(cpu.main, ["--model", "no such model"])
     assert result.exit_code == 2
     assert "'no such model'" in result.output and "resnet18" in result.output
+
+
+def test_exact_convolutions_know_padding_strides_groups_and_dilations(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    weights = {"w": rng.standard_normal((6, 2, 3, 2)).astype(np.float32)}
+    attributes = {"group": 2, "pads": [1, 0, 2, 1], "strides": [2, 1], "dilations": [1, 2]}
+    nodes = [node("Conv", ["x", "w"], ["y"], **attributes)]
+    shape = [1, 4, 9, 8]
+    made = model(nodes, [value("x", shape)], [value("y", [1, 6, 5, 7])], weights)
+    save(made, tmp_path / "m.onnx")
+    ((name, layer),) = accuracy.convolutions(tmp_path / "m.onnx")
+    assert name == "4 to 6, 3x2, 9x8"
+    x = rng.standard_normal(shape).astype(np.float32)
+    (result,) = run_graph(layer.SerializeToString(), {"x": x}).values()
+    truth = accuracy.exact(x, weights["w"], result, layer.graph.node[0])
+    assert np.abs(result[0] - truth).max() < 1e-6 * np.abs(truth).max()
+
+
+@pytest.mark.slow
+def test_errors_of_layers_are_within_their_limits(tmp_path: Path) -> None:
+    arguments = ["--model", "light_squeezenet", "--json", str(tmp_path / "errors.json")]
+    result = CliRunner().invoke(accuracy.main, arguments)
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "errors.json").read_text())
