@@ -83,7 +83,8 @@ def build(
         generator: ``llvm`` or ``c``; each target's own by default.
         schedule: ``none`` leaves loops unscheduled.
         accuracy: ``fast`` allows algorithms whose error against float64 stays below 1e-5 of a
-            layer's largest value; ``strict`` allows none that trades accuracy for speed.
+            layer's largest value, for finite inputs; ``strict`` allows none that trades accuracy
+            for speed.
         source_code: Whether the generated C is delivered too.
         force: Replace packages that exist.
         cache: Whether what has not changed may come from the cache, and is kept there.

@@ -202,7 +202,7 @@ def open_cache(*, enabled: bool = True) -> Cache:
         InputError: The size is no number.
     """
     text = os.environ.get(SIZE_VARIABLE, "")
-    if text and not (text.isascii() and text.isdecimal()):
+    if text and not (text.isascii() and text.isdecimal() and len(text) < 20):
         raise InputError(
             f"{SIZE_VARIABLE} is '{text}'; expected a number of bytes",
             hint="set it to 0 for no cache, or leave it out",

@@ -172,6 +172,24 @@ def test_shuffled_groups_conform(tmp_path: Path, target: str) -> None:
     assert report.verdict == "pass", report.outputs
 
 
+def test_channels_of_a_convolution_are_reversed(tmp_path: Path) -> None:
+    weights = {
+        "w": models.random(32, 32, 1, 1), "start": np.array([-1]), "end": np.array([-1000]),
+        "axis": np.array([1]), "step": np.array([-1]),
+    }  # fmt: skip
+    nodes = [
+        models.node("Conv", ["x", "w"], ["c"]),
+        models.node("Sigmoid", ["c"], ["s"]),
+        models.node("Slice", ["s", "start", "end", "axis", "step"], ["y"]),
+    ]
+    shape = [1, 32, 9, 9]
+    made = models.model(nodes, [models.value("x", shape)], [models.value("y", shape)], weights)
+    models.save(made, tmp_path / "m.onnx")
+    mlopsc.build(tmp_path / "m.onnx", "host", tmp_path)
+    report = mlopsc.conform(tmp_path / "host")
+    assert report.verdict == "pass", report.outputs
+
+
 def windows() -> Any:
     """Windows over each channel alone: their borders are tested per tile, not copied."""
     weights = {"w": models.random(16, 1, 3, 3), "v": models.random(16, 1, 5, 3)}

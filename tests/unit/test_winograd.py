@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import models
 import numpy as np
+import onnx_ir as ir
 import pytest
 
+from mlopsc.lower.layout import use_blocked_layout
+from mlopsc.lower.transposed import use_interleaved_convolutions
 from mlopsc.lower.winograd import choose_results, transform_weights, transforms
 
 TILES = [(2, 3), (4, 3), (2, 5)]
@@ -49,3 +53,34 @@ def test_what_gains_nothing_stays_a_sum(
     taps: int, channels: int, features: int, sizes: tuple[int, int]
 ) -> None:
     assert choose_results(taps, channels, features, sizes, 16) == 0
+
+
+def graph_of(op: str, output: list[int], special: float, **attributes: object) -> ir.Model:
+    weights = models.random(32, 32, 3, 3)
+    weights[3, 5, 1, 2] = special
+    made = models.model(
+        [models.node(op, ["x", "w"], ["y"], **attributes)],
+        [models.value("x", [1, 32, 16, 16])],
+        [models.value("y", output)],
+        {"w": weights},
+    )
+    return ir.serde.deserialize_model(made)
+
+
+@pytest.mark.parametrize(("special", "expected"), [(0.5, True), (np.inf, False), (np.nan, False)])
+def test_weights_that_would_spread_over_their_tile_stay_a_sum(
+    special: float, expected: bool
+) -> None:
+    graph = use_blocked_layout(
+        graph_of("Conv", [1, 32, 16, 16], special, pads=[1] * 4), 16, accuracy="fast"
+    ).graph
+    assert any(node.op_type == "WinogradConv" for node in graph) == expected
+
+
+def test_taps_of_zeros_meet_no_infinities() -> None:
+    for special, accuracy, expected in (
+        (0.5, "fast", True), (0.5, "strict", False), (np.inf, "fast", False),
+    ):  # fmt: skip
+        graph = graph_of("ConvTranspose", [1, 32, 33, 33], special, strides=[2, 2])
+        made = use_interleaved_convolutions(graph, accuracy).graph  # type: ignore[arg-type]
+        assert any(node.op_type == "DepthToSpace" for node in made) == expected

@@ -62,7 +62,9 @@ def size(count: int) -> str:
     """Render a number of bytes."""
     if count < 10_000:
         return f"{count} B"
-    return f"{count / 1024:.1f} KiB" if count < 10 << 20 else f"{count / (1 << 20):.1f} MiB"
+    if count < 10 << 20:
+        return f"{count / 1024:.1f} KiB"
+    return f"{count / (1 << 20):.1f} MiB" if count < 1 << 32 else f"{count / (1 << 30):.1f} GiB"
 
 
 def error_text(value: float) -> str:

@@ -82,6 +82,14 @@ def _choose(statement: Any) -> Any:
     """
     inner: list[Any] = []
     structural_walk(statement, (tirx.For, lambda loop: inner.append(loop)))
+    bound: set[str] = set()  # variables that have no value outside
+    structural_walk(
+        statement,
+        (
+            (tirx.stmt.Bind, lambda bind: bound.add(str(bind.var.name))),
+            (tirx.Let, lambda let: bound.add(str(let.var.name))),
+        ),
+    )
     groups: dict[frozenset[str], list[Any]] = {}
     for condition in _conditions(statement):
         for test in _tests(condition):
@@ -89,7 +97,7 @@ def _choose(statement: Any) -> Any:
             if not others:
                 continue
             worst = _worst(test, inner)
-            if worst is None:
+            if worst is None or others & bound:
                 return statement
             groups.setdefault(others, []).append(worst)
     whole = {others: Analyzer().simplify(tirx.all(*tests)) for others, tests in groups.items()}

@@ -49,6 +49,8 @@ def _shuffle(graph: ir.Graph, node: ir.Node) -> None:
     after = uses[0][0] if len(uses) == 1 else None
     if before is None or after is None or {before.op_type, after.op_type} != {"Reshape"}:
         return
+    if after.graph is not graph or before.domain or after.domain:
+        return
     x, split, output = before.inputs[0], shape_of(node.inputs[0]), after.outputs[0]
     shape, rank = shape_of(x), len(split)
     perm = list(node.attributes["perm"].as_ints()) if "perm" in node.attributes else []

@@ -176,7 +176,10 @@ class _Blocker(Carrier):
         if any(s is not None and set(s.as_ints()) != {1} for s in steps):
             return 0
         sizes = shape_of(node.outputs[0])[2:]
-        return choose_results(kernel[0], channels, features, sizes, self.lanes)
+        results = choose_results(kernel[0], channels, features, sizes, self.lanes)
+        # An infinity would spread over its tile.
+        finite = results and np.isfinite(transform_weights(w, results)).all()
+        return results if finite else 0
 
     def _winograd(
         self, node: ir.Node, w: Array, rest: list[ir.Value | None], results: int, name: str

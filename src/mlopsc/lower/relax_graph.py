@@ -38,7 +38,7 @@ def compile_graph(
     model = join_stages(stages)
     if lanes > 1:
         model = block_attention(model, lanes, l2_bytes)
-        model = use_interleaved_convolutions(rewrite_groups(model, lanes))
+        model = use_interleaved_convolutions(rewrite_groups(model, lanes), accuracy)
         model = use_blocked_layout(model, lanes, accuracy=accuracy)
         model = use_panels(model, lanes, l2_bytes)
     module, flows = translate(model)

@@ -16,17 +16,24 @@ import numpy as np
 import onnx_ir as ir
 
 from mlopsc.lower.forms import Array, add_constant, describe, replace_by, shape_of
+from mlopsc.schema.target import Accuracy
 
 
-def use_interleaved_convolutions(model: ir.Model) -> ir.Model:
-    """Rewrite ``model`` in place and return it."""
+def use_interleaved_convolutions(model: ir.Model, accuracy: Accuracy) -> ir.Model:
+    """Rewrite ``model`` in place and return it.
+
+    Args:
+        model: A graph in normal form.
+        accuracy: ``strict`` forbids taps of zeros, where strides do not divide the kernel: they
+            make NaN of infinite inputs that no tap should see.
+    """
     for node in list(model.graph):
-        if node.op_type == "ConvTranspose" and not node.domain and _fits(node):
+        if node.op_type == "ConvTranspose" and not node.domain and _fits(node, accuracy):
             _rewrite(model.graph, node)
     return model
 
 
-def _fits(node: ir.Node) -> bool:
+def _fits(node: ir.Node, accuracy: Accuracy) -> bool:
     weight, output = node.inputs[1], node.outputs[0]
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     if weight is None or weight.const_value is None or output.dtype != ir.DataType.FLOAT:
@@ -40,6 +47,10 @@ def _fits(node: ir.Node) -> bool:
     if len(set(strides)) != 1 or set(_integers(node, "dilations", 1)) != {1}:
         return False
     if "group" in node.attributes and node.attributes["group"].as_int() != 1:
+        return False
+    if accuracy == "strict" and any(k % s for k, s in zip(kernel, strides, strict=True)):
+        return False
+    if not np.isfinite(weight.const_value.numpy()).all():
         return False
     full = _full(node)
     ends = [b + o for b, o in zip(_before(node), shape_of(output)[2:], strict=True)]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import numpy as np
 from tvm import te, tirx, topi
 
 from mlopsc.errors import CompilerError
@@ -68,15 +69,21 @@ def _slice(node: Node) -> Any:
         start = start + size if start < 0 else start
         first[axis] = min(max(start, 0), size if stride > 0 else size - 1)
         step[axis] = stride
-    return compute(
-        node,
-        lambda *index: x.tensor(
-            *(
-                f + i * s if s != 1 else (i + f if f else i)
-                for f, i, s in zip(first, index, step, strict=True)
-            )
-        ),
-    )
+    # Backwards by a table: TVM divides an index that falls as if it grew.
+    tables = {
+        axis: node.table(np.arange(size, dtype=np.int64) * step[axis] + first[axis])
+        for axis, size in enumerate(node.result.shape)
+        if step[axis] < 0 and size
+    }
+
+    def place(axis: int, i: Any) -> Any:
+        if axis in tables:
+            return tables[axis](i)
+        if step[axis] != 1:
+            return first[axis] + i * step[axis]
+        return i + first[axis] if first[axis] else i
+
+    return compute(node, lambda *index: x.tensor(*(place(a, i) for a, i in enumerate(index))))
 
 
 def _split(node: Node) -> Any:
