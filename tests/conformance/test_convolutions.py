@@ -63,6 +63,8 @@ def exact(x: np.ndarray[Any, Any], weights: np.ndarray[Any, Any]) -> np.ndarray[
 
 
 CASES = {
+    "fewer features than a vector": (256, 6, (33, 32), 3, 1),
+    "fewer channels than a vector": (13, 32, (33, 32), 3, 1),
     "many channels": (256, 64, (14, 14), 3, 1),
     "whole tiles": (32, 32, (16, 16), 3, 1),
     "tails": (32, 48, (19, 26), 3, 1),

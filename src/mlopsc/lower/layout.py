@@ -184,7 +184,8 @@ class _Blocker(Carrier):
     def _winograd(
         self, node: ir.Node, w: Array, rest: list[ir.Value | None], results: int, name: str
     ) -> bool:
-        block, inner = self._block(w.shape[0]), self._block(w.shape[1])
+        channels, features = (shape_of(v)[1] for v in (node.inputs[0], node.outputs[0]))
+        block, inner = self._block(features), self._block(channels)
         blocks = w.shape[0] // block
         pair = 2 if blocks % 2 == 0 else 1
         w = transform_weights(w, results)
@@ -192,7 +193,6 @@ class _Blocker(Carrier):
         packed = w.reshape(size, size, blocks // pair, pair, block, -1, inner)
         weights = self.constant(packed.transpose(0, 1, 2, 5, 6, 3, 4), name)
         inputs = [self._get(node.inputs[0], node), weights, *rest]
-        features = shape_of(node.outputs[0])[1]
         extra = {"results": results, "features": features}
         return self._emit(node, DOMAIN, "WinogradConv", inputs, extra)
 

@@ -118,12 +118,12 @@ def _split_sum(schedule: Any, block: Any, found: Accesses, loops: Sequence[Any])
     """
     extents = [axis.extent for axis in found.reduced]
     first = loops[len(found.spatial)]
-    if math.prod(extents) <= 2 * _PART:
+    if math.prod(extents) <= _PART:
         return None
     inner = math.prod(extents[1:])
     if extents[0] == 1 or not _adds(schedule.get(block)):
         return None
-    sizes = [n for n in range(1, extents[0]) if extents[0] % n == 0 and n * inner <= 2 * _PART]
+    sizes = [n for n in range(1, extents[0]) if extents[0] % n == 0 and n * inner <= _PART]
     size = max(sizes, default=1)
     outer, _ = schedule.split(first, [None, size]) if size > 1 else (first, None)
     return schedule.rfactor(outer, 0)
