@@ -276,3 +276,16 @@ def test_layer_normalization_of_a_large_mean(tmp_path: Path) -> None:
     centred = wide - wide.mean(-1, keepdims=True)
     expected = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5)
     np.testing.assert_allclose(package(x=x)["y"], expected, atol=2e-3)
+
+
+def test_a_long_chain_of_values_that_are_used_twice_compiles(tmp_path: Path) -> None:
+    nodes, x = [], "x"
+    for number in range(24):  # inlined one into the other they would be 2 ** 24 expressions
+        nodes.append(models.node("Sigmoid", [x], [f"s{number}"]))
+        nodes.append(models.node("Mul", [x, f"s{number}"], [f"m{number}"]))
+        x = f"m{number}"
+    made = models.model(nodes, [models.value("x", [1, 64])], [models.value(x, [1, 64])], {})
+    models.save(made, tmp_path / "m.onnx")
+    mlopsc.build(tmp_path / "m.onnx", "host", tmp_path)
+    report = mlopsc.conform(tmp_path / "host")
+    assert report.verdict == "pass", report.outputs

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import tvm
 from tvm import tirx
 from tvm.s_tir import Schedule, ScheduleError
 
-from mlopsc.lower.accesses import is_reduction, loops_of
+from mlopsc.lower.accesses import is_reduction, loads_of, loops_of
 from mlopsc.lower.borders import inline_padding
 from mlopsc.lower.overlap import overlap_tails
 from mlopsc.lower.prefetch import add_prefetches
@@ -22,6 +22,8 @@ from mlopsc.lower.schedule_elementwise import schedule_elementwise
 from mlopsc.lower.schedule_reduction import schedule_reduction
 from mlopsc.lower.schedule_winograd import is_stage, schedule_winograd
 from mlopsc.schema.target import Accuracy, Hardware
+
+_MOST_LOADS: Final = 16  # of an expression into which something is inlined more than once
 
 
 def schedule_kernels(
@@ -128,5 +130,16 @@ def _fuse_elementwise(schedule: Any) -> None:
         if is_stage(schedule, block):
             continue
         consumers = schedule.get_consumers(block)
-        if len(consumers) == 1 and not is_reduction(schedule, consumers[0]):
+        if (
+            len(consumers) == 1
+            and not is_reduction(schedule, consumers[0])
+            and _stays_small(schedule.get(block), schedule.get(consumers[0]))
+        ):
             schedule.compute_inline(block)
+
+
+def _stays_small(block: Any, consumer: Any) -> bool:
+    """Whether a block may be inlined: what is read twice is written twice, and so on in a chain."""
+    result, loads = block.writes[0].source, loads_of(consumer)
+    times = sum(bool(load.source.same_as(result)) for load in loads)
+    return times <= 1 or len(loads) + times * (len(loads_of(block)) - 1) <= _MOST_LOADS
