@@ -13,6 +13,7 @@ from typing import Any, Final
 import tvm
 from tvm import tirx
 from tvm.s_tir import Schedule, ScheduleError
+from tvm_ffi.structural import structural_walk
 
 from mlopsc.lower.accesses import is_reduction, loads_of, loops_of
 from mlopsc.lower.borders import inline_padding
@@ -23,7 +24,7 @@ from mlopsc.lower.schedule_reduction import schedule_reduction
 from mlopsc.lower.schedule_winograd import is_stage, schedule_winograd
 from mlopsc.schema.target import Accuracy, Hardware
 
-_MOST_LOADS: Final = 16  # of an expression into which something is inlined more than once
+_MOST_LOADS: Final = 8  # of an expression into which something is inlined more than once
 
 
 def schedule_kernels(
@@ -139,7 +140,11 @@ def _fuse_elementwise(schedule: Any) -> None:
 
 
 def _stays_small(block: Any, consumer: Any) -> bool:
-    """Whether a block may be inlined: what is read twice is written twice, and so on in a chain."""
+    """Whether a block may be inlined: what is read twice is computed twice, in a chain again."""
     result, loads = block.writes[0].source, loads_of(consumer)
     times = sum(bool(load.source.same_as(result)) for load in loads)
-    return times <= 1 or len(loads) + times * (len(loads_of(block)) - 1) <= _MOST_LOADS
+    if times <= 1:
+        return True
+    calls: list[Any] = []
+    structural_walk(block.body, (tvm.ir.Call, lambda call: calls.append(call)))
+    return not calls and len(loads) + times * (len(loads_of(block)) - 1) <= _MOST_LOADS
