@@ -66,3 +66,14 @@ def test_products_of_many_rows_agree_with_exact_ones(tmp_path: Path) -> None:
     y = mlopsc.load(tmp_path / "host")({"x": x})["y"]
     exact = x.astype(np.float64) @ weights["w"].astype(np.float64)
     assert np.abs(y - exact).max() < 1e-5 * np.abs(exact).max()
+
+
+@pytest.mark.parametrize("depth", [197, 251 * 2])
+def test_sums_of_any_length_are_built_strictly(tmp_path: Path, depth: int) -> None:
+    nodes = [models.node("MatMul", ["a", "b"], ["y"])]
+    inputs = [models.value("a", [3, 40, depth]), models.value("b", [3, depth, 48])]
+    made = models.model(nodes, inputs, [models.value("y", [3, 40, 48])], {})
+    models.save(made, tmp_path / "m.onnx")
+    mlopsc.build(tmp_path / "m.onnx", "host", tmp_path, accuracy="strict")
+    report = mlopsc.conform(tmp_path / "host")
+    assert report.verdict == "pass", report.outputs

@@ -114,7 +114,7 @@ def _split_sum(schedule: Any, block: Any, found: Accesses, loops: Sequence[Any])
     """Make a long sum one of parts, each summed from zero, and return the block of the parts.
 
     The rounding error of a sum grows with the number of additions one after the other. None where
-    the sum is short.
+    the sum is short, or its length a prime.
     """
     extents = [axis.extent for axis in found.reduced]
     first = loops[len(found.spatial)]
@@ -125,6 +125,8 @@ def _split_sum(schedule: Any, block: Any, found: Accesses, loops: Sequence[Any])
         return None
     sizes = [n for n in range(1, extents[0]) if extents[0] % n == 0 and n * inner <= _PART]
     size = max(sizes, default=1)
+    if size * inner == 1:
+        return None
     outer, _ = schedule.split(first, [None, size]) if size > 1 else (first, None)
     return schedule.rfactor(outer, 0)
 
