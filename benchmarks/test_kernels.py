@@ -49,8 +49,8 @@ def _layer_norm() -> onnx.ModelProto:
     return g.model()
 
 
-def _attention() -> onnx.ModelProto:
-    g, shape = Graph("attention"), (1, 12, 128, 64)
+def _attention(length: int) -> onnx.ModelProto:
+    g, shape = Graph(f"attention{length}"), (1, 12, length, 64)
     query, key, value = (g.input(name, shape) for name in ("query", "key", "value"))
     scores = g.op("MatMul", query, g.op("Transpose", key, perm=[0, 1, 3, 2]))
     weights = g.op("Softmax", g.op("Div", scores, g.constant(8.0)), axis=-1)
@@ -80,7 +80,8 @@ KERNELS: Final[dict[str, Callable[[], onnx.ModelProto]]] = {
     "matvec768x3072": lambda: _product(1, 768, 3072),
     "softmax": _softmax,
     "layer_norm": _layer_norm,
-    "attention": _attention,
+    "attention128": lambda: _attention(128),
+    "attention1024": lambda: _attention(1024),
     "max_pool3x3": _pooling,
     "transpose": _transpose,
 }

@@ -1,4 +1,5 @@
-"""What tests share that is not a fixture: the command line, trees of files, damaged packages."""
+"""What tests share that is not a fixture: the command line, models that must conform, trees of
+files, damaged packages."""
 
 from __future__ import annotations
 
@@ -13,10 +14,29 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import models
+import onnx
+import pytest
+
+import mlopsc
 from mlopsc.errors import MlopscError
+from mlopsc.host import cpu_flags
+from mlopsc.schema.package import Package
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED_MODELS = REPOSITORY.parent / "shared" / "models"
+X86_WITH_AVX2 = pytest.param(
+    "x86-64-v3",
+    marks=pytest.mark.skipif("avx2" not in cpu_flags(), reason="needs a processor with AVX2"),
+)
+# One of each kind of vectors.
+VECTOR_TARGETS = (
+    "host",
+    X86_WITH_AVX2,
+    "aarch64-generic",
+    "wasm32-simd",
+    pytest.param("riscv64-gcv", marks=pytest.mark.tool("qemu-riscv64")),
+)
 HANG_S = 180  # how long a command may take before a test calls it stuck
 
 
@@ -52,6 +72,15 @@ def run_cli(
         process.communicate()
         raise
     return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+
+
+def build_conforming(model: onnx.ModelProto, target: str, folder: Path) -> Package:
+    """Build a model with vectors for one target, check that it conforms and return the package."""
+    models.save(model, folder / "net.onnx")
+    packages = mlopsc.build(folder / "net.onnx", target, folder, generator="llvm")
+    report = mlopsc.conform(folder / target)
+    assert report.verdict == "pass", report.outputs
+    return packages[target]
 
 
 def check_refused(

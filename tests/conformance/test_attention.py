@@ -9,10 +9,11 @@ from typing import Any
 import models
 import numpy as np
 import pytest
+from support import X86_WITH_AVX2
 
 import mlopsc
 
-TARGETS = ("host", "x86-64-v3", "aarch64-generic", "wasm32-simd")
+TARGETS = ("host", X86_WITH_AVX2, "aarch64-generic", "wasm32-simd")
 HEADS = (2, 3)  # batch and heads
 DEPTH = 16
 # A small cache, so that sequences need not be long; wasm32-simd says nothing of any.

@@ -8,13 +8,7 @@ from typing import Any
 import models
 import numpy as np
 import pytest
-
-import mlopsc
-
-TARGETS = (
-    "host", "x86-64-v3", "aarch64-generic", "wasm32-simd",
-    pytest.param("riscv64-gcv", marks=pytest.mark.tool("qemu-riscv64")),
-)  # fmt: skip
+from support import VECTOR_TARGETS, build_conforming
 
 
 class Net:
@@ -71,10 +65,7 @@ def network() -> Any:
     return models.model(net.nodes, [models.value("image", [1, 3, 19, 19])], outputs, net.weights)
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", VECTOR_TARGETS)
 def test_a_network_conforms(tmp_path: Path, target: str) -> None:
-    models.save(network(), tmp_path / "net.onnx")
-    packages = mlopsc.build(tmp_path / "net.onnx", target, tmp_path, generator="llvm")
-    assert any("lanes on axis" in k.schedule for k in packages[target].kernels)
-    report = mlopsc.conform(tmp_path / target)
-    assert report.verdict == "pass", report.outputs
+    package = build_conforming(network(), target, tmp_path)
+    assert any("lanes on axis" in k.schedule for k in package.kernels)

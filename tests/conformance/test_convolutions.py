@@ -13,15 +13,12 @@ import models
 import numpy as np
 import onnxruntime
 import pytest
+from support import VECTOR_TARGETS, build_conforming
 
 import mlopsc
 from mlopsc.pipeline import run
 from mlopsc.schema.target import Accuracy
 
-TARGETS = (
-    "host", "x86-64-v3", "aarch64-generic", "wasm32-simd",
-    pytest.param("riscv64-gcv", marks=pytest.mark.tool("qemu-riscv64")),
-)  # fmt: skip
 LIMIT = 1e-5  # of the largest value of a layer
 
 
@@ -163,15 +160,12 @@ def shuffled() -> Any:
     return models.model(nodes, [models.value("x", shape)], outputs, weights)
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", VECTOR_TARGETS)
 def test_shuffled_groups_conform(tmp_path: Path, target: str) -> None:
-    models.save(shuffled(), tmp_path / "net.onnx")
-    packages = mlopsc.build(tmp_path / "net.onnx", target, tmp_path, generator="llvm")
-    names = [kernel.symbol for kernel in packages[target].kernels]
+    package = build_conforming(shuffled(), target, tmp_path)
+    names = [kernel.symbol for kernel in package.kernels]
     assert not any("transpose" in name for name in names)
     assert any(name.endswith("matmul_add_clip") for name in names), names
-    report = mlopsc.conform(tmp_path / target)
-    assert report.verdict == "pass", report.outputs
 
 
 def test_channels_of_a_convolution_are_reversed(tmp_path: Path) -> None:
@@ -186,10 +180,7 @@ def test_channels_of_a_convolution_are_reversed(tmp_path: Path) -> None:
     ]
     shape = [1, 32, 9, 9]
     made = models.model(nodes, [models.value("x", shape)], [models.value("y", shape)], weights)
-    models.save(made, tmp_path / "m.onnx")
-    mlopsc.build(tmp_path / "m.onnx", "host", tmp_path)
-    report = mlopsc.conform(tmp_path / "host")
-    assert report.verdict == "pass", report.outputs
+    build_conforming(made, "host", tmp_path)
 
 
 def windows() -> Any:
@@ -207,20 +198,14 @@ def windows() -> Any:
     return models.model(nodes, [models.value("x", [1, 16, 40, 37])], outputs, weights)
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", VECTOR_TARGETS)
 def test_windows_at_borders_conform(tmp_path: Path, target: str) -> None:
-    models.save(windows(), tmp_path / "net.onnx")
-    packages = mlopsc.build(tmp_path / "net.onnx", target, tmp_path, generator="llvm")
+    package = build_conforming(windows(), target, tmp_path)
     largest = 16 * 40 * 37 * 4
-    assert packages[target].memory.arena <= 2 * largest + 1024  # no padded copies
-    report = mlopsc.conform(tmp_path / target)
-    assert report.verdict == "pass", report.outputs
+    assert package.memory.arena <= 2 * largest + 1024  # no padded copies
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", VECTOR_TARGETS)
 def test_a_network_conforms(tmp_path: Path, target: str) -> None:
-    models.save(network(), tmp_path / "net.onnx")
-    packages = mlopsc.build(tmp_path / "net.onnx", target, tmp_path, generator="llvm")
-    assert any("Winograd" in k.schedule for k in packages[target].kernels)
-    report = mlopsc.conform(tmp_path / target)
-    assert report.verdict == "pass", report.outputs
+    package = build_conforming(network(), target, tmp_path)
+    assert any("Winograd" in k.schedule for k in package.kernels)

@@ -8,13 +8,9 @@ from typing import Any
 import models
 import numpy as np
 import pytest
+from support import VECTOR_TARGETS, build_conforming
 
 import mlopsc
-
-TARGETS = (
-    "host", "x86-64-v3", "aarch64-generic", "wasm32-simd",
-    pytest.param("riscv64-gcv", marks=pytest.mark.tool("qemu-riscv64")),
-)  # fmt: skip
 
 
 def network(rows: int, columns: int) -> Any:
@@ -41,15 +37,12 @@ def network(rows: int, columns: int) -> Any:
     return models.model(nodes, [models.value("x", [rows, 40])], outputs, weights)
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", VECTOR_TARGETS)
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1000), (5, 517)])
 def test_columns_that_do_not_exist_are_left_out(
     tmp_path: Path, target: str, rows: int, columns: int
 ) -> None:
-    models.save(network(rows, columns), tmp_path / "net.onnx")
-    mlopsc.build(tmp_path / "net.onnx", target, tmp_path, generator="llvm")
-    report = mlopsc.conform(tmp_path / target)
-    assert report.verdict == "pass", report.outputs
+    build_conforming(network(rows, columns), target, tmp_path)
 
 
 def test_products_of_many_rows_agree_with_exact_ones(tmp_path: Path) -> None:

@@ -12,17 +12,11 @@ import onnx
 import onnx.reference
 import pytest
 from models import node, value
+from support import X86_WITH_AVX2, build_conforming
 
 import mlopsc
-from mlopsc.host import cpu_flags
 
-TARGETS = [
-    "host",
-    pytest.param(
-        "x86-64-v3",
-        marks=pytest.mark.skipif("avx2" not in cpu_flags(), reason="needs a processor with AVX2"),
-    ),
-]
+TARGETS = ["host", X86_WITH_AVX2]
 F32 = np.float32
 
 
@@ -285,7 +279,4 @@ def test_a_long_chain_of_values_that_are_used_twice_compiles(tmp_path: Path) -> 
         nodes.append(models.node("Mul", [x, f"s{number}"], [f"m{number}"]))
         x = f"m{number}"
     made = models.model(nodes, [models.value("x", [1, 64])], [models.value(x, [1, 64])], {})
-    models.save(made, tmp_path / "m.onnx")
-    mlopsc.build(tmp_path / "m.onnx", "host", tmp_path)
-    report = mlopsc.conform(tmp_path / "host")
-    assert report.verdict == "pass", report.outputs
+    build_conforming(made, "host", tmp_path)

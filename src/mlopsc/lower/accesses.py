@@ -13,7 +13,9 @@ from typing import Any
 import tvm
 from tvm import s_tir, tirx
 from tvm.sym import Analyzer, detect_linear_equation
-from tvm_ffi.structural import structural_map, structural_walk
+from tvm_ffi.structural import structural_walk
+
+from mlopsc.lower.functions import with_values
 
 REDUCE = 2  # tirx.IterVar.CommReduce
 
@@ -184,10 +186,7 @@ def dense_axes(axes: Sequence[Axis]) -> int:
 
 def _strides(buffer: Any, indices: Any, variables: list[Any]) -> list[int | None]:
     """Return the stride of a flattened access along each variable; None where it is not linear."""
-    shape = [int(d) for d in buffer.ty.shape]
-    flat: Any = tirx.const(0, "int64")
-    for size, index in zip(shape, indices, strict=True):
-        flat = flat * size + index
+    flat = flat_index(buffer, indices)
     coefficients = detect_linear_equation(flat, variables)
     if not coefficients:
         return [step_of(flat, variable) for variable in variables]
@@ -197,10 +196,15 @@ def _strides(buffer: Any, indices: Any, variables: list[Any]) -> list[int | None
         return [None] * len(variables)
 
 
+def flat_index(buffer: Any, indices: Any) -> Any:
+    """Return the number of an element in the order of memory."""
+    flat: Any = tirx.const(0, "int64")
+    for size, index in zip(buffer.ty.shape, indices, strict=True):
+        flat = flat * int(size) + index
+    return flat
+
+
 def step_of(value: Any, variable: Any) -> int | None:
     """Return how far ``value`` moves when ``variable`` does, if that is the same everywhere."""
-    moved = structural_map(
-        value, [(tirx.Var, lambda v: variable + 1 if v.same_as(variable) else v)]
-    )
-    step = Analyzer().simplify(moved - value)
+    step = Analyzer().simplify(with_values(value, [(variable, variable + 1)]) - value)
     return int(step) if isinstance(step, tirx.IntImm) else None

@@ -26,18 +26,19 @@ import onnx_ir as ir
 from mlopsc.lower.forms import (
     BINARY,
     DOMAIN,
+    FLOAT_BYTES,
     MIN_LANES,
+    PANEL_VECTORS,
     UNARY,
     Array,
     add_constant,
     describe,
+    replace_by,
     reshape,
     shape_of,
 )
 
 _CHAIN: Final = UNARY | BINARY | {"Where"}
-_VECTORS: Final = 2  # of a panel of rows
-_FLOAT_BYTES: Final = 4
 _MANY_CACHES: Final = 4  # scores that are smaller than so many stay as they are
 
 
@@ -53,7 +54,7 @@ def block_attention(model: ir.Model, lanes: int, l2_bytes: int) -> ir.Model:
         return model
     for node in list(model.graph):
         found = _match(node)
-        blocks = None if found is None else _divide(found, _VECTORS * lanes, l2_bytes)
+        blocks = None if found is None else _divide(found, PANEL_VECTORS * lanes, l2_bytes)
         if found is not None and blocks is not None:
             _Rewriter(model.graph, found, blocks).run()
             model.opset_imports[DOMAIN] = 1
@@ -173,11 +174,11 @@ def _divide(found: _Attention, width: int, l2_bytes: int) -> _Blocks | None:
     None where the scores are not worth it: all of them, or those of one head, are too few.
     """
     *_, queries, keys = found.shape
-    head = queries * keys * _FLOAT_BYTES
-    total = math.prod(found.shape) * _FLOAT_BYTES
+    head = queries * keys * FLOAT_BYTES
+    total = math.prod(found.shape) * FLOAT_BYTES
     if total <= _MANY_CACHES * l2_bytes or head < l2_bytes // 4 or queries < width:
         return None
-    fitting = l2_bytes // 2 // (2 * keys * _FLOAT_BYTES)
+    fitting = l2_bytes // 2 // (2 * keys * FLOAT_BYTES)
     rows = max(1, min(fitting, queries) // width) * width
     count = -(-queries // rows)
     rows = -(-queries // (count * width)) * width
@@ -277,13 +278,9 @@ class _Rewriter:
         if not blocks.divide:
             rows = self._before.view(whole, [heads, blocks.count * blocks.rows, width])
             whole = self._before.take(rows, self._before.constant(blocks.places()), 1)
-        final = self._before.view(whole, shape_of(output))
-        self._graph.insert_before(found.product, self._before.made)
-        ir.convenience.replace_all_uses_with(output, final, replace_graph_outputs=True)
-        final.name = output.name
-        self._graph.remove(
-            [found.product, found.softmax, *reversed(found.chain), found.scores], safe=True
-        )
+        self._before.view(whole, shape_of(output))
+        replace_by(self._graph, found.product, self._before.made)
+        self._graph.remove([found.softmax, *reversed(found.chain), found.scores], safe=True)
 
     def _compute(self) -> ir.Value:
         """Make the nodes of one block; return its result, ``[rows, V]``."""

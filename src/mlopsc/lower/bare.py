@@ -22,7 +22,8 @@ from tvm_ffi.structural import structural_map, structural_walk
 from mlopsc.dtypes import DTypeName, dtype_name
 from mlopsc.errors import CompilerError
 from mlopsc.lower.accesses import buffer_bytes
-from mlopsc.lower.borders import split_borders_pass
+from mlopsc.lower.borders import split_borders
+from mlopsc.lower.functions import with_values
 from mlopsc.lower.intrinsics import use_own_math
 from mlopsc.lower.parallel import TASK_NS
 from mlopsc.schema.common import c_identifier
@@ -108,12 +109,12 @@ def _passes() -> list[Any]:
         s.AnnotateIrregularLoop(),
         s.LowerOpaqueBlock(),
         t.FlattenBuffer(),
-        split_borders_pass(),
+        _own("SplitBorders", split_borders),
         t.BF16ComputeLegalize(),
         t.NarrowDataType(32),
         s.LoopPartition(),
         t.VectorizeLoop(True),
-        tvm.transform.module_pass(lambda module, _: use_own_math(module), 0, name="UseOwnMath"),
+        _own("UseOwnMath", use_own_math),
         t.StorageRewrite(),
         s.HoistIfThenElse(),
         t.UnrollLoop(),
@@ -124,6 +125,11 @@ def _passes() -> list[Any]:
         t.CommonSubexprElim(),
         t.FP8ComputeLegalize(),
     ]
+
+
+def _own(name: str, change: Callable[[Any], Any]) -> Any:
+    """Return a change of modules as a pass of TVM's."""
+    return tvm.transform.module_pass(lambda module, _: change(module), 0, name=name)
 
 
 @dataclass(frozen=True)
@@ -246,16 +252,12 @@ def _phase(name: str, part: list[Any], make: Callable[..., Any]) -> tuple[Phase,
     begin, end = tirx.Var("task_begin", "int32"), tirx.Var("task_end", "int32")
     index = tirx.Var("task_index", dtype)
     first = loop.min + begin.astype(dtype)
-
-    def shift(var: Any) -> Any:
-        return index + first if var.same_as(loop.loop_var) else var
-
     ranged = tirx.For(
         index,
         tirx.const(0, dtype),
         (end - begin).astype(dtype),
         tirx.stmt.ForKind.SERIAL,
-        structural_map(loop.body, (tirx.Var, shift)),
+        with_values(loop.body, [(loop.loop_var, index + first)]),
     )
     task_ns = max(1, int(loop.annotations[TASK_NS]))
     phase = Phase(symbol=name, tasks=int(loop.extent), grain=-(-GRAIN_NS // task_ns))

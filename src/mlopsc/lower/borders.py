@@ -16,7 +16,7 @@ from tvm.sym import Analyzer
 from tvm_ffi.structural import structural_map, structural_walk
 
 from mlopsc.lower.accesses import accesses, is_reduction, loads_of, step_of
-from mlopsc.lower.functions import map_functions
+from mlopsc.lower.functions import map_functions, with_body, with_values
 
 BORDERS: Final = "mlopsc.borders"  # annotation of a loop over tiles some of which lie at a border
 _CHOICE: Final = "prim.if_then_else"
@@ -54,24 +54,25 @@ def _reads_once(schedule: Any, consumer: Any, producer: Any) -> bool:
 
 def has_conditions(body: Any) -> bool:
     """Whether values are computed only under a condition."""
-    return any(True for _ in _conditions(body))
+    return bool(_conditions(body))
 
 
-def split_borders(function: Any) -> Any:
-    """Return ``function``, lowered to plain loops, with two bodies where a loop is annotated."""
+def split_borders(module: Any) -> Any:
+    """Return ``module``, lowered to plain loops, with two bodies where a loop is annotated."""
 
     def rewrite(loop: Any) -> Any:
         return _with_two_bodies(loop) if BORDERS in loop.annotations else loop
 
-    return function.with_body(structural_map(function.body, [(tirx.For, rewrite)]))
+    return map_functions(
+        module, lambda f: f.with_body(structural_map(f.body, [(tirx.For, rewrite)]))
+    )
 
 
 def _with_two_bodies(loop: Any) -> Any:
-    annotations = {k: v for k, v in loop.annotations.items() if k != BORDERS}
     parts = list(loop.body) if isinstance(loop.body, tirx.stmt.SeqStmt) else [loop.body]
     made = [_choose(part) if has_conditions(part) else part for part in parts]
     body = tirx.stmt.SeqStmt(made) if len(made) > 1 else made[0]
-    return tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, body, annotations=annotations)
+    return with_body(loop, body, without=BORDERS)
 
 
 def _choose(statement: Any) -> Any:
@@ -127,7 +128,7 @@ def _without(statement: Any, inner: Sequence[Any], known: Set[frozenset[str]]) -
     return _with_new_loops(structural_map(statement, [(tvm.ir.Call, rewrite)]), inner)
 
 
-def _conditions(body: Any) -> Iterator[Any]:
+def _conditions(body: Any) -> list[Any]:
     found: list[Any] = []
 
     def visit(call: Any) -> None:
@@ -135,7 +136,7 @@ def _conditions(body: Any) -> Iterator[Any]:
             found.append(call.args[0])
 
     structural_walk(body, (tvm.ir.Call, visit))
-    yield from found
+    return found
 
 
 def _tests(condition: Any) -> Iterator[Any]:
@@ -171,26 +172,13 @@ def _worst(test: Any, inner: Sequence[Any]) -> Any | None:
         if step is None:
             return None
         last = loop.min + loop.extent - 1
-        difference = _put(difference, loop.loop_var, loop.min if step >= 0 else last)
+        value = loop.min if step >= 0 else last
+        difference = with_values(difference, [(loop.loop_var, value)])
     return difference > 0 if strict else difference >= 0
-
-
-def _put(value: Any, variable: Any, by: Any) -> Any:
-    return structural_map(value, [(tirx.Var, lambda v: by if v.same_as(variable) else v)])
 
 
 def _with_new_loops(statement: Any, loops: Sequence[Any]) -> Any:
     """Return a copy of ``statement`` whose loops have variables of their own."""
-    fresh = [(loop.loop_var, tirx.Var(loop.loop_var.name, loop.loop_var.ty)) for loop in loops]
-
-    def rename(var: Any) -> Any:
-        return next((new for old, new in fresh if var.same_as(old)), var)
-
-    return structural_map(statement, [(tirx.Var, rename)])
-
-
-def split_borders_pass() -> Any:
-    """Return ``split_borders`` as a pass over modules."""
-    return tvm.transform.module_pass(
-        lambda module, _: map_functions(module, split_borders), 0, name="SplitBorders"
+    return with_values(
+        statement, [(v, tirx.Var(v.name, v.ty)) for v in (loop.loop_var for loop in loops)]
     )

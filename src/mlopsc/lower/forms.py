@@ -17,6 +17,8 @@ import onnx_ir as ir
 Array = np.ndarray[Any, Any]
 
 DOMAIN: Final = "mlopsc.blocked"  # of the operators that exist in other forms only (ops/blocked.py)
+FLOAT_BYTES: Final = 4
+PANEL_VECTORS: Final = 2  # of a row of a panel of weights: what registers of a tile hold
 MIN_LANES: Final = 4  # fewer elements beside each other are worth no form of their own
 # Elementwise operators that compute the same in any form.
 UNARY: Final = frozenset(
@@ -103,6 +105,11 @@ def add_constant(graph: ir.Graph, array: Array, name: str) -> ir.Value:
     return value
 
 
+def groups_of(node: ir.Node) -> int:
+    """Return the groups of a convolution."""
+    return node.attributes["group"].as_int() if "group" in node.attributes else 1
+
+
 def describe(value: ir.Value, name: str, like: ir.Value, shape: Sequence[int]) -> None:
     """Give a new value a name, the type of another and a shape."""
     value.name, value.type, value.shape = name, like.type, ir.Shape(list(shape))
@@ -115,6 +122,30 @@ def replace_by(graph: ir.Graph, node: ir.Node, made: Sequence[ir.Node]) -> None:
     ir.convenience.replace_all_uses_with(output, final, replace_graph_outputs=True)
     final.name = output.name
     graph.remove(node, safe=True)
+
+
+def part_of(
+    graph: ir.Graph, source: ir.Value, bounds: dict[int, tuple[int, int]], name: str
+) -> ir.Node:
+    """Return a node that takes elements of ``source``; its result has a type and a name.
+
+    Args:
+        graph: Where the constants go.
+        source: What is cut.
+        bounds: By axis, the first element and that behind the last.
+        name: Of the result.
+    """
+    starts, ends = zip(*bounds.values(), strict=True)
+    limits = [
+        add_constant(graph, np.array(values, np.int64), f"{name}_{what}")
+        for what, values in (("starts", starts), ("ends", ends), ("axes", list(bounds)))
+    ]
+    node = ir.Node("", "Slice", [source, *limits])
+    shape = shape_of(source)
+    for axis, (start, end) in bounds.items():
+        shape[axis] = end - start
+    describe(node.outputs[0], name, source, shape)
+    return node
 
 
 def reshape(graph: ir.Graph, source: ir.Value, shape: Sequence[int], name: str) -> ir.Node:

@@ -17,7 +17,17 @@ from typing import Final
 import numpy as np
 import onnx_ir as ir
 
-from mlopsc.lower.forms import BINARY, UNARY, add_constant, describe, replace_by, reshape, shape_of
+from mlopsc.lower.forms import (
+    BINARY,
+    UNARY,
+    add_constant,
+    describe,
+    groups_of,
+    part_of,
+    replace_by,
+    reshape,
+    shape_of,
+)
 
 _MAX_GROUPS: Final = 8  # convolutions that one may become
 
@@ -75,7 +85,7 @@ def _has_groups(node: ir.Node) -> bool:
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     if weight is None or weight.const_value is None or output.dtype != ir.DataType.FLOAT:
         return False
-    return _group(node) > 1 and (bias is None or bias.const_value is not None)
+    return groups_of(node) > 1 and (bias is None or bias.const_value is not None)
 
 
 def _is_pointwise(node: ir.Node) -> bool:
@@ -87,31 +97,26 @@ def _is_pointwise(node: ir.Node) -> bool:
 
 def _has_whole_blocks(node: ir.Node, lanes: int) -> bool:
     features, depth = shape_of(node.inputs[1])[:2]
-    groups = _group(node)
+    groups = groups_of(node)
     return groups <= _MAX_GROUPS and depth % lanes == 0 and (features // groups) % lanes == 0
 
 
 def _separate(graph: ir.Graph, node: ir.Node) -> None:
     """Replace a convolution by one per group, of a part of the channels each."""
-    x, output, groups, name = node.inputs[0], node.outputs[0], _group(node), node.outputs[0].name
+    x, output, groups, name = node.inputs[0], node.outputs[0], groups_of(node), node.outputs[0].name
     constants = [v.const_value.numpy() for v in node.inputs[1:] if v is not None]
-    depth, axes = constants[0].shape[1], add_constant(graph, np.array([1]), f"{name}_axis")
+    depth = constants[0].shape[1]
+    n, features, *sizes = shape_of(output)
     attributes = [a for a in node.attributes.values() if a.name != "group"]
     made, results = [], []
     for number in range(groups):
-        bounds = [
-            add_constant(graph, np.array([(number + end) * depth]), f"{name}_{number}_{end}")
-            for end in (0, 1)
-        ]
-        part = ir.Node("", "Slice", [x, *bounds, axes])
+        bounds = {1: (number * depth, (number + 1) * depth)}
+        part = part_of(graph, x, bounds, f"{name}_channels{number}")
         inputs = [
             add_constant(graph, np.split(array, groups)[number], f"{name}_{number}_{index}_group")
             for index, array in enumerate(constants)
         ]
         conv = ir.Node("", "Conv", [part.outputs[0], *inputs], attributes, name=node.name)
-        n, _, *sizes = shape_of(x)
-        describe(part.outputs[0], f"{name}_channels{number}", output, [n, depth, *sizes])
-        n, features, *sizes = shape_of(output)
         shape = [n, features // groups, *sizes]
         describe(conv.outputs[0], f"{name}_features{number}", output, shape)
         made += [part, conv]
@@ -124,7 +129,7 @@ def _separate(graph: ir.Graph, node: ir.Node) -> None:
 def _multiply(graph: ir.Graph, node: ir.Node) -> None:
     x, weight, output = node.inputs[0], node.inputs[1], node.outputs[0]
     bias = node.inputs[2] if len(node.inputs) > 2 else None
-    groups, name = _group(node), str(output.name)
+    groups, name = groups_of(node), str(output.name)
     n, channels, *sizes = shape_of(x)
     features, depth = shape_of(weight)[:2]
     points = math.prod(sizes)
@@ -178,7 +183,3 @@ def _follower(node: ir.Node) -> ir.Node | None:
         for v in others
     )
     return user if fits and user.graph is node.graph else None
-
-
-def _group(node: ir.Node) -> int:
-    return node.attributes["group"].as_int() if "group" in node.attributes else 1

@@ -17,7 +17,17 @@ from typing import Any, Final
 import numpy as np
 import onnx_ir as ir
 
-from mlopsc.lower.forms import BINARY, DOMAIN, MIN_LANES, UNARY, Array, Carrier, shape_of
+from mlopsc.lower.forms import (
+    BINARY,
+    DOMAIN,
+    MIN_LANES,
+    UNARY,
+    Array,
+    Carrier,
+    describe,
+    groups_of,
+    shape_of,
+)
 from mlopsc.lower.winograd import choose_results, transform_weights
 from mlopsc.schema.target import Accuracy
 
@@ -53,8 +63,7 @@ class _Blocker(Carrier):
 
     def plain(self, value: ir.Value, form: ir.Value) -> ir.Node:
         node = ir.Node(DOMAIN, "Unblock", [form])
-        made = node.outputs[0]
-        made.name, made.type, made.shape = value.name, value.type, value.shape
+        describe(node.outputs[0], str(value.name), value, shape_of(value))
         return node
 
     def convert(self, node: ir.Node) -> bool:
@@ -103,10 +112,9 @@ class _Blocker(Carrier):
         return True
 
     def _name(self, made: ir.Value, plain: ir.Value) -> ir.Value:
-        made.name, made.type = f"{plain.name}_blocked", plain.type
         n, channels, *sizes = shape_of(plain)
         block = self._block(channels)
-        made.shape = ir.Shape([n, -(-channels // block), *sizes, block])
+        describe(made, f"{plain.name}_blocked", plain, [n, -(-channels // block), *sizes, block])
         return made
 
     def _get(self, value: ir.Value, node: ir.Node) -> ir.Value:
@@ -126,7 +134,7 @@ class _Blocker(Carrier):
         w = weight.const_value.numpy()
         features, depth, *kernel = w.shape
         channels = shape_of(x)[1]
-        groups = node.attributes["group"].as_int() if "group" in node.attributes else 1
+        groups = groups_of(node)
         block = self._block(features)
         if not block:
             return False
@@ -145,9 +153,8 @@ class _Blocker(Carrier):
             inner = self._block(channels)
             if inner and not (x not in self.forms and channels < self.lanes):
                 w = _padded(w, 1, inner)
-                results = self._results(node, w)
-                if results:
-                    return self._winograd(node, w, rest, results, name)
+                if self._winograd(node, w, rest, name):
+                    return True
                 packed = w.reshape(blocks // pair, pair, block, w.shape[1] // inner, inner, *kernel)
                 order = [0, 3, *range(5, 5 + rank), 4, 1, 2]
                 source = self._get(x, node)
@@ -168,7 +175,7 @@ class _Blocker(Carrier):
         return False
 
     def _results(self, node: ir.Node, w: Array) -> int:
-        """Return the results of a tile and axis by Winograd, or 0 for direct convolution."""
+        """Return the results of a tile and axis by Winograd, or 0 where a sum is better."""
         features, channels, *kernel = w.shape
         if self.accuracy == "strict" or len(kernel) != 2 or kernel[0] != kernel[1]:
             return 0
@@ -176,21 +183,22 @@ class _Blocker(Carrier):
         if any(s is not None and set(s.as_ints()) != {1} for s in steps):
             return 0
         sizes = shape_of(node.outputs[0])[2:]
-        results = choose_results(kernel[0], channels, features, sizes, self.lanes)
-        # An infinity would spread over its tile.
-        finite = results and np.isfinite(transform_weights(w, results)).all()
-        return results if finite else 0
+        return choose_results(kernel[0], channels, features, sizes, self.lanes)
 
-    def _winograd(
-        self, node: ir.Node, w: Array, rest: list[ir.Value | None], results: int, name: str
-    ) -> bool:
+    def _winograd(self, node: ir.Node, w: Array, rest: list[ir.Value | None], name: str) -> bool:
+        """Put a convolution by Winograd in front of ``node``, if that is faster and accurate."""
+        results = self._results(node, w)
+        if not results:
+            return False
+        points = transform_weights(w, results)
+        if not np.isfinite(points).all():  # an infinity would spread over its tile
+            return False
         channels, features = (shape_of(v)[1] for v in (node.inputs[0], node.outputs[0]))
         block, inner = self._block(features), self._block(channels)
         blocks = w.shape[0] // block
         pair = 2 if blocks % 2 == 0 else 1
-        w = transform_weights(w, results)
-        size = w.shape[0]
-        packed = w.reshape(size, size, blocks // pair, pair, block, -1, inner)
+        size = points.shape[0]
+        packed = points.reshape(size, size, blocks // pair, pair, block, -1, inner)
         weights = self.constant(packed.transpose(0, 1, 2, 5, 6, 3, 4), name)
         inputs = [self._get(node.inputs[0], node), weights, *rest]
         extra = {"results": results, "features": features}

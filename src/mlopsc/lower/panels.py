@@ -22,11 +22,21 @@ from typing import Final
 import numpy as np
 import onnx_ir as ir
 
-from mlopsc.lower.forms import BINARY, DOMAIN, MIN_LANES, UNARY, Carrier, reshape, shape_of
+from mlopsc.lower.forms import (
+    BINARY,
+    DOMAIN,
+    FLOAT_BYTES,
+    MIN_LANES,
+    PANEL_VECTORS,
+    UNARY,
+    Carrier,
+    describe,
+    part_of,
+    reshape,
+    shape_of,
+)
 
-_VECTORS: Final = 2  # of a row of a panel
 _MIN_DEPTH: Final = 128  # of a part of a sum: shorter ones pay more for their results
-_FLOAT_BYTES: Final = 4
 _MOST_MISSING: Final = 16  # one column that does not exist for so many that do
 
 
@@ -123,13 +133,10 @@ class _Packer(Carrier):
         output = node.outputs[0]
         *rows, columns = shape_of(output)
         whole = reshape(self.graph, split, [*rows, columns + missing], f"{output.name}_padded")
-        bounds = [
-            self.constant(np.array([value]), f"{output.name}_{what}")
-            for what, value in (("start", 0), ("end", columns), ("axis", len(rows)))
-        ]
-        self.graph.insert_before(node, whole)
-        part = ir.Node("", "Slice", [whole.outputs[0], *bounds])
-        return self._insert(node, part, shape_of(output))
+        bounds = {len(rows): (0, columns)}
+        part = part_of(self.graph, whole.outputs[0], bounds, f"{output.name}_split")
+        self.graph.insert_before(node, [whole, part])
+        return part.outputs[0]
 
     def _parts(self, rows: int, width: int, columns: int, depth: int) -> int:
         """Return in how many parts the sum is taken, a divisor of ``depth``.
@@ -140,8 +147,8 @@ class _Packer(Carrier):
             columns: Of all panels.
             depth: Elements of a sum.
         """
-        used = (rows + 2 * width) * depth * _FLOAT_BYTES  # one panel is used, the next arrives
-        stays = columns * depth * _FLOAT_BYTES <= self._l2_bytes // 2  # all panels do: rows pass by
+        used = (rows + 2 * width) * depth * FLOAT_BYTES  # one panel is used, the next arrives
+        stays = columns * depth * FLOAT_BYTES <= self._l2_bytes // 2  # all panels do: rows pass by
         if not self._l2_bytes or used <= self._l2_bytes or stays:
             return 1
         least, most = -(-used // (self._l2_bytes // 2)), depth // _MIN_DEPTH
@@ -162,7 +169,7 @@ class _Packer(Carrier):
 
         A divisor of the columns; a little of the last panel may be missing if all are full.
         """
-        full = _VECTORS * self.lanes
+        full = PANEL_VECTORS * self.lanes
         width = full
         while width >= MIN_LANES:
             if columns % width == 0:
@@ -211,10 +218,9 @@ class _Packer(Carrier):
         """Put ``made`` in front of the node that it replaces, or a part of; return its result."""
         made.name, output = node.name, node.outputs[0]
         self.graph.insert_before(node, made)
-        result = made.outputs[0]
-        result.name = f"{output.name}_split" if part is None else f"{output.name}_{part}_split"
-        result.type, result.shape = output.type, ir.Shape(list(shape))
-        return result
+        number = "" if part is None else f"_{part}"
+        describe(made.outputs[0], f"{output.name}{number}_split", output, shape)
+        return made.outputs[0]
 
 
 def _split_shape(own: list[int], wanted: list[int]) -> list[int] | None:

@@ -18,10 +18,10 @@ from typing import Any, Final
 import tvm
 from tvm import s_tir, tirx
 from tvm.sym import detect_linear_equation
-from tvm_ffi.structural import structural_map, structural_walk
+from tvm_ffi.structural import structural_walk
 
-from mlopsc.lower.accesses import buffer_bytes
-from mlopsc.lower.functions import map_functions, with_parts
+from mlopsc.lower.accesses import buffer_bytes, bytes_of_element
+from mlopsc.lower.functions import map_functions, with_parts, with_values
 from mlopsc.lower.overlap import without_overlap
 from mlopsc.lower.prefetch import is_prefetch
 
@@ -111,20 +111,14 @@ def _fuse(loops: Sequence[Any], body: Any, tasks: int, nanoseconds: int) -> Any:
         if inner * extent != tasks:
             index = tirx.floormod(index, tirx.const(extent, dtype))
         indices.append(tirx.const(0, dtype) if extent == 1 else index)
-
-    def replace(var: Any) -> Any:
-        for loop, index in zip(loops, indices, strict=True):
-            if var.same_as(loop.loop_var):
-                return index
-        return var
-
+    variables = [loop.loop_var for loop in loops]
     kept = {key: value for loop in loops for key, value in loop.annotations.items()}
     return tirx.For(
         task,
         tirx.const(0, dtype),
         tirx.const(tasks, dtype),
         tirx.stmt.ForKind.PARALLEL,
-        structural_map(body, (tirx.Var, replace)),
+        with_values(body, list(zip(variables, indices, strict=True))),
         annotations={**kept, TASK_NS: tirx.const(nanoseconds, "int64")},
     )
 
@@ -269,13 +263,9 @@ def _nanoseconds(instance: _Instance, private: Sequence[Any]) -> float:
     if reduces:  # reads each operand at least once
         moved, operations = sum(map(buffer_bytes, known)), 1.0
     else:
-        moved, operations = count * sum(map(_bytes, known)), max(1.0, loads / choices)
+        moved, operations = count * sum(map(bytes_of_element, known)), max(1.0, loads / choices)
     arithmetic = count * operations / (_OPERATIONS_PER_NS * lanes)
     return max(arithmetic, moved / _BYTES_PER_NS) + count * calls * _CALL_NS
-
-
-def _bytes(buffer: Any) -> int:
-    return -(-int(tvm.DataType(str(buffer.ty.dtype)).bits) // 8)
 
 
 def _buffers(statement: Any) -> list[Any]:

@@ -18,10 +18,10 @@ from typing import Any, Final
 import tvm
 from tvm import s_tir, tirx
 from tvm.sym import Analyzer
-from tvm_ffi.structural import structural_map, structural_walk
+from tvm_ffi.structural import structural_walk
 
-from mlopsc.lower.accesses import bytes_of_element, loads_of, step_of
-from mlopsc.lower.functions import with_parts
+from mlopsc.lower.accesses import bytes_of_element, flat_index, loads_of, step_of
+from mlopsc.lower.functions import with_body, with_parts, with_values
 
 # Annotation of the loop that fetches: which operand of its block, and how many loops are a pass.
 STREAM: Final = "mlopsc.stream"
@@ -59,7 +59,7 @@ def _visit(statement: Any, loops: tuple[Any, ...], l2_bytes: int) -> Any:
         if STREAM in statement.annotations:
             fetches = _fetches(inside, l2_bytes)
             body = tirx.stmt.SeqStmt([*fetches, body]) if fetches else body
-        return _with_body(statement, body)
+        return with_body(statement, body, without=STREAM)
     if isinstance(statement, tirx.stmt.SeqStmt):
         return tirx.stmt.SeqStmt([_visit(part, loops, l2_bytes) for part in statement])
     if isinstance(statement, s_tir.SBlockRealize) and not loops:
@@ -67,14 +67,6 @@ def _visit(statement: Any, loops: tuple[Any, ...], l2_bytes: int) -> Any:
         made = with_parts(block, body=_visit(block.body, (), l2_bytes))
         return s_tir.SBlockRealize(statement.iter_values, statement.predicate, made)
     return statement
-
-
-def _with_body(loop: Any, body: Any) -> Any:
-    annotations = {k: v for k, v in loop.annotations.items() if k != STREAM}
-    return tirx.For(
-        loop.loop_var, loop.min, loop.extent, loop.kind, body,
-        thread_binding=loop.thread_binding, annotations=annotations,
-    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -137,11 +129,8 @@ def _stream(loops: Sequence[Any]) -> _Stream | None:
     block = realized[0].block
     operand, rolled = map(int, loops[-1].annotations[STREAM])
     load = loads_of(block)[operand]
-    flat: Any = tirx.const(0, "int64")
-    for size, index in zip(load.source.ty.shape, load.indices, strict=True):
-        flat = flat * size + index
     values = list(zip([v.var for v in block.iter_vars], realized[0].iter_values, strict=True))
-    flat = _replace(flat, values)
+    flat = with_values(flat_index(load.source, load.indices), values)
     place = _at_start(flat, inner)
     strides = [step_of(place, loop.loop_var) for loop in loops]
     if None in strides:
@@ -178,7 +167,7 @@ def _lines(offset: Any, inner: Sequence[Any], size: int) -> tuple[int, ...]:
             (loop.loop_var, tirx.const(number, str(loop.loop_var.ty)))
             for loop, number in zip(unrolled, numbers, strict=True)
         ]
-        place = Analyzer().simplify(_replace(fixed, values))
+        place = Analyzer().simplify(with_values(fixed, values))
         if not isinstance(place, tirx.IntImm):
             return ()
         found.add(int(place) * size // LINE_BYTES)
@@ -186,11 +175,5 @@ def _lines(offset: Any, inner: Sequence[Any], size: int) -> tuple[int, ...]:
 
 
 def _at_start(flat: Any, loops: Sequence[Any]) -> Any:
-    return _replace(flat, [(loop.loop_var, tirx.const(0, str(loop.loop_var.ty))) for loop in loops])
-
-
-def _replace(expression: Any, values: Sequence[tuple[Any, Any]]) -> Any:
-    def swap(var: Any) -> Any:
-        return next((value for old, value in values if var.same_as(old)), var)
-
-    return structural_map(expression, [(tirx.Var, swap)])
+    starts = [(loop.loop_var, tirx.const(0, str(loop.loop_var.ty))) for loop in loops]
+    return with_values(flat, starts)

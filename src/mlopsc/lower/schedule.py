@@ -126,9 +126,9 @@ def _fuse_elementwise(schedule: Any) -> None:
     outputs = {schedule.get(b).name_hint for b in schedule.get_output_blocks(root)}
     # Last first: what two blocks use of which one is inlined into the other has one user then.
     for block in reversed(schedule.get_child_blocks(root)):
-        if is_reduction(schedule, block) or schedule.get(block).name_hint in outputs:
+        if is_reduction(schedule, block) or is_stage(schedule, block):
             continue
-        if is_stage(schedule, block):
+        if schedule.get(block).name_hint in outputs:
             continue
         consumers = schedule.get_consumers(block)
         if (

@@ -21,7 +21,7 @@ from mlopsc.schema.target import Hardware
 _MIN_LANES = 4
 _LONG = 512  # elements of a row
 # Calls that a vector would make lane by lane.
-_SCALAR = {"tirx.if_then_else", "tirx.call_pure_extern", *(OWN_MATH.keys() - VECTOR_MATH.keys())}
+_SCALAR = {"tirx.call_pure_extern", *(OWN_MATH.keys() - VECTOR_MATH.keys())}
 _UNROLL = 4  # vectors of one iteration: enough to keep the units busy
 
 

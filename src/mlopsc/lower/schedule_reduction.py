@@ -78,8 +78,7 @@ def schedule_reduction(
         else:
             outer[position], inner[position] = schedule.split(loop, [None, factor])
     heavy = _streams(found, tile, hardware)
-    order = sorted(outer, key=lambda p: _rank(found, p, heavy))
-    outer_loops = [outer[p] for p in order]
+    outer_loops = [outer[p] for p in sorted(outer, key=lambda p: _rank(found, p, heavy))]
     inner_loops = [inner[p] for p in sorted(inner, key=lambda p: _moves_vector(found, tile, p))]
     innermost = [*inner_loops, *([vector_loop] if vector_loop is not None else [])]
     schedule.reorder(*outer_loops, *reduced, *innermost)
@@ -89,12 +88,7 @@ def schedule_reduction(
             schedule.annotate(outer_loops[-1], BORDERS, 1)
         schedule.reverse_compute_at(epilogue, outer_loops[-1], preserve_unit_loops=True)
         _finish(schedule, schedule.get_loops(epilogue)[len(outer_loops) :], tile)
-    # Before the start is split off: afterwards the update no longer counts as a reduction.
-    _unroll(schedule, inner_loops, vector_loop)
-    start = schedule.decompose_reduction(block, reduced[0])
-    if innermost:
-        start_loops = schedule.get_loops(start)[-len(innermost) :]
-        _unroll(schedule, start_loops[: len(inner_loops)], start_loops[-1] if vector_loop else None)
+    _split_start(schedule, block, reduced[0], inner_loops, vector_loop)
     passes = reduced
     if block_of_parts is not None:
         passes = [*reduced, *_schedule_part(schedule, block_of_parts, reduced[0], found, tile)]
@@ -116,18 +110,16 @@ def _split_sum(schedule: Any, block: Any, found: Accesses, loops: Sequence[Any])
     The rounding error of a sum grows with the number of additions one after the other. None where
     the sum is short, or its length a prime.
     """
-    extents = [axis.extent for axis in found.reduced]
-    first = loops[len(found.spatial)]
-    if math.prod(extents) <= _PART:
+    first, *others = (axis.extent for axis in found.reduced)
+    inner = math.prod(others)
+    if first * inner <= _PART or first == 1 or not _adds(schedule.get(block)):
         return None
-    inner = math.prod(extents[1:])
-    if extents[0] == 1 or not _adds(schedule.get(block)):
-        return None
-    sizes = [n for n in range(1, extents[0]) if extents[0] % n == 0 and n * inner <= _PART]
+    sizes = [n for n in range(1, first) if first % n == 0 and n * inner <= _PART]
     size = max(sizes, default=1)
     if size * inner == 1:
         return None
-    outer, _ = schedule.split(first, [None, size]) if size > 1 else (first, None)
+    loop = loops[len(found.spatial)]
+    outer, _ = schedule.split(loop, [None, size]) if size > 1 else (loop, None)
     return schedule.rfactor(outer, 0)
 
 
@@ -158,11 +150,20 @@ def _schedule_part(schedule: Any, part: Any, over: Any, found: Accesses, tile: T
     spatial = [*spatial[:extra], *(spatial[extra + p] for p in order)]
     innermost = [*spatial, *([vector] if vector is not None else [])]
     schedule.reorder(*reduced, *innermost)
-    _unroll(schedule, spatial, vector)
-    start = schedule.decompose_reduction(part, reduced[0])
-    loops = schedule.get_loops(start)[-len(innermost) :]
-    _unroll(schedule, loops[: len(spatial)], loops[-1] if vector is not None else None)
+    _split_start(schedule, part, reduced[0], spatial, vector)
     return reduced
+
+
+def _split_start(
+    schedule: Any, block: Any, over: Any, loops: list[Any], vector: Any | None
+) -> None:
+    """Unroll the loops of a tile, and start its sums in front of the loop ``over``."""
+    # Before the start is split off: afterwards the update no longer counts as a reduction.
+    _unroll(schedule, loops, vector)
+    start = schedule.decompose_reduction(block, over)
+    number = len(loops) + (vector is not None)
+    own = schedule.get_loops(start)[-number:] if number else []
+    _unroll(schedule, own[: len(loops)], own[-1] if vector is not None else None)
 
 
 def _split_kinds(info: Any, loops: list[Any]) -> tuple[list[Any], list[Any]]:

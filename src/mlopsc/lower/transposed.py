@@ -15,7 +15,15 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from mlopsc.lower.forms import Array, add_constant, describe, replace_by, shape_of
+from mlopsc.lower.forms import (
+    Array,
+    add_constant,
+    describe,
+    groups_of,
+    part_of,
+    replace_by,
+    shape_of,
+)
 from mlopsc.schema.target import Accuracy
 
 
@@ -46,7 +54,7 @@ def _fits(node: ir.Node, accuracy: Accuracy) -> bool:
         return False
     if len(set(strides)) != 1 or set(_integers(node, "dilations", 1)) != {1}:
         return False
-    if "group" in node.attributes and node.attributes["group"].as_int() != 1:
+    if groups_of(node) != 1:
         return False
     if accuracy == "strict" and any(k % s for k, s in zip(kernel, strides, strict=True)):
         return False
@@ -69,22 +77,17 @@ def _rewrite(graph: ir.Graph, node: ir.Node) -> None:
         repeated = np.tile(bias.const_value.numpy(), stride * stride)
         inputs.append(add_constant(graph, repeated, f"{bias.name}_{name}_phases"))
     made = [ir.Node("", "Conv", inputs, [ir.AttrInt64s("pads", pads)], name=node.name)]
-    shapes = [[n, w.shape[0], *(size // stride for size in full)]]
+    shape = [n, w.shape[0], *(size // stride for size in full)]
+    describe(made[-1].outputs[0], f"{name}_phases", output, shape)
     if stride > 1:
         shuffle = [ir.AttrInt64("blocksize", stride), ir.AttrString("mode", "DCR")]
         made.append(ir.Node("", "DepthToSpace", made[-1].outputs, shuffle))
-        shapes.append([n, features, *full])
-    before, wanted = _before(node), shape_of(output)
-    if shapes[-1] != wanted:
-        ends = [b + o for b, o in zip(before, wanted[2:], strict=True)]
-        bounds = [
-            add_constant(graph, np.array(values, np.int64), f"{name}_{what}")
-            for what, values in (("starts", before), ("ends", ends), ("axes", [2, 3]))
-        ]
-        made.append(ir.Node("", "Slice", [made[-1].outputs[0], *bounds]))
-        shapes.append(wanted)
-    for number, (part, shape) in enumerate(zip(made, shapes, strict=True)):
-        describe(part.outputs[0], f"{name}_{number}", output, shape)
+        describe(made[-1].outputs[0], f"{name}_whole", output, [n, features, *full])
+    _, _, *sizes = shape_of(output)
+    if sizes != full:
+        begins = zip((2, 3), _before(node), sizes, strict=True)
+        bounds = {axis: (begin, begin + size) for axis, begin, size in begins}
+        made.append(part_of(graph, made[-1].outputs[0], bounds, f"{name}_part"))
     replace_by(graph, node, made)
 
 
