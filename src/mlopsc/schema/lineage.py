@@ -1,4 +1,4 @@
-"""``lineage.yaml``, and the predicate of the statement that a bundle carries: how a model came to be."""
+"""``lineage.yaml``, and the predicate of a bundle's training statement: how a model came to be."""
 
 from __future__ import annotations
 
