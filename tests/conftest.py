@@ -13,6 +13,7 @@ import mlopsc
 
 # Tests are of what is made, never of what was kept; tests of the cache turn it on for themselves.
 os.environ["MLOPSC_CACHE_BYTES"] = "0"
+os.environ["MLOPSC_LOG_DIR"] = ""  # the user's log is not for tests; those of the log name one
 PACKAGE_TARGETS = ("host", "cortex-m7", "wasm32-simd")
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 from mlopsc import pipeline
 from mlopsc.bundle import Bundle
 from mlopsc.loader import Model, load
+from mlopsc.schema.build_options import BuildOptions
 from mlopsc.schema.conformance import ConformanceReport
 from mlopsc.schema.import_options import ImportOptions
 from mlopsc.schema.package import Package
 from mlopsc.schema.target import Accuracy, Generator, Schedule
+from mlopsc.trust.policy import TrustOptions
 
 __all__ = ["Bundle", "Model", "Package", "build", "conform", "import_model", "load"]
 
@@ -26,6 +28,8 @@ def import_model(
     bind: Mapping[str, int] | None = None,
     name: str | None = None,
     version: str = "0",
+    trained_with: str | None = None,
+    lineage: str | Path | None = None,
     force: bool = False,
     cache: bool = True,
 ) -> Bundle:
@@ -42,6 +46,8 @@ def import_model(
             inputs that are sequences.
         name: Name of the model; the file's name by default.
         version: Your version of the model.
+        trained_with: Digest of the preprocessing that trained the model.
+        lineage: How the model came to be; ``lineage.yaml`` beside the model by default.
         force: Replace ``output``.
         cache: Whether the bundle may come from the cache if nothing has changed, and is kept there.
 
@@ -58,6 +64,8 @@ def import_model(
         bind=dict(bind or {}),
         name=name,
         version=version,
+        trained_with=trained_with,
+        lineage=_path(lineage),
     )
     return pipeline.import_model(Path(source), Path(output), options, force=force, cache=cache)
 
@@ -71,6 +79,8 @@ def build(
     schedule: Schedule = "tiled",
     accuracy: Accuracy = "fast",
     source_code: bool = False,
+    keys: Sequence[str | Path] = (),
+    unchecked: bool = False,
     force: bool = False,
     cache: bool = True,
 ) -> dict[str, Package]:
@@ -86,6 +96,8 @@ def build(
             layer's largest value, for finite inputs; ``strict`` allows none that trades accuracy
             for speed.
         source_code: Whether the generated C is delivered too.
+        keys: Public keys; one of them must have signed the bundle.
+        unchecked: Do not look at the bundle's signature; this is recorded.
         force: Replace packages that exist.
         cache: Whether what has not changed may come from the cache, and is kept there.
 
@@ -100,10 +112,10 @@ def build(
         Path(source),
         names,
         Path(output),
-        generator=generator,
-        schedule=schedule,
-        accuracy=accuracy,
-        source_code=source_code,
+        how=BuildOptions(
+            generator=generator, schedule=schedule, accuracy=accuracy, source_code=source_code
+        ),
+        trust=TrustOptions(keys=tuple(Path(key) for key in keys), unchecked=unchecked),
         force=force,
         cache=cache,
     )

@@ -29,6 +29,7 @@ from mlopsc.importer.normalise.sequence_inputs import (
     is_tensor,
 )
 from mlopsc.loader import Model, load
+from mlopsc.schema.build_options import BuildOptions
 from mlopsc.schema.import_options import ImportOptions
 from mlopsc.schema.target import Generator
 
@@ -198,8 +199,9 @@ def _compile(model: onnx.ModelProto, generator: Generator | None) -> Model:
             [TARGET],
             folder / "out",
             options=ImportOptions(name="model"),
-            generator=generator,
+            how=BuildOptions(generator=generator),
             cache=False,  # test suites bring thousands of models
+            logged=False,
         )
         return load(folder / "out" / TARGET)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from mlopsc.bundle import read_bundle
 from mlopsc.codegen import generate
-from mlopsc.errors import CompilerError, MlopscError
+from mlopsc.errors import BrokenBundleError, CompilerError, MlopscError
 from mlopsc.lower import lower
 from mlopsc.schema.program import PROGRAM_FILE, WEIGHTS_FILE
 from mlopsc.schema.target import Accuracy, Generator, Schedule, Target
@@ -20,23 +20,36 @@ from mlopsc.schema.target import Accuracy, Generator, Schedule, Target
 def compile_model(
     *,
     bundle: str,
+    digest: str,
     target: dict[str, Any],
     generator: Generator,
     schedule: Schedule,
     accuracy: Accuracy,
     folder: str,
 ) -> dict[str, str]:
-    """Lower the bundle at ``bundle`` and write program, weights and kernels into ``folder``.
+    """Lower a bundle and write program, weights and kernels into ``folder``.
+
+    Args:
+        bundle: Path.
+        digest: What it must have.
+        target: What to compile for.
+        generator: Of the kernels.
+        schedule: ``none`` leaves loops unscheduled.
+        accuracy: ``strict`` forbids algorithms that trade accuracy for speed.
+        folder: Where to write.
 
     Returns:
         The name of the file with the kernels, and the compiler's version.
 
     Raises:
+        BrokenBundleError: The bundle is another one.
         CompilerError: The model cannot be compiled for this target.
     """
     import tvm
 
     loaded = read_bundle(Path(bundle))
+    if loaded.digest != digest:
+        raise BrokenBundleError(f"'{bundle}' was replaced while it was being built")
     work = Path(folder)
     try:
         module = lower(

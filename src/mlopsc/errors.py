@@ -154,3 +154,59 @@ class GateError(MlopscError):
 
     exit_code = 23
     default_hint = "report the model and the target"
+
+
+class FormatVersionError(MlopscError):
+    """An artefact has a format version that is newer than any this program knows."""
+
+    exit_code = 24
+    default_hint = "upgrade mlopsc: pip install --upgrade mlopsc"
+
+
+class LineageError(MlopscError):
+    """The description of a model's history is not valid."""
+
+    exit_code = 25
+    default_hint = "'mlopsc init' writes a working example; docs/lineage.md explains every field"
+
+
+class LockstepError(MlopscError):
+    """The preprocessing that is shipped is not the one that trained the model."""
+
+    exit_code = 26
+    default_hint = "ship the preprocessing that trained the model, or train it again"
+
+
+class SignatureError(MlopscError):
+    """An artefact is unsigned, was altered after it was signed, or is signed by somebody else."""
+
+    exit_code = 27
+    default_hint = "get the artefact again from its owner; do not use this one"
+
+
+class RevokedError(MlopscError):
+    """An artefact, or something that it was made of or signed with, has been revoked."""
+
+    exit_code = 28
+    default_hint = "'mlopsc affected' lists what else is affected; use a version made without it"
+
+
+class KeyFileError(MlopscError):
+    """A key, certificate or password cannot be used."""
+
+    exit_code = 29
+    default_hint = "'mlopsc keygen -o KEY' makes a pair of keys"
+
+
+class LogError(MlopscError):
+    """The log or a revocation list cannot be read, or has been tampered with."""
+
+    exit_code = 30
+    default_hint = "restore the file from a copy; 'mlopsc log --verify' checks one"
+
+
+class ReproductionError(MlopscError):
+    """A package that was built again is not the same, byte for byte."""
+
+    exit_code = 31
+    default_hint = "the message names the first file that differs"

@@ -13,14 +13,13 @@ from typing import Any
 
 from mlopsc.cache import Cache
 from mlopsc.errors import MlopscError, SourceError
-from mlopsc.schema.import_options import ImportOptions
+from mlopsc.schema.import_options import FILE_OPTIONS, ImportOptions
 from mlopsc.snapshot import Snapshot, take_snapshot
 from mlopsc.tools import run_worker
 
 # What a model may need is in proportion to its size, beside the libraries and the activations.
 _MEMORY_BASE = 8 << 30
 _MEMORY_PER_BYTE = 8
-_FILES = ("preprocess", "postprocess", "vectors")  # the options that are files
 
 
 def import_to(
@@ -89,12 +88,12 @@ def _memory_limit(source: Path, options: ImportOptions) -> int:
 
 def _files(source: Path, options: ImportOptions) -> dict[str, Path]:
     """Return the files that are given; graphs by their stage."""
-    given = {name: getattr(options, name) for name in _FILES}
+    given = {name: getattr(options, name) for name in FILE_OPTIONS}
     return {"model": source, **{name: path for name, path in given.items() if path is not None}}
 
 
 def _key(snapshot: Snapshot, source: Path, options: ImportOptions) -> str:
-    others = {name: value for name, value in vars(options).items() if name not in _FILES}
+    others = {name: value for name, value in vars(options).items() if name not in FILE_OPTIONS}
     return snapshot.key("bundle", **{**others, "name": options.name or source.stem})
 
 

@@ -15,6 +15,7 @@ from mlopsc.bundle import Bundle, write_bundle
 from mlopsc.errors import OutputError, SourceError
 from mlopsc.importer import ImportOptions, external_locations, import_bundle, operators_of
 from mlopsc.schema.bundle import STAGES
+from mlopsc.schema.import_options import FILE_OPTIONS
 
 
 def import_file(*, source: str, options: Mapping[str, Any], output: str, shown: str) -> None:
@@ -65,8 +66,7 @@ def find_external(*, source: str, options: Mapping[str, Any]) -> dict[str, list[
 
 def _import(source: str, options: Mapping[str, Any]) -> Bundle:
     paths = {
-        name: Path(options[name]) if options[name] is not None else None
-        for name in ("preprocess", "postprocess", "vectors")
+        name: Path(options[name]) if options[name] is not None else None for name in FILE_OPTIONS
     }
     try:
         return import_bundle(Path(source), ImportOptions(**{**options, **paths}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import platform
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from mlopsc.labels import to_strings
 from mlopsc.package_reader import LoadedPackage, read_package
 from mlopsc.schema.common import TensorSpec
 from mlopsc.schema.target import Target
+from mlopsc.trust.policy import TrustOptions, refuse_revoked, verify
 
 Array = np.ndarray[Any, Any]
 _RUN = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
@@ -27,7 +28,13 @@ _SYSTEMS = {"linux": "Linux", "macos": "Darwin"}
 _MACHINES = {"x86_64": {"x86_64", "amd64"}, "aarch64": {"aarch64", "arm64"}, "riscv64": {"riscv64"}}
 
 
-def load(package: str | Path, threads: int | None = None) -> Model:
+def load(
+    package: str | Path,
+    threads: int | None = None,
+    *,
+    key: str | Path | None = None,
+    revocations: Sequence[str | Path] = (),
+) -> Model:
     """Load a package built for this machine.
 
     Args:
@@ -36,6 +43,8 @@ def load(package: str | Path, threads: int | None = None) -> Model:
             variable ``MLOPSC_NUM_THREADS`` says, else the processors this process may run on. It
             holds for every model that this process loads from the same library; results do not
             depend on it.
+        key: Public key that must have signed the package; nobody's signature is asked for without.
+        revocations: Revocation lists, beside the user's own and those of ``MLOPSC_REVOCATIONS``.
 
     Returns:
         A callable: arrays in by input name, a dict of arrays out by output name.
@@ -45,8 +54,16 @@ def load(package: str | Path, threads: int | None = None) -> Model:
         InputError: ``threads`` is not in its range, or more than one and the package was built
             without threads.
         MissingToolError: The package was built for another kind of machine.
+        RevokedError: The package, or something it was made of, is revoked.
+        SignatureError: The package is not signed by ``key``.
     """
-    return Model(read_package(Path(package)), threads)
+    path = Path(package)
+    lists = tuple(map(Path, revocations))
+    if key is not None:
+        verify(path, TrustOptions(keys=(Path(key),), revocations=lists))
+    loaded = read_package(path)
+    refuse_revoked(loaded, lists)
+    return Model(loaded, threads)
 
 
 def check_runs_here(target: Target) -> None:

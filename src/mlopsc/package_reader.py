@@ -12,10 +12,20 @@ from pydantic import ValidationError
 
 from mlopsc.bundle import Vector, decode_vectors
 from mlopsc.errors import BrokenPackageError
-from mlopsc.schema.common import digest_bytes, digest_file
-from mlopsc.schema.package import DESCRIPTOR_FILE, Package
+from mlopsc.schema.bundle import MANIFEST_FILE
+from mlopsc.schema.common import Digest, digest_bytes, digest_file
+from mlopsc.schema.package import (
+    BUNDLE_FILES,
+    BUNDLE_FOLDER,
+    DESCRIPTOR_FILE,
+    PACKAGE_DOCUMENTS,
+    PACKAGE_VERSIONS,
+    Package,
+    parse_package,
+)
 
-REPORT_FILE = "conformance.json"
+# What a bundle of format version 1 did not have.
+_OPTIONAL = {f"{BUNDLE_FOLDER}/{name}" for name in BUNDLE_FILES if name != MANIFEST_FILE}
 _HINT = "build the package again with 'mlopsc build'"
 
 
@@ -25,13 +35,31 @@ class LoadedPackage:
 
     Attributes:
         path: Its folder.
-        info: ``model.json``.
-        digest: Digest of ``model.json``.
+        info: ``model.json``, in today's form.
+        digest: Digest of ``model.json``, which names the digest of every other file.
+        format_version: Of ``model.json`` as it is.
     """
 
     path: Path
     info: Package
-    digest: str
+    digest: Digest
+    format_version: int = PACKAGE_VERSIONS
+
+    def documents(self) -> dict[str, bytes]:
+        """Read the SBOM, the provenance and what is kept of the bundle, by path.
+
+        Raises:
+            BrokenPackageError: One cannot be read.
+        """
+        listed = {entry.path for entry in self.info.files}
+        try:
+            return {
+                name: (self.path / name).read_bytes()
+                for name in PACKAGE_DOCUMENTS
+                if name in listed
+            }
+        except OSError as error:
+            raise _broken(self.path, error.strerror or str(error)) from error
 
     def vectors(self) -> list[Vector]:
         """Read the test vectors.
@@ -67,22 +95,28 @@ def read_package(path: Path, *, verify: bool = True) -> LoadedPackage:
     descriptor = path / DESCRIPTOR_FILE
     try:
         data = descriptor.read_bytes()
-        info = Package.model_validate_json(data)
+        info, version = parse_package(data)
     except OSError as error:
         raise _broken(path, f"{DESCRIPTOR_FILE}: {error.strerror or error}") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise _broken(path, f"{DESCRIPTOR_FILE}, field '{where}': {first['msg']}") from error
+    except ValueError as error:
+        raise _broken(path, f"{DESCRIPTOR_FILE}: {error}") from error
     listed = {entry.path for entry in info.files}
     for name in filter(None, (info.static_library, info.shared_library)):
         if name not in listed:
             raise _broken(path, f"{DESCRIPTOR_FILE} names a library that it does not list: {name}")
+    if version > 1 and (missing := set(PACKAGE_DOCUMENTS) - listed - _OPTIONAL):
+        raise _broken(path, f"{DESCRIPTOR_FILE} does not list '{min(missing)}'")
+    if len(listed) < len(info.files):
+        raise _broken(path, f"{DESCRIPTOR_FILE} lists a file twice")
     for entry in info.files:
         _check_inside(path, entry.path)
         if verify:
             _verify(path, entry.path, entry.digest)
-    return LoadedPackage(path, info, digest_bytes(data))
+    return LoadedPackage(path, info, digest_bytes(data), version)
 
 
 def _check_inside(path: Path, name: str) -> None:
@@ -100,7 +134,10 @@ def _verify(path: Path, name: str, digest: str) -> None:
     except OSError as error:
         raise _broken(path, f"file '{name}' cannot be read: {error.strerror or error}") from error
     if found != digest:
-        raise _broken(path, f"file '{name}' does not match its digest: it was altered or damaged")
+        raise _broken(
+            path,
+            f"file '{name}' is {found}; {DESCRIPTOR_FILE} says {digest}: it was altered or damaged",
+        )
 
 
 def _broken(path: Path, reason: str) -> BrokenPackageError:

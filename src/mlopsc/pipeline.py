@@ -18,16 +18,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mlopsc.cache import Cache, open_cache
 from mlopsc.errors import InputError, LimitError, MlopscError, OutputError
 from mlopsc.import_job import import_to, run_import
+from mlopsc.lineage_file import LINEAGE_YAML
 from mlopsc.outputs import atomic_file, atomic_folders, check_folder, check_free
+from mlopsc.schema.build_options import BuildOptions
 from mlopsc.schema.bundle import BUNDLE_SUFFIX, is_bundle
 from mlopsc.schema.conformance import ConformanceReport
 from mlopsc.schema.import_options import ImportOptions
-from mlopsc.schema.package import DESCRIPTOR_FILE, Package
+from mlopsc.schema.log import Action
+from mlopsc.schema.package import REPORT_FILE, Package
 from mlopsc.schema.program import PROGRAM_FILE, WEIGHTS_FILE, Program
-from mlopsc.schema.target import Accuracy, Generator, Schedule, Target
+from mlopsc.schema.target import Target
 from mlopsc.snapshot import Snapshot, take_snapshot
 from mlopsc.targets import load_target
 from mlopsc.tools import IMPORT_TIMEOUT_S, RUN_TIMEOUT_S, run_worker
+from mlopsc.trust.artefact import Artefact, open_artefact
+from mlopsc.trust.log import record
+from mlopsc.trust.policy import TrustOptions, authorise, refuse_revoked
+from mlopsc.trust.revocations import read_revocations
 
 if TYPE_CHECKING:  # loaded when they are needed: what is in the cache needs no stage
     from mlopsc.bundle import Bundle
@@ -38,16 +45,8 @@ if TYPE_CHECKING:  # loaded when they are needed: what is in the cache needs no 
 MAX_WEIGHTS = (1 << 31) - (1 << 26)  # of a library: code beside the weights must reach their ends
 UNCHANGED = "unchanged (cache)"
 Progress = Callable[[str, str], None]  # target, or "import"; what is being done
-
-
-@dataclass(frozen=True)
-class _Options:
-    """How packages are made; the arguments of ``build``."""
-
-    generator: Generator | None
-    schedule: Schedule
-    accuracy: Accuracy
-    source_code: bool
+_DEFAULTS = BuildOptions()
+_NOBODY = TrustOptions()
 
 
 class _Compiled(NamedTuple):
@@ -99,13 +98,34 @@ def import_model(
     Raises:
         MlopscError: See ``mlopsc.errors``; nothing is written then.
     """
-    from mlopsc.bundle import read_bundle
-
     found = open_cache(enabled=cache)
+    options = with_lineage(source, options)
     with atomic_file(output, force=force) as path:
         if import_to(source, path, options, shown=output, timeout=timeout, cache=found):
             progress("import", UNCHANGED)
-        return read_bundle(path)
+        artefact = open_artefact(path)
+        read_revocations().check(source, artefact.ancestors())
+        _record("import", artefact, written=output)
+        return artefact.require_bundle()
+
+
+def with_lineage(source: Path, options: ImportOptions) -> ImportOptions:
+    """Return ``options`` with the lineage file that lies beside the model, if none is given."""
+    beside = source.parent / LINEAGE_YAML
+    if options.lineage is None and options.find_lineage and beside.is_file():
+        return replace(options, lineage=beside)
+    return options
+
+
+def _record(action: Action, artefact: Artefact, *, written: Path, **details: Any) -> None:
+    record(
+        action,
+        artefact.reference,
+        f"{artefact.name} {artefact.version}",
+        artefact.ancestors(),
+        path=str(written.absolute()),
+        **details,
+    )
 
 
 def check_model(
@@ -133,12 +153,11 @@ def build(
     output: Path,
     *,
     options: ImportOptions | None = None,
-    generator: Generator | None = None,
-    schedule: Schedule = "tiled",
-    accuracy: Accuracy = "fast",
-    source_code: bool = False,
+    how: BuildOptions = _DEFAULTS,
+    trust: TrustOptions = _NOBODY,
     force: bool = False,
     cache: bool = True,
+    logged: bool = True,
     progress: Progress = lambda target, what: None,
 ) -> dict[str, Package]:
     """Build one package per target, as ``output/<target>``; all appear or none.
@@ -148,29 +167,61 @@ def build(
         targets: Names or paths of target files.
         output: Folder for the package folders; may exist.
         options: How to import, if ``source`` is not a bundle.
-        generator: Kernel generator; each target's own by default.
-        schedule: ``none`` leaves loops unscheduled.
-        accuracy: ``strict`` forbids algorithms that trade accuracy for speed.
-        source_code: Whether generated C is delivered too.
+        how: How to compile; who signed the bundle is found out here.
+        trust: Whom to believe, if ``source`` is a signed bundle.
         force: Replace packages that exist.
         cache: Whether results may come from the cache, and are kept there.
+        logged: Whether the log gets an entry for each package.
         progress: Called with the target and the step that begins; ``UNCHANGED`` if there is none.
 
     Raises:
         MlopscError: See ``mlopsc.errors``; no package is written then.
     """
-    loaded = [load_target(name) for name in targets]
+    return build_for(
+        source,
+        [load_target(name) for name in targets],
+        output,
+        options=options,
+        how=how,
+        trust=trust,
+        force=force,
+        cache=cache,
+        logged=logged,
+        progress=progress,
+    )
+
+
+def build_for(
+    source: Path,
+    loaded: Sequence[Target],
+    output: Path,
+    *,
+    options: ImportOptions | None = None,
+    how: BuildOptions = _DEFAULTS,
+    trust: TrustOptions | None = _NOBODY,
+    force: bool = False,
+    cache: bool = True,
+    logged: bool = True,
+    progress: Progress = lambda target, what: None,
+) -> dict[str, Package]:
+    """As ``build``, for targets that are loaded already.
+
+    Without ``trust`` the bundle has been judged already: what ``how`` says of it is recorded.
+    """
     names = [t.name for t in loaded]
     if not loaded or len(set(names)) != len(names):
         raise InputError(f"targets are {names}; expected at least one, each once")
     check_folder(output)
     for target in loaded:
         check_free(output / target.name, force=force)
-    how = _Options(generator, schedule, accuracy, source_code)
     results = open_cache(enabled=cache)
     with tempfile.TemporaryDirectory(prefix="mlopsc-build-") as name:
         work = Path(name)
         bundle = _open(source, options, work, results, progress)
+        artefact = open_artefact(bundle)
+        if trust is not None:
+            signer, allowed = authorise(artefact, trust)
+            how = how.model_copy(update={"bundle_signer": signer, "allowed": allowed})
         snapshot = take_snapshot({"bundle": bundle}, limit=results.limit)
         keys = {t.name: _key(snapshot, t, how) for t in loaded} if snapshot is not None else {}
         ready: dict[str, Path] = {}
@@ -179,7 +230,7 @@ def build(
                 ready[name] = work / "unchanged" / name
                 progress(name, UNCHANGED)
         changed = [target for target in loaded if target.name not in ready]
-        compiled = _compile_all(bundle, changed, how, work, progress)
+        compiled = _compile_all(bundle, artefact, changed, how, work, progress)
         with atomic_folders(output, names, force=force) as staging:
             for name, folder in ready.items():
                 (staging / name).rmdir()
@@ -189,7 +240,14 @@ def build(
                 if snapshot is not None and snapshot.holds():
                     for target in changed:
                         results.store(keys[target.name], staging / target.name)
-            return {name: Package.from_file(staging / name / DESCRIPTOR_FILE) for name in names}
+            packages = {}
+            for name in names:
+                made = open_artefact(staging / name)
+                if logged:
+                    details = {"target": name, "allowed": list(how.allowed)}
+                    _record("build", made, written=output / name, **details)
+                packages[name] = made.require_package().info
+            return packages
 
 
 def _open(
@@ -204,34 +262,36 @@ def _open(
             )
         return source
     path = work / f"model{BUNDLE_SUFFIX}"
-    chosen = options or ImportOptions()
+    chosen = with_lineage(source, options or ImportOptions())
     if import_to(source, path, chosen, shown=path, timeout=IMPORT_TIMEOUT_S, cache=cache):
         progress("import", UNCHANGED)
     return path
 
 
-def _key(snapshot: Snapshot, target: Target, how: _Options) -> str:
+def _key(snapshot: Snapshot, target: Target, how: BuildOptions) -> str:
     """Return the key of a package in the cache."""
-    generator = how.generator or target.compile.generator
-    about = {**vars(how), "generator": generator, "target": target.model_dump(mode="json")}
+    about = {**how.model_dump(mode="json"), "target": target.model_dump(mode="json")}
     return snapshot.key("package", **about)
 
 
 def _compile_all(
-    path: Path, targets: Sequence[Target], how: _Options, work: Path, progress: Progress
+    path: Path,
+    artefact: Artefact,
+    targets: Sequence[Target],
+    how: BuildOptions,
+    work: Path,
+    progress: Progress,
 ) -> list[_Compiled]:
-    """Compile the bundle at ``path`` for several targets at once."""
+    """Compile the bundle at ``path``, read as ``artefact``, for several targets at once."""
     if not targets:
         return []
-    from mlopsc.bundle import read_bundle
-
-    bundle = read_bundle(path)
+    bundle = artefact.require_bundle()
     for target in targets:
         _check_weights(bundle, target)
 
     def compile_one(target: Target) -> _Compiled:
         progress(target.name, "compiling")
-        return _Compiled(target, bundle, _compile(path, target, how, work))
+        return _Compiled(target, bundle, _compile(path, bundle, target, how, work))
 
     with ThreadPoolExecutor(max_workers=min(len(targets), os.cpu_count() or 1)) as pool:
         return list(pool.map(compile_one, targets))
@@ -256,14 +316,17 @@ def _check_weights(bundle: Bundle, target: Target) -> None:
     )
 
 
-def _compile(bundle: Path, target: Target, how: _Options, work: Path) -> CompiledModel:
+def _compile(
+    path: Path, bundle: Bundle, target: Target, how: BuildOptions, work: Path
+) -> CompiledModel:
     from mlopsc.package import CompiledModel
 
     folder = Path(tempfile.mkdtemp(prefix=f"{target.name}-", dir=work))
     reply: dict[str, Any] = run_worker(
         "mlopsc.compile_worker:compile_model",
         {
-            "bundle": str(bundle.resolve()),
+            "bundle": str(path.resolve()),
+            "digest": bundle.digest,
             "target": target.model_dump(mode="json"),
             "generator": how.generator or target.compile.generator,
             "schedule": how.schedule,
@@ -280,14 +343,14 @@ def _compile(bundle: Path, target: Target, how: _Options, work: Path) -> Compile
 
 
 def _package_all(
-    compiled: Sequence[_Compiled], output: Path, how: _Options, progress: Progress
+    compiled: Sequence[_Compiled], output: Path, how: BuildOptions, progress: Progress
 ) -> None:
     """Fill the empty folders ``output/<target>``."""
     from mlopsc.package import make_package
 
     for target, bundle, model in compiled:
         progress(target.name, "packaging")
-        make_package(model, bundle, target, output / target.name, source=how.source_code)
+        make_package(model, bundle, target, output / target.name, how)
         progress(target.name, "done")
 
 
@@ -297,18 +360,30 @@ def conform(
     bundle: Path | None = None,
     runner: str | None = None,
     write: bool = True,
+    output: Path | None = None,
+    revocations: tuple[Path, ...] = (),
     timeout: float = RUN_TIMEOUT_S,
 ) -> ConformanceReport:
     """Judge the package in folder ``package`` and write its ``conformance.json``.
 
+    Args:
+        package: The folder.
+        bundle: If given, the reference runs its graph now.
+        runner: Which runner; the target's first by default.
+        write: Whether the report is written.
+        output: Where to write it instead; the package stays as it is.
+        revocations: Revocation lists, beside the user's own.
+        timeout: Seconds until the run is stopped.
+
     Raises:
+        RevokedError: The package must not be used.
         MissingToolError, BrokenPackageError: It cannot be judged; a report from before is removed.
     """
     from mlopsc.bundle import read_bundle
     from mlopsc.conformance import conform_package
-    from mlopsc.package_reader import REPORT_FILE, read_package
+    from mlopsc.package_reader import read_package
 
-    report_path = package / REPORT_FILE
+    report_path = output or package / REPORT_FILE
     read_package(package, verify=False)  # before anything is removed from what may be no package
     if write:
         try:
@@ -316,6 +391,7 @@ def conform(
         except OSError as error:
             raise OutputError(f"cannot write '{report_path}': {error.strerror}") from error
     loaded = read_package(package)
+    refuse_revoked(loaded, revocations)
     opened = read_bundle(bundle) if bundle is not None else None
     report = conform_package(loaded, bundle=opened, runner=runner, timeout=timeout)
     if write:
@@ -331,6 +407,7 @@ def run(
     runner: str | None = None,
     count: bool = False,
     threads: int | None = None,
+    revocations: tuple[Path, ...] = (),
 ) -> RunResult:
     """Run the package in folder ``package`` once on ``inputs``, on whatever it was built for.
 
@@ -346,6 +423,7 @@ def run(
     from mlopsc.runners import run_package
 
     loaded = read_package(package)
+    refuse_revoked(loaded, revocations)
     arrays = check_inputs(inputs, loaded.info.inputs)
     result = run_package(loaded, [arrays], runner=runner, count=count, threads=threads)
     return replace(result, outputs=[to_strings(o, loaded.info.outputs) for o in result.outputs])

@@ -2,14 +2,13 @@
 
 A deterministic zip: fixed order and times, members stored and aligned so that weights can be mapped
 into memory. Members: ``manifest.json``, one ``<stage>.onnx`` per stage, ``<stage>.weights`` with
-the stage's large initializers (external data of its graph) if it has any, ``vectors/``. Reserved
-for later: ``lineage.json``, ``sbom.cdx.json`` and ``signature/``; a reader that does not know them
-passes over them.
+the stage's large initializers (external data of its graph) if it has any, ``vectors/``, the
+documents ``lineage.json``, ``provenance.json`` and ``sbom.cdx.json``, and ``signature/``.
 """
 
 from __future__ import annotations
 
-from mlopsc.bundle.archive import Bundle, pack, read_bundle, write_bundle
+from mlopsc.bundle.archive import Bundle, list_files, pack, read_bundle, write_bundle
 from mlopsc.bundle.signature import graph_signature
 from mlopsc.bundle.vectors import Vector, decode_vectors, encode_vectors
 from mlopsc.bundle.weights import detach, load_graph, pieces, raw
@@ -21,6 +20,7 @@ __all__ = [
     "detach",
     "encode_vectors",
     "graph_signature",
+    "list_files",
     "load_graph",
     "pack",
     "pieces",

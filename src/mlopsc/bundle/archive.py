@@ -1,39 +1,40 @@
-"""Reads and writes the bundle's zip."""
+"""Reads and writes bundles: what the members are, and that they belong together."""
 
 from __future__ import annotations
 
 import itertools
-import struct
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from google.protobuf.message import DecodeError
 from pydantic import ValidationError
 
+from mlopsc.bundle.container import Chunk, Member, read_container, write_container
 from mlopsc.bundle.signature import graph_signature
 from mlopsc.bundle.vectors import Vector, decode_vectors, encode_vectors
 from mlopsc.bundle.weights import find_weights, map_file
 from mlopsc.errors import BrokenBundleError
-from mlopsc.schema.bundle import STAGES, Manifest, StageName
-from mlopsc.schema.common import FileEntry, digest_bytes
-from mlopsc.schema.graph import ALIGN, StageGraph, Weight, weights_name
+from mlopsc.schema.bundle import (
+    DOCUMENTS,
+    MANIFEST_FILE,
+    MANIFEST_VERSIONS,
+    STAGES,
+    Manifest,
+    StageName,
+    parse_manifest,
+)
+from mlopsc.schema.common import Digest, FileEntry, digest_bytes
+from mlopsc.schema.graph import StageGraph, Weight, weights_name
+from mlopsc.schema.signing import SIGNATURE_FILES
 
-_Chunk = bytes | memoryview
-_EPOCH = (1980, 1, 1, 0, 0, 0)
-_PADDING_ID = 0xD935  # extra field id used for alignment padding (APK Signature Scheme, zipalign)
-_RESERVED = ("lineage.json", "sbom.cdx.json")  # and what lies below signature/
 _WEIGHTS = ".weights"
 _MEDIA_TYPES = {
     ".onnx": "application/onnx",
     ".pb": "application/x-protobuf",
+    ".json": "application/json",
     _WEIGHTS: "application/octet-stream",
 }
-_LOCAL_HEADER = 30  # bytes of a member's header before its name
-_ZIP64_EXTRA = 20  # bytes that a size of 64 bits adds to it
-_LARGE = 1 << 30  # bytes beyond which sizes are written with 64 bits
 
 
 @dataclass(frozen=True)
@@ -41,43 +42,78 @@ class Bundle:
     """A bundle in memory.
 
     Attributes:
-        manifest: What it says of itself.
+        manifest: What it says of itself, in today's form.
         stages: The graphs, in order.
         vectors: The test vectors.
+        documents: ``lineage.json``, ``provenance.json`` and ``sbom.cdx.json``; bundles of format
+            version 1 have none.
+        signatures: What is below ``signature/``, by full name.
+        manifest_bytes: ``manifest.json`` as it is.
+        format_version: Of the manifest as it is.
     """
 
     manifest: Manifest
     stages: tuple[StageGraph, ...]
     vectors: tuple[Vector, ...]
+    documents: Mapping[str, bytes]
+    signatures: Mapping[str, bytes] = field(default_factory=dict)
+    manifest_bytes: bytes = b""
+    format_version: int = MANIFEST_VERSIONS
 
     @property
-    def digest(self) -> str:
-        """Digest of the manifest, which names the digest of everything else."""
-        return digest_bytes(self.manifest.to_json().encode())
+    def digest(self) -> Digest:
+        """Digest of the manifest, which names the digest of everything but the signatures."""
+        return digest_bytes(self.manifest_bytes)
+
+    def members(self) -> dict[str, Digest]:
+        """Return the digest of everything that is signed, by name."""
+        listed = {entry.path: entry.digest for entry in self.manifest.files}
+        return {MANIFEST_FILE: self.digest, **listed}
 
 
-def pack(manifest: Manifest, stages: Sequence[StageGraph], vectors: Sequence[Vector]) -> Bundle:
+def pack(
+    manifest: Manifest,
+    stages: Sequence[StageGraph],
+    vectors: Sequence[Vector],
+    documents: Mapping[str, bytes],
+) -> Bundle:
     """Return the bundle whose manifest lists its members with their digests."""
-    members = _members(manifest, stages, vectors)
-    entries = tuple(
-        FileEntry(
-            path=path,
-            digest=digest_bytes(*chunks),
-            size=sum(map(len, chunks)),
-            media_type=_MEDIA_TYPES[Path(path).suffix],
-        )
-        for path, chunks in sorted(members.items())
+    of_documents = [_entry(name, data) for name, data in documents.items()]
+    files = (*list_files(manifest, stages, vectors), *of_documents)
+    listed = manifest.model_copy(update={"files": tuple(sorted(files, key=lambda f: f.path))})
+    return Bundle(
+        listed,
+        tuple(stages),
+        tuple(vectors),
+        dict(documents),
+        manifest_bytes=listed.to_json().encode(),
     )
-    return Bundle(manifest.model_copy(update={"files": entries}), tuple(stages), tuple(vectors))
+
+
+def list_files(
+    manifest: Manifest, stages: Sequence[StageGraph], vectors: Sequence[Vector]
+) -> tuple[FileEntry, ...]:
+    """Return the entries of graphs, weights and vectors, which documents are about."""
+    members = _contents(manifest, stages, vectors)
+    return tuple(_entry(path, *chunks) for path, chunks in sorted(members.items()))
+
+
+def _entry(path: str, *chunks: Chunk) -> FileEntry:
+    return FileEntry(
+        path=path,
+        digest=digest_bytes(*chunks),
+        size=sum(map(len, chunks)),
+        media_type=_MEDIA_TYPES[Path(path).suffix],
+    )
 
 
 def write_bundle(bundle: Bundle, path: Path) -> None:
     """Write ``bundle``; the same bundle always gives the same bytes."""
-    members = _members(bundle.manifest, bundle.stages, bundle.vectors)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        _add(archive, "manifest.json", [bundle.manifest.to_json().encode()])
-        for entry in bundle.manifest.files:
-            _add(archive, entry.path, members[entry.path])
+    members = _contents(bundle.manifest, bundle.stages, bundle.vectors)
+    members |= {name: [data] for name, data in bundle.documents.items()}
+    listed = {entry.path: members[entry.path] for entry in bundle.manifest.files}
+    signatures = {name: [data] for name, data in sorted(bundle.signatures.items())}
+    write_container(path, {MANIFEST_FILE: [bundle.manifest_bytes], **listed, **signatures})
 
 
 def read_bundle(path: Path) -> Bundle:
@@ -85,58 +121,64 @@ def read_bundle(path: Path) -> Bundle:
 
     Raises:
         BrokenBundleError: It is not a bundle, or is damaged.
+        FormatVersionError: It is newer than this program.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            if "manifest.json" not in names:
-                raise _broken(path, "it has no manifest.json")
-            manifest = Manifest.model_validate_json(archive.read("manifest.json"))
-            members = {e.path: _read(archive, e.path, path) for e in manifest.files}
-    except (OSError, zipfile.BadZipFile, EOFError, RuntimeError, zlib.error) as error:
-        raise _broken(path, f"{error}") from error
-    except KeyError as error:
-        raise _broken(path, f"a member is missing: {error.args[0]}") from error
+        found = read_container(path)
+        if next(iter(found), None) != MANIFEST_FILE:
+            raise ValueError(f"it does not begin with {MANIFEST_FILE}")
+        contents = {name: _content(path, name, member) for name, member in found.items()}
+        raw = bytes(contents.pop(MANIFEST_FILE).data)
+        manifest, version = parse_manifest(raw)
+    except OSError as error:
+        raise _broken(path, error.strerror or str(error)) from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise _broken(path, f"manifest.json, field '{where}': {first['msg']}") from error
-    known = {"manifest.json", *members}
-    strangers = [n for n in names if n not in known and not _is_reserved(n)]
-    if strangers or len(names) != len(set(names)):
-        raise _broken(path, f"it holds members that its manifest does not list: {strangers[:3]}")
-    for entry in manifest.files:
-        if digest_bytes(members[entry.path].data) != entry.digest:
-            raise _broken(path, f"member '{entry.path}' does not match its digest")
-    return _assemble(path, manifest, members)
-
-
-def _is_reserved(name: str) -> bool:
-    return name in _RESERVED or name.startswith("signature/")
-
-
-def _read(archive: zipfile.ZipFile, name: str, path: Path) -> Weight:
-    """Return the content of a member; stored weights are mapped from the file.
-
-    Raises:
-        BadZipFile: It is damaged.
-    """
-    info = archive.getinfo(name)
-    if not name.endswith(_WEIGHTS) or info.compress_type != zipfile.ZIP_STORED:
-        return Weight(memoryview(archive.read(name)))
-    with archive.open(name):  # checks the local header
-        pass
-    with path.open("rb") as file:
-        file.seek(info.header_offset + _LOCAL_HEADER - 4)
-        name_size, extra_size = struct.unpack("<HH", file.read(4))
-    start = info.header_offset + _LOCAL_HEADER + name_size + extra_size
-    try:
-        return Weight(map_file(path, start, info.file_size), path.resolve(), start)
+        raise _broken(path, f"{MANIFEST_FILE}, field '{where}': {first['msg']}") from error
     except ValueError as error:
-        raise zipfile.BadZipFile(f"member '{name}' is not whole") from error
+        raise _broken(path, str(error)) from error
+    signatures = {n: bytes(contents.pop(n).data) for n in SIGNATURE_FILES if n in contents}
+    order = [entry.path for entry in manifest.files]
+    expected = [MANIFEST_FILE, *order, *sorted(signatures)]
+    strangers = [name for name in found if name not in expected]
+    missing = [name for name in expected if name not in found]
+    if strangers or missing:
+        what = (
+            f"holds '{strangers[0]}', which its manifest does not list"
+            if strangers
+            else (f"lacks '{missing[0]}', which its manifest lists")
+        )
+        raise _broken(path, f"it {what}")
+    if list(found) != expected or order != sorted(set(order)):
+        raise _broken(path, "its members are not in their order")
+    for entry in manifest.files:
+        if (found[entry.path].digest, found[entry.path].size) != (entry.digest, entry.size):
+            raise _broken(
+                path,
+                f"member '{entry.path}' is {found[entry.path].digest}; the manifest says "
+                f"{entry.digest}: it was altered or damaged",
+            )
+    documents = {n: bytes(contents.pop(n).data) for n in DOCUMENTS if n in contents}
+    if version > 1 and len(documents) < len(DOCUMENTS):
+        raise _broken(path, f"it lacks one of {', '.join(DOCUMENTS)}")
+    bundle = Bundle(manifest, (), (), documents, signatures, raw, version)
+    return _assemble(path, bundle, contents)
 
 
-def _assemble(path: Path, manifest: Manifest, members: Mapping[str, Weight]) -> Bundle:
+def _content(path: Path, name: str, member: Member) -> Weight:
+    """Return the content of a member, mapped from the file."""
+    if member.size == 0:
+        return Weight(memoryview(b""))
+    data = map_file(path, member.offset, member.size)
+    if not name.endswith(_WEIGHTS):
+        return Weight(memoryview(bytes(data)))
+    return Weight(data, path.resolve(), member.offset)
+
+
+def _assemble(path: Path, bundle: Bundle, members: Mapping[str, Weight]) -> Bundle:
+    """Return ``bundle`` with its graphs and vectors."""
+    manifest = bundle.manifest
     vectors = {
         k.removeprefix("vectors/"): bytes(v.data)
         for k, v in members.items()
@@ -145,13 +187,11 @@ def _assemble(path: Path, manifest: Manifest, members: Mapping[str, Weight]) -> 
     try:
         graphs = tuple(_graph(s.name, members) for s in manifest.stages)
         _check_graphs(manifest, graphs)
-        return Bundle(
-            manifest,
-            graphs,
-            tuple(
-                decode_vectors(vectors, manifest.vectors.count, manifest.inputs, manifest.outputs)
-            ),
-        )
+        decoded = decode_vectors(vectors, manifest.vectors.count, manifest.inputs, manifest.outputs)
+        made = replace(bundle, stages=graphs, vectors=tuple(decoded))
+        if set(_contents(manifest, graphs, decoded)) != set(members):
+            raise ValueError("its manifest lists members that belong to no stage or vector")
+        return made
     except KeyError as error:
         raise _broken(path, f"member '{error.args[0]}' is not listed in its manifest") from error
     except (ValueError, DecodeError) as error:
@@ -180,11 +220,11 @@ def _check_graphs(manifest: Manifest, graphs: Sequence[StageGraph]) -> None:
         raise ValueError("its graphs have another signature than its manifest")
 
 
-def _members(
+def _contents(
     manifest: Manifest, stages: Sequence[StageGraph], vectors: Sequence[Vector]
-) -> dict[str, Sequence[_Chunk]]:
-    """Return the content of every member but the manifest, in pieces."""
-    members: dict[str, Sequence[_Chunk]] = {}
+) -> dict[str, Sequence[Chunk]]:
+    """Return the content of graphs, weights and vectors, in pieces."""
+    members: dict[str, Sequence[Chunk]] = {}
     for stage in stages:
         members[f"{stage.name}.onnx"] = [stage.model]
         if stage.weights:
@@ -192,21 +232,6 @@ def _members(
     for name, data in encode_vectors(vectors, manifest.inputs, manifest.outputs).items():
         members[f"vectors/{name}"] = [data]
     return members
-
-
-def _add(archive: zipfile.ZipFile, name: str, chunks: Sequence[_Chunk]) -> None:
-    info = zipfile.ZipInfo(name, date_time=_EPOCH)
-    info.create_system = 3
-    info.external_attr = 0o644 << 16
-    info.file_size = sum(map(len, chunks))
-    large = info.file_size > _LARGE
-    assert archive.fp is not None  # noqa: S101 - open for writing, so it has a file
-    header = archive.fp.tell() + _LOCAL_HEADER + len(name.encode()) + (_ZIP64_EXTRA if large else 0)
-    padding = -(header + 4) % ALIGN
-    info.extra = struct.pack("<HH", _PADDING_ID, padding) + b"\0" * padding
-    with archive.open(info, "w", force_zip64=large) as member:
-        for chunk in chunks:
-            member.write(chunk)
 
 
 def _broken(path: Path, reason: str) -> BrokenBundleError:

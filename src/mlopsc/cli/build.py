@@ -11,9 +11,11 @@ from mlopsc.cli.options import (
     PATH,
     cache_option,
     collect_import_options,
+    collect_trust_options,
     force_option,
     import_options,
     json_option,
+    trust_options,
 )
 from mlopsc.cli.render import echo_json, echo_table, progress, size
 
@@ -45,6 +47,8 @@ from mlopsc.cli.render import echo_json, echo_table, progress, size
 )
 @click.option("--source", "source_code", is_flag=True, help="Deliver the generated C too.")
 @import_options
+@trust_options
+@click.option("--unchecked", is_flag=True, help="Do not look at the bundle's signature; recorded.")
 @force_option
 @cache_option
 @json_option
@@ -63,17 +67,22 @@ def command(
 ) -> None:
     """Build one package folder per target inside DIR from a bundle or an ONNX file."""
     from mlopsc import pipeline
+    from mlopsc.schema.build_options import BuildOptions
 
+    trust = collect_trust_options(options)
     with progress(f"building {source}", quiet=as_json) as update:
         packages = pipeline.build(
             source,
             targets,
             output,
             options=collect_import_options(options),
-            generator=generator,
-            schedule=schedule,
-            accuracy=accuracy,
-            source_code=source_code,
+            how=BuildOptions(
+                generator=generator,
+                schedule=schedule,
+                accuracy=accuracy,
+                source_code=source_code,
+            ),
+            trust=trust,
             force=force,
             cache=cache,
             progress=lambda target, what: update(

@@ -47,8 +47,9 @@ def _bundle(path: Path, as_json: bool) -> None:
 
 
 def _package(path: Path, as_json: bool) -> None:
-    from mlopsc.package_reader import REPORT_FILE, read_package
+    from mlopsc.package_reader import read_package
     from mlopsc.schema.conformance import ConformanceReport
+    from mlopsc.schema.package import REPORT_FILE
 
     package = read_package(path)
     info, memory = package.info, package.info.memory

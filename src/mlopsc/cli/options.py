@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,6 +35,13 @@ timeout_option = click.option(
     help="Stop a package that runs longer.",
 )
 PATH = click.Path(path_type=Path)
+revocations_option = click.option(
+    "--revocations",
+    type=PATH,
+    multiple=True,
+    metavar="LIST",
+    help="Revocation list beside your own; repeat. Also MLOPSC_REVOCATIONS.",
+)
 
 
 def _parse_bind(
@@ -49,6 +57,58 @@ def _parse_bind(
             raise click.BadParameter(f"'{name}' is given twice", param=parameter)
         bound[name] = int(number)
     return bound
+
+
+def _parse_digest(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> str | None:
+    del context
+    if value is None or re.fullmatch(r"sha256:[0-9a-f]{64}", value):
+        return value
+    raise click.BadParameter(f"'{value}'; expected sha256: and 64 hex digits", param=parameter)
+
+
+def trust_options(function: F) -> F:
+    """Add the options that say whom to believe."""
+    for option in reversed(
+        (
+            click.option(
+                "--key",
+                "keys",
+                type=PATH,
+                multiple=True,
+                metavar="PUB",
+                help="Public key that may have signed; repeat. Also MLOPSC_VERIFY_KEY.",
+            ),
+            click.option(
+                "--root",
+                "roots",
+                type=PATH,
+                multiple=True,
+                metavar="PEM",
+                help="Root certificate that a signer's may lead to; repeat.",
+            ),
+            revocations_option,
+            click.option(
+                "--allow-unsigned", is_flag=True, help="Accept what nobody has signed; recorded."
+            ),
+            click.option(
+                "--allow-expired",
+                is_flag=True,
+                help="Accept signatures and certificates whose time is over; recorded.",
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def collect_trust_options(given: dict[str, Any]) -> Any:
+    """Return ``TrustOptions`` from the keyword arguments of a verb, which lose them."""
+    from mlopsc.trust.policy import TrustOptions
+
+    names = ("keys", "roots", "revocations", "allow_unsigned", "allow_expired", "unchecked")
+    return TrustOptions(**{name: given.pop(name) for name in names if name in given})
 
 
 def import_options(function: F) -> F:
@@ -77,6 +137,23 @@ def import_options(function: F) -> F:
             ),
             click.option("--name", help="Name of the model; the file's name by default."),
             click.option("--model-version", default="0", help="Your version of the model."),
+            click.option(
+                "--trained-with",
+                metavar="DIGEST",
+                callback=_parse_digest,
+                help="Digest of the preprocessing that trained the model; another is refused.",
+            ),
+            click.option(
+                "--lineage",
+                type=PATH,
+                metavar="YAML",
+                help="How the model came to be; lineage.yaml beside the model by default.",
+            ),
+            click.option(
+                "--no-lineage",
+                is_flag=True,
+                help="Do not look for a lineage.yaml beside the model.",
+            ),
         )
     ):
         function = option(function)
@@ -94,4 +171,7 @@ def collect_import_options(given: dict[str, Any]) -> Any:
         bind=given["bind"],
         name=given["name"],
         version=given["model_version"],
+        trained_with=given["trained_with"],
+        lineage=given["lineage"],
+        find_lineage=not given["no_lineage"],
     )

@@ -8,8 +8,10 @@ from pathlib import Path
 import onnx
 
 from mlopsc._version import __version__
-from mlopsc.bundle import Bundle, Vector, graph_signature, pack
+from mlopsc.bundle import Bundle, Vector, graph_signature, list_files, pack
+from mlopsc.documents import bundle_documents
 from mlopsc.errors import MlopscError, OpenShapeError, SourceError
+from mlopsc.importer.history import history, import_provenance, trained_with
 from mlopsc.importer.make_vectors import answer, load_vectors, synthesise
 from mlopsc.importer.normalise import normalise
 from mlopsc.importer.normalise.sequence_inputs import bind_sequences
@@ -71,6 +73,7 @@ def import_bundle(source: Path, options: ImportOptions) -> Bundle:
         vectors, labels = synthesise(inputs, reference), ()
     _check_outputs(vectors, outputs)
     origin = compare_with_origin(originals, vectors, outputs)
+    lineage = history(options, loaded)
     manifest = Manifest(
         name=_model_name(options.name or source.stem),
         version=options.version,
@@ -78,6 +81,7 @@ def import_bundle(source: Path, options: ImportOptions) -> Bundle:
         inputs=tuple(inputs),
         outputs=tuple(outputs),
         stages=tuple(records),
+        trained_with=trained_with(options, lineage, loaded, graphs),
         vectors=VectorsRecord(
             count=len(vectors),
             origin="given" if options.vectors is not None else "synthesised",
@@ -87,7 +91,9 @@ def import_bundle(source: Path, options: ImportOptions) -> Bundle:
         origin=origin,
         files=(),
     )
-    return pack(manifest, graphs, vectors)
+    made = import_provenance(source, options, loaded, reference.version)
+    files = list_files(manifest, graphs, vectors)
+    return pack(manifest, graphs, vectors, bundle_documents(manifest, files, lineage, made))
 
 
 def _check_outputs(vectors: Sequence[Vector], outputs: Sequence[TensorSpec]) -> None:

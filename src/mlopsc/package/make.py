@@ -11,13 +11,24 @@ from mlopsc._version import __version__
 from mlopsc.bundle import Bundle, encode_vectors
 from mlopsc.errors import GateError
 from mlopsc.kernels import public_header, runtime_files
+from mlopsc.package.documents import bundle_files, ingredients, package_provenance, sbom
 from mlopsc.package.driver import EMBED_OFFSET, driver, header, weights_source
 from mlopsc.package.example import example_files
 from mlopsc.package.gate import ObjectFacts, check_objects, wasm_imports
 from mlopsc.package.limits import check_limits
+from mlopsc.schema.build_options import BuildOptions
+from mlopsc.schema.bundle import PROVENANCE_FILE
 from mlopsc.schema.common import FileEntry, digest_bytes
-from mlopsc.schema.package import DESCRIPTOR_FILE, KernelUse, Memory, Package, Tool
+from mlopsc.schema.package import (
+    BUNDLE_FOLDER,
+    DESCRIPTOR_FILE,
+    KernelUse,
+    Memory,
+    Package,
+    Tool,
+)
 from mlopsc.schema.program import Program, calls_in
+from mlopsc.schema.sbom import SBOM_FILE
 from mlopsc.schema.target import Target
 from mlopsc.toolchain import compile_object, link_shared, make_archive
 from mlopsc.tools import zig_version
@@ -48,7 +59,7 @@ class CompiledModel:
 
 
 def make_package(
-    compiled: CompiledModel, bundle: Bundle, target: Target, output: Path, *, source: bool
+    compiled: CompiledModel, bundle: Bundle, target: Target, output: Path, options: BuildOptions
 ) -> Package:
     """Fill the empty folder ``output`` and return its descriptor.
 
@@ -57,7 +68,7 @@ def make_package(
         bundle: Where it came from; gives version and vectors.
         target: What it was compiled for.
         output: Folder to fill.
-        source: Whether the generated C is delivered too.
+        options: How it was asked for.
 
     Raises:
         CompilerError: A tool failed.
@@ -75,8 +86,11 @@ def make_package(
         include.mkdir()
         for file in ("mlopsc.h", f"{program.name}.h"):
             shutil.copyfile(work / file, include / file)
-        if source:
+        if options.source_code:
             _deliver_source(work, output, compiled)
+        parts = ingredients(
+            program, work, _generated(compiled), tools(compiled.tvm_version), facts.undefined
+        )
     for path, data in encode_vectors(
         bundle.vectors, bundle.manifest.inputs, bundle.manifest.outputs
     ).items():
@@ -84,6 +98,8 @@ def make_package(
     for path, text in example_files(program, bundle, target).items():
         _write(output / "examples" / path, text.encode())
     _write(output / "LICENSES" / "README.md", _licences(bundle).encode())
+    for path, data in bundle_files(bundle).items():
+        _write(output / BUNDLE_FOLDER / path, data)
     memory = _memory(program, facts)
     check_limits(
         target,
@@ -92,8 +108,28 @@ def make_package(
         what=f"model '{program.name}'",
     )
     package = _describe(compiled, bundle, target, memory, facts, (static, shared), output)
+    made = package_provenance(package, bundle, options).to_json().encode()
+    package = with_file(package, output, PROVENANCE_FILE, made)
+    package = with_file(package, output, SBOM_FILE, sbom(package, bundle, parts).encode())
     _write(output / DESCRIPTOR_FILE, package.to_json().encode())
     return package
+
+
+def tools(tvm_version: str) -> dict[str, str]:
+    """Return the versions of this program and the compilers, by name."""
+    return {"mlopsc": __version__, "apache-tvm": tvm_version, "zig": zig_version()}
+
+
+def with_file(package: Package, output: Path, name: str, data: bytes) -> Package:
+    """Write a file into a package and return its descriptor with that file listed."""
+    _write(output / name, data)
+    files = (*package.files, _entry(output / name, output))
+    return package.model_copy(update={"files": tuple(sorted(files, key=lambda f: f.path))})
+
+
+def _generated(compiled: CompiledModel) -> list[str]:
+    weights = ["weights.c", "weights.bin"] if compiled.program.weights_bytes else []
+    return [compiled.kernels.name, "model.c", f"{compiled.program.name}.h", *weights]
 
 
 def _write_sources(work: Path, compiled: CompiledModel, bundle: Bundle, target: Target) -> None:
@@ -206,10 +242,9 @@ def _describe(
         shared_library=libraries[1],
         undefined_symbols=tuple(sorted(facts.undefined)),
         vectors=bundle.manifest.vectors,
-        tools=(
-            Tool(name="mlopsc", version=__version__),
-            Tool(name="apache-tvm", version=compiled.tvm_version),
-            Tool(name="zig", version=zig_version()),
+        tools=tuple(
+            Tool(name=name, version=version)
+            for name, version in tools(compiled.tvm_version).items()
         ),
         files=tuple(_entry(path, output) for path in files),
     )

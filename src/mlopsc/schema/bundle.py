@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
-from mlopsc.schema.common import FileEntry, Frozen, TensorSpec
+from mlopsc.schema.common import Digest, FileEntry, Frozen, TensorSpec
+from mlopsc.schema.lineage import LINEAGE_FILE
+from mlopsc.schema.sbom import SBOM_FILE
+from mlopsc.schema.versions import Upgrade, parse_versioned
 
 StageName = Literal["preprocess", "model", "postprocess"]
 BUNDLE_SUFFIX = ".mlb"
+MANIFEST_FILE: Final = "manifest.json"
+PROVENANCE_FILE: Final = "provenance.json"
+DOCUMENTS: Final = (LINEAGE_FILE, PROVENANCE_FILE, SBOM_FILE)
 STAGES: tuple[StageName, ...] = ("preprocess", "model", "postprocess")
 
 
@@ -85,7 +91,7 @@ class OriginCheck(Frozen):
 
 
 class Manifest(Frozen):
-    """``manifest.json`` of a bundle, schema version 1.
+    """``manifest.json`` of a bundle, schema version 2.
 
     Attributes:
         name: Name of the model; a C identifier.
@@ -93,21 +99,42 @@ class Manifest(Frozen):
         inputs: Raw inputs, before preprocessing.
         outputs: Outputs of the last stage.
         stages: The graphs, in the order they run.
+        trained_with: Digest of the preprocessing graph that made the inputs the model was trained
+            on, if that is known; the bundle's own must have it.
         vectors: About the test vectors.
         origin: How the graphs compare with the models they were made from.
         files: Every other member of the bundle.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     name: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
     version: str
     created_by: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     stages: tuple[StageRecord, ...]
+    trained_with: Digest | None
     vectors: VectorsRecord
     origin: OriginCheck
     files: tuple[FileEntry, ...]
+
+
+def _from_1(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 had no lineage, provenance, SBOM or digest of what trained the model."""
+    return {**manifest, "schema_version": 2, "trained_with": None}
+
+
+_UPGRADES: Final[dict[int, Upgrade]] = {1: _from_1}
+MANIFEST_VERSIONS: Final = len(_UPGRADES) + 1
+
+
+def parse_manifest(data: bytes) -> tuple[Manifest, int]:
+    """Return a manifest of any version in today's form, and its version.
+
+    Raises:
+        FormatVersionError, ValueError: As ``parse_versioned``.
+    """
+    return parse_versioned(data, Manifest, _UPGRADES, "the bundle")
 
 
 def is_bundle(path: Path) -> bool:

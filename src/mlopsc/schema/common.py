@@ -7,7 +7,7 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
@@ -23,10 +23,7 @@ class Frozen(BaseModel):
 
     def to_json(self) -> str:
         """Return canonical JSON: sorted keys, two-space indent, final newline."""
-        return (
-            json.dumps(self.model_dump(mode="json"), indent=2, sort_keys=True, ensure_ascii=False)
-            + "\n"
-        )
+        return canonical_json(self.model_dump(mode="json", by_alias=True))
 
     @classmethod
     def from_file(cls, path: Path) -> Self:
@@ -93,6 +90,11 @@ class FileEntry(Frozen):
     digest: Digest
     size: Annotated[int, Field(ge=0)]
     media_type: str
+
+
+def canonical_json(value: Any) -> str:
+    """Return the one JSON text of ``value``: sorted keys, two-space indent, final newline."""
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def digest_bytes(*chunks: bytes | memoryview) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+FILE_OPTIONS = ("preprocess", "postprocess", "vectors", "lineage")  # those that are files
+
 
 @dataclass(frozen=True)
 class ImportOptions:
@@ -18,6 +20,9 @@ class ImportOptions:
         bind: Sizes of symbolic dimensions, lengths of inputs that are sequences.
         name: Name of the model; the file's name by default.
         version: The user's version of the model.
+        trained_with: Digest of the preprocessing that trained the model.
+        lineage: ``lineage.yaml``.
+        find_lineage: Whether one that lies beside the model is taken.
     """
 
     preprocess: Path | None = None
@@ -26,3 +31,6 @@ class ImportOptions:
     bind: Mapping[str, int] = field(default_factory=dict)
     name: str | None = None
     version: str = "0"
+    trained_with: str | None = None
+    lineage: Path | None = None
+    find_lineage: bool = True

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
-from mlopsc.schema.bundle import VectorsRecord
+from mlopsc.schema.bundle import MANIFEST_FILE, PROVENANCE_FILE, VectorsRecord
 from mlopsc.schema.common import Digest, FileEntry, Frozen, TensorSpec
+from mlopsc.schema.lineage import LINEAGE_FILE
+from mlopsc.schema.sbom import SBOM_FILE
 from mlopsc.schema.target import Accuracy, Generator, Schedule, Target
+from mlopsc.schema.versions import Upgrade, parse_versioned
 
 ABI_VERSION: Final = 1
 DESCRIPTOR_FILE: Final = "model.json"
+REPORT_FILE: Final = "conformance.json"
+# What a package keeps of its bundle: the way back to where the model came from.
+BUNDLE_FOLDER: Final = "bundle"
+BUNDLE_FILES: Final = (MANIFEST_FILE, LINEAGE_FILE, PROVENANCE_FILE)
+PACKAGE_DOCUMENTS: Final = (
+    SBOM_FILE, PROVENANCE_FILE, *(f"{BUNDLE_FOLDER}/{name}" for name in BUNDLE_FILES)
+)  # fmt: skip
 
 
 class Memory(Frozen):
@@ -54,7 +64,7 @@ class KernelUse(Frozen):
 
 
 class Package(Frozen):
-    """``model.json``, schema version 1.
+    """``model.json``, schema version 2.
 
     Attributes:
         name: Name of the model and prefix of its C symbols.
@@ -69,7 +79,7 @@ class Package(Frozen):
         files: Every file of the package with its digest.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     name: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
     version: str
     bundle: Digest
@@ -88,3 +98,21 @@ class Package(Frozen):
     vectors: VectorsRecord
     tools: tuple[Tool, ...]
     files: tuple[FileEntry, ...]
+
+
+def _from_1(package: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 had no SBOM, provenance or documents of the bundle."""
+    return {**package, "schema_version": 2}
+
+
+_UPGRADES: Final[dict[int, Upgrade]] = {1: _from_1}
+PACKAGE_VERSIONS: Final = len(_UPGRADES) + 1
+
+
+def parse_package(data: bytes) -> tuple[Package, int]:
+    """Return a descriptor of any version in today's form, and its version.
+
+    Raises:
+        FormatVersionError, ValueError: As ``parse_versioned``.
+    """
+    return parse_versioned(data, Package, _UPGRADES, "the package")

@@ -1,0 +1,71 @@
+"""Reads ``lineage.yaml``: what people say of a model's history. Nothing in it is executed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from mlopsc.errors import LineageError
+from mlopsc.schema.lineage import Lineage
+
+LINEAGE_YAML = "lineage.yaml"
+MAX_BYTES = 1 << 24
+
+
+def load_lineage(path: Path) -> Lineage:
+    """Read a lineage file.
+
+    Raises:
+        LineageError: It cannot be read, or a field of it is not valid.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise LineageError(f"'{path}' has more than {MAX_BYTES} bytes; expected a lineage file")
+        with path.open("rb") as file:
+            document = yaml.load(file, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        return Lineage.model_validate(document or {})
+    except OSError as error:
+        raise LineageError(
+            f"cannot read '{path}': {error.strerror or error}; expected a lineage file",
+            hint="check the path; 'mlopsc init' writes a working example",
+        ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise LineageError(f"'{path}', {where}: {first['msg']}, not {first['input']!r}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        text = " ".join(str(error).split())[:300]
+        raise LineageError(f"'{path}' is not valid YAML: {text}") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML without aliases, which can grow without bound, repeated keys, and dates.
+
+    Dates stay the text that was written.
+    """
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Refuse an alias."""
+        if self.check_event(yaml.events.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise yaml.YAMLError(f"an alias (*{event.anchor}); write the value again")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        """Refuse a key that is there twice."""
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if not isinstance(key, str):
+                raise yaml.YAMLError(f"the key {key!r}; expected text")
+            if keys.count(key) > 1:
+                raise yaml.YAMLError(f"the key '{key}' is there twice")
+        return super().construct_mapping(node, deep=deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:timestamp"]
+    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}

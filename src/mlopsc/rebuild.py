@@ -1,0 +1,168 @@
+"""Builds a package again from its bundle, as it was built, and compares every byte."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from mlopsc import pipeline
+from mlopsc._version import __version__
+from mlopsc.errors import InputError, MissingToolError, MlopscError, ReproductionError
+from mlopsc.schema.attestation import Provenance, Statement
+from mlopsc.schema.build_options import BuildOptions
+from mlopsc.schema.bundle import PROVENANCE_FILE
+from mlopsc.schema.common import Digest
+from mlopsc.schema.package import DESCRIPTOR_FILE, REPORT_FILE
+from mlopsc.schema.sbom import SBOM_FILE
+from mlopsc.schema.target import Target
+from mlopsc.tools import zig_version
+from mlopsc.trust.artefact import Artefact, open_artefact
+from mlopsc.trust.log import open_log
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """A package that was built again.
+
+    Attributes:
+        package: The package.
+        files: How many files are the same.
+    """
+
+    package: Artefact
+    files: int
+
+
+def rebuild(path: Path, bundle: Path | None = None, *, any_version: bool = False) -> Reproduction:
+    """Build the package at ``path`` again and compare.
+
+    Args:
+        path: The package.
+        bundle: What it was built from; by default the log says where that is.
+        any_version: Try with other versions of the tools than those that are recorded.
+
+    Raises:
+        ReproductionError: A file differs.
+        MissingToolError: A tool of the recorded version is not there.
+        InputError: The bundle is another one, or nobody knows where it is.
+    """
+    artefact = open_artefact(path)
+    info = artefact.require_package().info
+    if PROVENANCE_FILE not in artefact.statements:
+        raise InputError(
+            f"'{path}' has format version {artefact.format_version}, which does not record how it "
+            "was built",
+            hint="build it from its bundle with 'mlopsc build'",
+        )
+    made = Provenance.model_validate(
+        Statement.model_validate_json(artefact.statements[PROVENANCE_FILE]).predicate
+    )
+    if not any_version:
+        _check_versions(path, made)
+    source = bundle or _find_bundle(info.bundle, path)
+    options = BuildOptions.model_validate(
+        {
+            **made.build_definition.external_parameters["options"],
+            "bundle_signer": made.build_definition.internal_parameters["bundleSigner"],
+        }
+    )
+    target = Target.model_validate(made.build_definition.external_parameters["target"])
+    found = open_artefact(source).digest
+    if found != info.bundle:
+        raise InputError(
+            f"'{source}' is {found}; '{path}' was built from {info.bundle}",
+            hint="give the right bundle with --bundle",
+        )
+    with tempfile.TemporaryDirectory(prefix="mlopsc-rebuild-") as name:
+        pipeline.build_for(
+            source, [target], Path(name), how=options, trust=None, cache=False, logged=False
+        )
+        again = open_artefact(Path(name) / target.name)
+        return Reproduction(artefact, _compare(artefact, again))
+
+
+def _compare(artefact: Artefact, again: Artefact) -> int:
+    """Return how many files are the same.
+
+    Raises:
+        ReproductionError: One is not.
+    """
+    first = {name: digest for name, digest in artefact.files.items() if name != REPORT_FILE}
+    second = again.files
+    differing = sorted(n for n in first.keys() | second.keys() if first.get(n) != second.get(n))
+    if differing:
+        # What lists the others differs with them: name the cause, not the list.
+        causes = [n for n in differing if n not in _LISTS] or differing
+        name = causes[0]
+        raise ReproductionError(
+            f"'{artefact.path}' was built again, and {len(differing)} of {len(first)} files "
+            f"differ: '{name}' is {first.get(name, 'missing')}, and now "
+            f"{second.get(name, 'missing')}",
+            hint="build with the recorded versions of all tools, on a machine of the same kind",
+        )
+    return len(first)
+
+
+_LISTS = (DESCRIPTOR_FILE, SBOM_FILE, PROVENANCE_FILE)
+
+
+def _check_versions(path: Path, made: Provenance) -> None:
+    """Check that the tools are those that built the package.
+
+    Raises:
+        MissingToolError: They are not.
+    """
+    recorded = made.run_details.builder.version
+    here = {name: _installed(name) for name in recorded}
+    other = {n: v for n, v in recorded.items() if here[n] != v}
+    if other:
+        name, wanted = next(iter(other.items()))
+        pins = " ".join(f"'{_DISTRIBUTIONS.get(n, n)}=={v}'" for n, v in other.items())
+        raise MissingToolError(
+            f"'{path}' was built with {name} {wanted}, and here is {here[name] or 'none'}",
+            hint=f"install what built it: pip install {pins}; or try with --any-version",
+        )
+
+
+_DISTRIBUTIONS = {"zig": "ziglang"}
+
+
+def _installed(name: str) -> str:
+    if name == "mlopsc":
+        return __version__
+    if name == "zig":
+        return zig_version()
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
+
+
+def _find_bundle(digest: Digest, path: Path) -> Path:
+    """Return where the log says that a bundle is.
+
+    Raises:
+        InputError: It is not known, or is not there any more.
+    """
+    for candidate in _logged(digest):
+        with suppress(MlopscError):
+            if candidate.is_file() and open_artefact(candidate).digest == digest:
+                return candidate
+    raise InputError(
+        f"the bundle of '{path}', {digest}, is not where the log says, or not in the log",
+        hint="give it with --bundle",
+    )
+
+
+def _logged(digest: Digest) -> Iterable[Path]:
+    log = open_log()
+    if log is None:
+        return
+    entries, _ = log.read()
+    for entry in reversed(entries):
+        if entry.subject == f"bundle:{digest}" and "path" in entry.details:
+            yield Path(str(entry.details["path"]))

@@ -1,0 +1,30 @@
+"""How packages are made: what a user chooses, recorded so that they can be made again."""
+
+from __future__ import annotations
+
+from mlopsc.schema.common import Frozen
+from mlopsc.schema.target import Accuracy, Generator, Schedule
+
+UNSIGNED = "unsigned"
+UNCHECKED = "unchecked"
+
+
+class BuildOptions(Frozen):
+    """How packages are made.
+
+    Attributes:
+        generator: Of the kernels; each target's own by default.
+        schedule: ``none`` leaves loops unscheduled.
+        accuracy: ``strict`` forbids algorithms that trade accuracy for speed.
+        source_code: Whether generated C is delivered too.
+        bundle_signer: Key whose signature of the bundle was checked, or ``unsigned``, or
+            ``unchecked``.
+        allowed: What was allowed that is not safe, by the flag that allowed it.
+    """
+
+    generator: Generator | None = None
+    schedule: Schedule = "tiled"
+    accuracy: Accuracy = "fast"
+    source_code: bool = False
+    bundle_signer: str = UNSIGNED
+    allowed: tuple[str, ...] = ()

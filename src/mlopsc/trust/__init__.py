@@ -1,0 +1,1 @@
+"""Trust: keys, signatures, revocations and the log. It runs nothing."""

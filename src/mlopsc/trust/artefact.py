@@ -1,0 +1,336 @@
+"""One view of bundles and packages: what they are, what is signed, and what they were made of.
+
+Ensures: an ``Artefact`` is whole. Every file in it is listed and matches its digest, nothing else
+is there, and its documents are about it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from mlopsc.bundle import Bundle, read_bundle
+from mlopsc.documents import lineage_of
+from mlopsc.errors import BrokenBundleError, BrokenPackageError, LockstepError
+from mlopsc.package_reader import LoadedPackage, read_package
+from mlopsc.schema.attestation import Statement
+from mlopsc.schema.bundle import MANIFEST_FILE, PROVENANCE_FILE, Manifest, is_bundle, parse_manifest
+from mlopsc.schema.common import Digest, digest_bytes
+from mlopsc.schema.conformance import ConformanceReport
+from mlopsc.schema.lineage import LINEAGE_FILE, Lineage
+from mlopsc.schema.package import (
+    BUNDLE_FOLDER,
+    DESCRIPTOR_FILE,
+    REPORT_FILE,
+)
+from mlopsc.schema.signing import SIGNATURE_FILES, SIGNATURE_FOLDER
+
+Kind = Literal["bundle", "package"]
+_MAX_SIGNATURE = 1 << 24
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A bundle or a package that is whole.
+
+    Attributes:
+        path: Where it is.
+        kind: Which of the two.
+        name: Of the model.
+        version: Of the model.
+        digest: Of the artefact: of its manifest or descriptor.
+        format_version: Of that.
+        files: Digest of everything that is signed, by name.
+        signatures: What is below ``signature/``, by full name.
+        statements: Lineage and provenance, of itself and of the bundle it was made of, by name.
+        manifest: Of the bundle; None for packages of format version 1.
+        lineage: How the model came to be; None where the format had none yet.
+        bundle: The bundle, if it is one.
+        package: The package, if it is one.
+        report: Its conformance report, if it has one.
+    """
+
+    path: Path
+    kind: Kind
+    name: str
+    version: str
+    digest: Digest
+    format_version: int
+    files: Mapping[str, Digest]
+    signatures: Mapping[str, bytes]
+    statements: Mapping[str, bytes]
+    manifest: Manifest | None
+    lineage: Lineage | None
+    bundle: Bundle | None = None
+    package: LoadedPackage | None = None
+    report: ConformanceReport | None = None
+
+    @property
+    def reference(self) -> str:
+        """``kind:digest``."""
+        return f"{self.kind}:{self.digest}"
+
+    def require_bundle(self) -> Bundle:
+        """Return the bundle that it is.
+
+        Raises:
+            BrokenBundleError: It is a package.
+        """
+        if self.bundle is None:
+            raise BrokenBundleError(f"'{self.path}' is a package; expected a bundle")
+        return self.bundle
+
+    def require_package(self) -> LoadedPackage:
+        """Return the package that it is.
+
+        Raises:
+            BrokenPackageError: It is a bundle.
+        """
+        if self.package is None:
+            raise _broken(self.path, "it is a bundle")
+        return self.package
+
+    def ancestors(self) -> dict[str, str]:
+        """Return everything that it was made of, itself included: reference and what it is."""
+        found = {self.reference: f"{self.kind} '{self.name}' {self.version}"}
+        if self.package is not None:
+            found[f"bundle:{self.package.info.bundle}"] = f"bundle '{self.name}' {self.version}"
+        return found | _history(self.manifest, self.lineage)
+
+
+def package_ancestors(package: LoadedPackage) -> dict[str, str]:
+    """Return everything that a package was made of, and who says to have signed it.
+
+    Raises:
+        BrokenPackageError: What it keeps of its bundle is damaged.
+    """
+    name = f"'{package.info.name}' {package.info.version}"
+    found = {
+        f"package:{package.digest}": f"package {name}",
+        f"bundle:{package.info.bundle}": f"bundle {name}",
+    }
+    try:
+        found |= _history(*_bundle_side(package, _of_bundle(package.documents())))
+    except ValueError as error:
+        raise _broken(package.path, str(error)) from error
+    return found
+
+
+def _history(manifest: Manifest | None, lineage: Lineage | None) -> dict[str, str]:
+    """Return the files, data sets and parent models behind a bundle, by reference."""
+    found: dict[str, str] = {}
+    for stage in () if manifest is None else manifest.stages:
+        found[f"model:{stage.source.digest}"] = f"file of the {stage.name} graph"
+    if lineage is None:
+        return found
+    found |= {
+        f"dataset:{data.digest}": f"data set '{data.name}' {data.version}".rstrip()
+        for data in lineage.datasets
+        if data.digest
+    }
+    for parent in lineage.parents:
+        if parent.digest:
+            for kind in ("model", "bundle"):
+                found[f"{kind}:{parent.digest}"] = f"parent model '{parent.name}'"
+    return found
+
+
+def open_artefact(path: Path) -> Artefact:
+    """Read the bundle or package at ``path`` and check that it is whole.
+
+    Raises:
+        BrokenBundleError, BrokenPackageError, FormatVersionError: It is not.
+    """
+    return _open_bundle(path) if not path.is_dir() or is_bundle(path) else _open_package(path)
+
+
+def check_lockstep(artefact: Artefact) -> None:
+    """Check that the bundle ships the preprocessing that trained the model, if that is known.
+
+    Raises:
+        LockstepError: It ships another one, or none.
+    """
+    if artefact.bundle is not None:
+        check_bundle_lockstep(artefact.path, artefact.bundle)
+
+
+def check_bundle_lockstep(path: Path, bundle: Bundle) -> None:
+    """As ``check_lockstep``, of a bundle that is read already."""
+    expected = bundle.manifest.trained_with
+    if expected is None:
+        return
+    shipped = next((s.digest for s in bundle.stages if s.name == "preprocess"), "none at all")
+    if shipped != expected:
+        raise LockstepError(
+            f"'{path}' ships preprocessing {shipped}, and the model was trained with {expected}"
+        )
+
+
+def _open_bundle(path: Path) -> Artefact:
+    bundle = read_bundle(path)
+    statements = {n: d for n, d in bundle.documents.items() if n in (LINEAGE_FILE, PROVENANCE_FILE)}
+    files = bundle.members()
+    try:
+        _check_statements(statements, files)
+    except ValueError as error:
+        raise BrokenBundleError(f"'{path}' is not a usable bundle: {error}") from error
+    return Artefact(
+        path=path,
+        kind="bundle",
+        name=bundle.manifest.name,
+        version=bundle.manifest.version,
+        digest=bundle.digest,
+        format_version=bundle.format_version,
+        files=files,
+        signatures=bundle.signatures,
+        statements=statements,
+        manifest=bundle.manifest,
+        lineage=lineage_of(bundle.documents),
+        bundle=bundle,
+    )
+
+
+def _open_package(path: Path) -> Artefact:
+    package = read_package(path)
+    listed = {entry.path: entry.digest for entry in package.info.files}
+    documents = package.documents()
+    try:
+        extra = _unlisted(path, set(listed))
+        signatures = {
+            name: _read_signature(path / name) for name in SIGNATURE_FILES if name in extra
+        }
+        report, report_digest = _report(path, package) if REPORT_FILE in extra else (None, None)
+        of_bundle = _of_bundle(documents)
+        manifest, lineage = _bundle_side(package, of_bundle)
+        own = {n: d for n, d in documents.items() if n == PROVENANCE_FILE}
+        _check_statements(own, listed)
+    except OSError as error:
+        raise _broken(path, error.strerror or str(error)) from error
+    except ValueError as error:
+        raise _broken(path, str(error)) from error
+    files = {DESCRIPTOR_FILE: package.digest, **listed}
+    if report_digest is not None:
+        files[REPORT_FILE] = report_digest
+    inherited = {f"{BUNDLE_FOLDER}/{n}": d for n, d in of_bundle.items() if n != MANIFEST_FILE}
+    return Artefact(
+        path=path,
+        kind="package",
+        name=package.info.name,
+        version=package.info.version,
+        digest=package.digest,
+        format_version=package.format_version,
+        files=files,
+        signatures=signatures,
+        statements={**own, **inherited},
+        manifest=manifest,
+        lineage=lineage,
+        package=package,
+        report=report,
+    )
+
+
+def _unlisted(path: Path, listed: set[str]) -> set[str]:
+    """Return the files that a package may have beside those that its descriptor lists.
+
+    Raises:
+        ValueError: There is something else.
+        OSError: A folder cannot be read.
+    """
+    found: set[str] = set()
+    allowed = {DESCRIPTOR_FILE, REPORT_FILE, *SIGNATURE_FILES}
+    folders = [path]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                name = Path(entry.path).relative_to(path).as_posix()
+                mode = entry.stat(follow_symlinks=False).st_mode
+                if stat.S_ISDIR(mode):
+                    folders.append(Path(entry.path))
+                elif not stat.S_ISREG(mode):
+                    raise ValueError(f"'{name}' is a link or no regular file")
+                elif name not in listed:
+                    if name not in allowed:
+                        raise ValueError(
+                            f"it holds '{name}', which {DESCRIPTOR_FILE} does not list"
+                        )
+                    found.add(name)
+    return found
+
+
+def _read_signature(path: Path) -> bytes:
+    if path.stat().st_size > _MAX_SIGNATURE:
+        raise ValueError(f"'{path.name}' is too long to be a signature")
+    return path.read_bytes()
+
+
+def _report(path: Path, package: LoadedPackage) -> tuple[ConformanceReport, Digest]:
+    data = (path / REPORT_FILE).read_bytes()
+    try:
+        report = ConformanceReport.model_validate_json(data)
+    except ValidationError as error:
+        raise ValueError(f"{REPORT_FILE} is damaged; run 'mlopsc conform' again") from error
+    if report.model_json != package.digest or report.to_json().encode() != data:
+        raise ValueError(f"{REPORT_FILE} is of another build; run 'mlopsc conform' again")
+    return report, digest_bytes(data)
+
+
+def _of_bundle(documents: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return what a package keeps of its bundle, by its name there."""
+    prefix = f"{BUNDLE_FOLDER}/"
+    return {n.removeprefix(prefix): d for n, d in documents.items() if n.startswith(prefix)}
+
+
+def _bundle_side(
+    package: LoadedPackage, documents: Mapping[str, bytes]
+) -> tuple[Manifest | None, Lineage | None]:
+    """Return what a package keeps of its bundle, after checking that it is of that bundle."""
+    if MANIFEST_FILE not in documents:
+        return None, None
+    found = digest_bytes(documents[MANIFEST_FILE])
+    if found != package.info.bundle:
+        raise ValueError(
+            f"{BUNDLE_FOLDER}/{MANIFEST_FILE} is of bundle {found}; it was built from "
+            f"{package.info.bundle}"
+        )
+    try:
+        manifest, _ = parse_manifest(documents[MANIFEST_FILE])
+    except ValidationError as error:
+        raise ValueError(f"{BUNDLE_FOLDER}/{MANIFEST_FILE} does not fit its schema") from error
+    listed = {entry.path: entry.digest for entry in manifest.files}
+    for name, data in documents.items():
+        if name != MANIFEST_FILE and digest_bytes(data) != listed.get(name):
+            raise ValueError(f"{BUNDLE_FOLDER}/{name} is not that of its bundle")
+    return manifest, lineage_of(documents)
+
+
+def _check_statements(statements: Mapping[str, bytes], files: Mapping[str, Digest]) -> None:
+    """Check that each statement is one, and about files that are there.
+
+    Raises:
+        ValueError: It is not.
+    """
+    for name, data in statements.items():
+        try:
+            statement = Statement.model_validate_json(data)
+        except ValidationError as error:
+            raise ValueError(f"{name} is no in-toto statement") from error
+        if not statement.subject or statement.to_json().encode() != data:
+            raise ValueError(f"{name} is not in its canonical form")
+        for subject in statement.subject:
+            if files.get(subject.name) != subject.sha256:
+                raise ValueError(f"{name} is about another '{subject.name}'")
+
+
+def _broken(path: Path, reason: str) -> BrokenPackageError:
+    return BrokenPackageError(f"'{path}' is not a usable package: {reason}")
+
+
+def is_signed(artefact: Artefact) -> bool:
+    """Whether it carries a signature, of whoever."""
+    return any(name.startswith(f"{SIGNATURE_FOLDER}/") for name in artefact.signatures)

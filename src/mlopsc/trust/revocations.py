@@ -1,0 +1,150 @@
+"""Revocation lists: signed, append-only files of what must not be used any more.
+
+The user's own list lies beside the log. ``MLOPSC_REVOCATIONS`` and ``--revocations`` name further
+ones. The key of a list lies beside it, ``LIST.pub``. Who reads a list remembers how long it was.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from mlopsc.errors import KeyFileError, LogError, RevokedError
+from mlopsc.schema.log import Revocation
+from mlopsc.trust.chain import Chain, Heads
+from mlopsc.trust.keys import PUBLIC_SUFFIX, PrivateKey, key_id, load_public, public_pem
+from mlopsc.trust.log import FOLDER_VARIABLE, open_log
+
+VARIABLE: Final = "MLOPSC_REVOCATIONS"
+MEDIA_TYPE: Final = "application/vnd.mlopsc.revocation+json"
+_FILE = "revocations.jsonl"
+_WHAT = "the revocation list"
+
+
+@dataclass(frozen=True)
+class Revoked:
+    """Everything that is revoked, directly or because of what it was made of.
+
+    Attributes:
+        entries: What the lists say, by reference.
+        through: For everything affected that the log knows: what is revoked of that.
+    """
+
+    entries: Mapping[str, Revocation] = field(default_factory=dict)
+    through: Mapping[str, str] = field(default_factory=dict)
+
+    def check(self, what: object, references: Mapping[str, str]) -> None:
+        """Refuse what is revoked.
+
+        Args:
+            what: It, for the message.
+            references: Itself, and everything it was made of or signed with.
+
+        Raises:
+            RevokedError: One of them is revoked.
+        """
+        for reference, label in references.items():
+            if reference not in self.through:
+                continue
+            entry = self.entries[self.through[reference]]
+            because = "" if entry.reference == reference else f", made of {entry.reference}"
+            raise RevokedError(
+                f"'{what}' must not be used: {label} ({reference}{because}) was revoked on "
+                f"{entry.time[:10]}: {entry.reason}"
+            )
+
+
+def own_list() -> Path | None:
+    """Return where the user's own list is, or None if no log is kept."""
+    log = open_log()
+    return None if log is None else log.folder / _FILE
+
+
+def revoke(path: Path, reference: str, reason: str, key: PrivateKey) -> Revocation:
+    """Add an entry to a list.
+
+    Raises:
+        LogError: The list is damaged, or is somebody else's.
+        OutputError: It cannot be written.
+    """
+    chain = _chain(path)
+    beside = _key_file(path)
+    name = key_id(key.public_key())
+    if path.exists():
+        owner = key_id(load_public(beside))
+        if owner != name:
+            raise LogError(
+                f"{_WHAT} '{path}' is signed by key {owner}, and this is {name}",
+                hint="use the key of the list, or start another with --list",
+            )
+        entries, _ = chain.read([key.public_key()])
+        if any(entry.reference == reference for entry in entries):
+            raise LogError(
+                f"{reference} is revoked already", hint="'mlopsc revoke --show' prints the list"
+            )
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_bytes(public_pem(key.public_key()))
+    return chain.append(
+        lambda link: Revocation.model_validate({**link, "reference": reference, "reason": reason}),
+        key,
+    )
+
+
+def read_list(path: Path, heads: Heads | None) -> list[Revocation]:
+    """Read a list.
+
+    Raises:
+        LogError: It is not there, does not hold, or has lost entries.
+    """
+    if not path.is_file():
+        raise LogError(f"{_WHAT} '{path}' is not there", hint="check the path")
+    try:
+        key = load_public(_key_file(path))
+    except KeyFileError as error:
+        raise LogError(
+            f"the key of {_WHAT} '{path}' cannot be used: {error.message}",
+            hint=f"put it beside the list, as '{_key_file(path).name}'",
+        ) from error
+    entries, digests = _chain(path).read([key])
+    if heads is not None:
+        heads.check(path, digests, _WHAT)
+    return entries
+
+
+def read_revocations(paths: Iterable[Path] = ()) -> Revoked:
+    """Return what the user's own list, those of the environment, and ``paths`` revoke.
+
+    Raises:
+        LogError: One does not hold, or one that was named is not there.
+    """
+    log = open_log()
+    named = [Path(p) for p in os.environ.get(VARIABLE, "").split(os.pathsep) if p]
+    lists = [*named, *paths]
+    own = own_list()
+    if own is not None and own.is_file():
+        lists.append(own)
+    heads = None if log is None else log.heads
+    entries = {e.reference: e for path in lists for e in read_list(path, heads)}
+    if not entries:
+        return Revoked()
+    through = {r: r for r in entries} if log is None else log.closure(entries)
+    return Revoked(entries, through)
+
+
+def no_log() -> LogError:
+    """Return the error of what needs the log's folder where none is kept."""
+    return LogError(
+        f"no log is kept: {FOLDER_VARIABLE} is empty", hint="set it to a folder, or unset it"
+    )
+
+
+def _chain(path: Path) -> Chain[Revocation]:
+    return Chain(path, Revocation, MEDIA_TYPE, _WHAT)
+
+
+def _key_file(path: Path) -> Path:
+    return path.with_name(path.name + PUBLIC_SUFFIX)
