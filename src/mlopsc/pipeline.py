@@ -1,7 +1,7 @@
 """The order of the stages. Nothing else knows it.
 
 ``import_model`` → bundle; ``check_model`` → verdict; ``build`` → packages, one per target;
-``conform`` → report; ``run`` → outputs.
+``conform`` → report; ``run`` → outputs; ``sbom_of`` → bill of materials.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -16,7 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlopsc.cache import Cache, open_cache
-from mlopsc.errors import InputError, LimitError, MlopscError, OutputError
+from mlopsc.errors import (
+    BrokenBundleError,
+    BrokenPackageError,
+    InputError,
+    LimitError,
+    MlopscError,
+    OutputError,
+)
 from mlopsc.import_job import import_to, run_import
 from mlopsc.outputs import atomic_file, atomic_folders, check_folder, check_free
 from mlopsc.schema.bundle import BUNDLE_SUFFIX, is_bundle
@@ -24,6 +33,7 @@ from mlopsc.schema.conformance import ConformanceReport
 from mlopsc.schema.import_options import ImportOptions
 from mlopsc.schema.package import DESCRIPTOR_FILE, Package
 from mlopsc.schema.program import PROGRAM_FILE, WEIGHTS_FILE, Program
+from mlopsc.schema.sbom import SBOM_FILE, Ingredient
 from mlopsc.schema.target import Accuracy, Generator, Schedule, Target
 from mlopsc.snapshot import Snapshot, take_snapshot
 from mlopsc.targets import load_target
@@ -349,3 +359,53 @@ def run(
     arrays = check_inputs(inputs, loaded.info.inputs)
     result = run_package(loaded, [arrays], runner=runner, count=count, threads=threads)
     return replace(result, outputs=[to_strings(o, loaded.info.outputs) for o in result.outputs])
+
+
+def sbom_of(artefact: Path) -> str:
+    """Return the bill of materials of a bundle or a package, CycloneDX 1.6 as JSON.
+
+    An artefact of a format that carries none gets one of what it says of itself.
+
+    Raises:
+        BrokenBundleError, BrokenPackageError: It is damaged.
+        InputError: ``SOURCE_DATE_EPOCH`` is no time.
+    """
+    from mlopsc.sbom import read_sbom
+
+    folder = artefact.is_dir()
+    text = _sbom_of_package(artefact) if folder else _sbom_of_bundle(artefact)
+    try:
+        read_sbom(text)
+    except ValueError as error:
+        broken = BrokenPackageError if folder else BrokenBundleError
+        raise broken(f"'{artefact}' has no usable {SBOM_FILE}: {error}") from error
+    return text
+
+
+def _sbom_of_package(path: Path) -> str:
+    from mlopsc.package_reader import read_package
+    from mlopsc.sbom import package_sbom
+
+    info = read_package(path).info
+    file = path / SBOM_FILE
+    if file.is_symlink():
+        raise BrokenPackageError(f"'{path}' is not a usable package: '{SBOM_FILE}' is a link")
+    if file.is_file():
+        return file.read_bytes().decode(errors="replace")
+    kernels = [Ingredient(kind="kernel", name=kernel.symbol) for kernel in info.kernels]
+    tools = [Ingredient(kind="tool", name=tool.name, version=tool.version) for tool in info.tools]
+    return package_sbom(info, None, None, [*kernels, *tools])
+
+
+def _sbom_of_bundle(path: Path) -> str:
+    from mlopsc.bundle import read_bundle
+    from mlopsc.sbom import bundle_sbom
+
+    manifest = read_bundle(path).manifest
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if SBOM_FILE in archive.namelist():
+                return archive.read(SBOM_FILE).decode(errors="replace")
+    except (OSError, zipfile.BadZipFile, EOFError, RuntimeError, zlib.error) as error:
+        raise BrokenBundleError(f"'{path}' is not a usable bundle: {error}") from error
+    return bundle_sbom(manifest, None)

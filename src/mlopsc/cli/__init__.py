@@ -27,6 +27,7 @@ _VERBS = {
     "conform": ("conform", "Prove packages against the reference runtime."),
     "run": ("run", "Run a package on your arrays, on whatever it was built for."),
     "inspect": ("inspect", "Describe a bundle or a package."),
+    "sbom": ("sbom", "Print the bill of materials of a bundle or a package."),
     "targets": ("targets", "List the targets, or show one."),
     "cache": ("cache", "Show the cache of what was imported and built, or clear it."),
 }
