@@ -13,12 +13,13 @@ from license_expression import ExpressionError, LicenseSymbol, get_spdx_licensin
 from license_expression import LicenseExpression as Parsed
 
 _LICENSING = get_spdx_licensing()
+_MAX_LENGTH = 1000  # characters of an expression; the library descends into it recursively
 _OWN = "LicenseRef-"  # of another document: means nothing here, so it is a name
 
 
 def parse_spdx(text: str) -> Parsed | None:
     """Return ``text`` as an SPDX expression, or None if it is none."""
-    if _OWN.lower() in text.lower():
+    if len(text) > _MAX_LENGTH or _OWN.lower() in text.lower():
         return None
     try:
         return _LICENSING.parse(text, validate=True, strict=True)
@@ -37,7 +38,7 @@ def licences_of(texts: Sequence[str]) -> list[License]:
     known = [_known(text) for text in given]
     if len(given) > 1 and all(known):
         joined = " AND ".join(f"({text})" for text in known)
-        return [LicenseExpression(str(_LICENSING.parse(joined).simplify()))]
+        return [LicenseExpression(str(_LICENSING.dedup(joined)))]
     return [
         _single(name, text, alone=len(given) == 1) for name, text in zip(known, given, strict=True)
     ]
