@@ -11,6 +11,7 @@ from typing import Any
 
 from cyclonedx.model.bom import Bom, BomMetaData
 from cyclonedx.model.component import Component, ComponentType
+from cyclonedx.model.dependency import Dependency
 from cyclonedx.model.license import DisjunctiveLicense
 from cyclonedx.model.tool import ToolRepository
 from cyclonedx.output.json import JsonV1Dot6
@@ -46,9 +47,20 @@ def write_document(
         licenses=[DisjunctiveLicense(id="Apache-2.0")],
     )
     tools = ToolRepository(components=[tool])
-    bom = Bom(components=inventory.components, metadata=BomMetaData(tools=tools, component=root))
-    for component in (root, *inventory.components):
-        bom.register_dependency(component, needs.get(component.bom_ref.value or "", ()))
+    bom = Bom(
+        components=inventory.components,
+        metadata=BomMetaData(tools=tools, component=root),
+        dependencies=[
+            Dependency(
+                component.bom_ref,
+                [
+                    Dependency(needed.bom_ref)
+                    for needed in needs.get(component.bom_ref.value or "", ())
+                ],
+            )
+            for component in (root, *inventory.components)
+        ],
+    )
     document: dict[str, Any] = json.loads(JsonV1Dot6(bom).output_as_string())
     for component in (document["metadata"]["component"], *document.get("components", [])):
         component.update(inventory.fields.get(component["bom-ref"], {}))
