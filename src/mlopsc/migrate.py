@@ -15,6 +15,7 @@ from mlopsc.bundle import Bundle, list_files, pack, write_bundle
 from mlopsc.documents import bundle_documents, lineage_of
 from mlopsc.errors import InputError
 from mlopsc.lineage_file import load_lineage
+from mlopsc.materials import recorded_ingredients
 from mlopsc.outputs import atomic_file, atomic_folder
 from mlopsc.package import bundle_files, with_file
 from mlopsc.sbom import package_sbom
@@ -34,7 +35,7 @@ from mlopsc.schema.package import (
     PACKAGE_VERSIONS,
     Package,
 )
-from mlopsc.schema.sbom import SBOM_FILE, Ingredient
+from mlopsc.schema.sbom import SBOM_FILE
 from mlopsc.trust.artefact import Artefact, open_artefact
 from mlopsc.trust.log import record
 
@@ -101,9 +102,9 @@ def _write_package(artefact: Artefact, bundle: Bundle, folder: Path) -> None:
         package = with_file(package, folder, f"{BUNDLE_FOLDER}/{name}", data)
     claim = statement(package.files, PROVENANCE_PREDICATE, _how(artefact))
     package = with_file(package, folder, PROVENANCE_FILE, claim.to_json().encode())
-    parts = [Ingredient(kind="kernel", name=k.symbol) for k in package.kernels]
-    parts += [Ingredient(kind="compiler", name=t.name, version=t.version) for t in package.tools]
-    sbom = package_sbom(package, bundle.manifest, lineage_of(bundle.documents), parts)
+    sbom = package_sbom(
+        package, bundle.manifest, lineage_of(bundle.documents), recorded_ingredients(package)
+    )
     package = with_file(package, folder, SBOM_FILE, sbom.encode())
     (folder / DESCRIPTOR_FILE).write_text(package.to_json(), encoding="utf-8")
 

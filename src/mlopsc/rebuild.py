@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 from mlopsc import pipeline
 from mlopsc._version import __version__
 from mlopsc.errors import InputError, MissingToolError, MlopscError, ReproductionError
+from mlopsc.sbom import EPOCH_VARIABLE, read_sbom
 from mlopsc.schema.attestation import Provenance, Statement
 from mlopsc.schema.build_options import BuildOptions
 from mlopsc.schema.bundle import PROVENANCE_FILE
@@ -78,11 +80,28 @@ def rebuild(path: Path, bundle: Path | None = None, *, any_version: bool = False
             hint="give the right bundle with --bundle",
         )
     with tempfile.TemporaryDirectory(prefix="mlopsc-rebuild-") as name:
-        pipeline.build_for(
-            source, [target], Path(name), how=options, trust=None, cache=False, logged=False
-        )
+        with _time_of(artefact):
+            pipeline.build_for(
+                source, [target], Path(name), how=options, trust=None, cache=False, logged=False
+            )
         again = open_artefact(Path(name) / target.name)
         return Reproduction(artefact, _compare(artefact, again))
+
+
+@contextmanager
+def _time_of(artefact: Artefact) -> Iterator[None]:
+    """Let ``SOURCE_DATE_EPOCH`` be what it was when the package was built."""
+    documents = artefact.require_package().documents()
+    recorded = read_sbom(documents[SBOM_FILE].decode()).metadata.timestamp
+    before = os.environ.pop(EPOCH_VARIABLE, None)
+    if recorded is not None:
+        os.environ[EPOCH_VARIABLE] = str(int(recorded.timestamp()))
+    try:
+        yield
+    finally:
+        os.environ.pop(EPOCH_VARIABLE, None)
+        if before is not None:
+            os.environ[EPOCH_VARIABLE] = before
 
 
 def _compare(artefact: Artefact, again: Artefact) -> int:

@@ -20,8 +20,19 @@ from mlopsc.cli import cli
 from mlopsc.errors import InputError, UnknownTargetError
 from mlopsc.targets import target_names
 
-VERBS = ("import", "build", "conform", "run", "inspect", "targets", "cache")
-HEAVY = {"numpy", "onnx", "onnx_ir", "onnxruntime", "pydantic", "rich", "tvm", "unicorn"}
+VERBS = ("import", "build", "conform", "run", "inspect", "sbom", "targets", "cache")
+HEAVY = {
+    "cyclonedx",
+    "numpy",
+    "onnx",
+    "onnx_ir",
+    "onnxruntime",
+    "pydantic",
+    "rich",
+    "spdx_tools",
+    "tvm",
+    "unicorn",
+}
 
 
 def call(*arguments: str | Path) -> Result:

@@ -27,6 +27,7 @@ _VERBS = {
     "conform": ("conform", "Prove packages against the reference runtime."),
     "run": ("run", "Run a package on your arrays, on whatever it was built for."),
     "inspect": ("inspect", "Describe a bundle or a package."),
+    "sbom": ("sbom", "Print the bill of materials of a bundle or a package."),
     "keygen": ("keygen", "Make a pair of keys to sign with."),
     "sign": ("sign", "Sign bundles and packages."),
     "verify": ("verify", "Check signature, lock-step and revocation of a bundle or package."),

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-_UNBOUNDED = 10_000
+UNBOUNDED = 10_000
 
 
 def echo_json(value: Any) -> None:
@@ -32,7 +32,7 @@ def echo_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     for row in rows:
         table.add_row(*map(Text, row))
     # Into a file or pipe there is no width to fit: a path is never broken.
-    Console(width=None if sys.stdout.isatty() else _UNBOUNDED).print(table)
+    Console(width=None if sys.stdout.isatty() else UNBOUNDED).print(table)
 
 
 @contextmanager

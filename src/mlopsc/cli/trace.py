@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from mlopsc.cli.options import PATH, force_option, json_option
-from mlopsc.cli.render import echo_json
+from mlopsc.cli.render import UNBOUNDED, echo_json
 
 if TYPE_CHECKING:
     from rich.tree import Tree
@@ -42,7 +43,8 @@ def command(artefact: Path, picture: Path | None, force: bool, as_json: bool) ->
         return
     from rich.console import Console
 
-    Console(soft_wrap=True).print(_tree(found))
+    # Into a file or pipe there is no width to fit: a digest is never cut.
+    Console(width=None if sys.stdout.isatty() else UNBOUNDED).print(_tree(found))
 
 
 def _tree(node: Node, parent: Tree | None = None) -> Tree:
