@@ -95,7 +95,7 @@ def read_package(path: Path, *, verify: bool = True) -> LoadedPackage:
     descriptor = path / DESCRIPTOR_FILE
     try:
         data = descriptor.read_bytes()
-        info, version = parse_package(data)
+        info, version = parse_package(data, f"'{path}'")
     except OSError as error:
         raise _broken(path, f"{DESCRIPTOR_FILE}: {error.strerror or error}") from error
     except ValidationError as error:

@@ -125,7 +125,7 @@ def _graphs(manifest: Manifest, lineage: Lineage | None) -> list[Node]:
     nodes = []
     for stage in manifest.stages:
         facts = {"exported by": stage.source.producer or "unknown"}
-        facts |= {f"{name} =": str(size) for name, size in stage.bound.items()}
+        facts |= {f"bound {name}": str(size) for name, size in stage.bound.items()}
         facts |= {"note": "; ".join(stage.findings)} if stage.findings else {}
         history: tuple[Node, ...] = ()
         if stage.name == "model" and lineage is not None:

@@ -129,13 +129,9 @@ def read_bundle(path: Path) -> Bundle:
             raise ValueError(f"it does not begin with {MANIFEST_FILE}")
         contents = {name: _content(path, name, member) for name, member in found.items()}
         raw = bytes(contents.pop(MANIFEST_FILE).data)
-        manifest, version = parse_manifest(raw)
+        manifest, version = _manifest(raw, path)
     except OSError as error:
         raise _broken(path, error.strerror or str(error)) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise _broken(path, f"{MANIFEST_FILE}, field '{where}': {first['msg']}") from error
     except ValueError as error:
         raise _broken(path, str(error)) from error
     signatures = {n: bytes(contents.pop(n).data) for n in SIGNATURE_FILES if n in contents}
@@ -164,6 +160,17 @@ def read_bundle(path: Path) -> Bundle:
         raise _broken(path, f"it lacks one of {', '.join(DOCUMENTS)}")
     bundle = Bundle(manifest, (), (), documents, signatures, raw, version)
     return _assemble(path, bundle, contents)
+
+
+def _manifest(data: bytes, path: Path) -> tuple[Manifest, int]:
+    try:
+        return parse_manifest(data, f"'{path}'")
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{MANIFEST_FILE}, field '{where}': {first['msg']}") from error
+    except ValueError as error:
+        raise ValueError(f"{MANIFEST_FILE}: {error}") from error
 
 
 def _content(path: Path, name: str, member: Member) -> Weight:

@@ -299,7 +299,7 @@ def _bundle_side(
             f"{package.info.bundle}"
         )
     try:
-        manifest, _ = parse_manifest(documents[MANIFEST_FILE])
+        manifest, _ = parse_manifest(documents[MANIFEST_FILE], f"the bundle of '{package.path}'")
     except ValidationError as error:
         raise ValueError(f"{BUNDLE_FOLDER}/{MANIFEST_FILE} does not fit its schema") from error
     listed = {entry.path: entry.digest for entry in manifest.files}
