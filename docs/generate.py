@@ -27,8 +27,11 @@ from mlopsc.cli import INTERRUPTED, cli
 from mlopsc.core_ops import CORE_OPS, EXPANDED_IF, EXPANDED_OPS
 from mlopsc.dtypes import DTYPES
 from mlopsc.resources import targets_dir
+from mlopsc.schema.attestation import Statement
 from mlopsc.schema.bundle import Manifest
 from mlopsc.schema.conformance import ConformanceReport
+from mlopsc.schema.lineage import Lineage
+from mlopsc.schema.log import LogEntry, Revocation
 from mlopsc.schema.package import Package
 from mlopsc.schema.program import Program
 from mlopsc.schema.target import Target
@@ -203,9 +206,13 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
 
 SCHEMAS: dict[str, type[BaseModel]] = {
     "conformance": ConformanceReport,
+    "lineage": Lineage,
+    "log": LogEntry,
     "manifest": Manifest,
     "package": Package,
     "program": Program,
+    "revocation": Revocation,
+    "statement": Statement,
     "target": Target,
 }
 

@@ -136,7 +136,7 @@ def _verify(path: Path, name: str, digest: str) -> None:
     if found != digest:
         raise _broken(
             path,
-            f"file '{name}' is {found}; {DESCRIPTOR_FILE} says {digest}: it was altered or damaged",
+            f"file '{name}' has digest {found}; {DESCRIPTOR_FILE} says {digest}: it was altered",
         )
 
 

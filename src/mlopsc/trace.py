@@ -105,9 +105,9 @@ def _bundle(artefact: Artefact, *, top: bool) -> Node:
     if made is not None:
         parts += _decisions(made.build_definition.external_parameters)
         parts += [
-            Node("file", r.name, r.sha256, {k: str(v) for k, v in (r.annotations or {}).items()})
+            Node("file", r.name, r.sha256)
             for r in made.build_definition.resolved_dependencies
-            if "stage" not in (r.annotations or {})
+            if (r.annotations or {}).get("kind") != "graph"
         ]
         parts += _tools(made)
     vectors = manifest.vectors

@@ -53,6 +53,8 @@ from mlopsc.errors import (
     UnsupportedOpError,
 )
 from mlopsc.importer import ImportOptions, import_bundle
+from mlopsc.schema.build_options import BuildOptions
+from mlopsc.schema.common import canonical_json
 from mlopsc.targets import load_target
 
 TARGETS = pytest.mark.parametrize("target", ["host", "cortex-m7", "wasm32-simd"])
@@ -573,7 +575,12 @@ def test_interrupted_replacement_keeps_the_old_packages(bundle: Path) -> None:
 
     with unchanged(bundle.parent), pytest.raises(KeyboardInterrupt):
         pipeline.build(
-            bundle, ["host", "cortex-m7"], out, schedule="none", force=True, progress=progress
+            bundle,
+            ["host", "cortex-m7"],
+            out,
+            how=BuildOptions(schedule="none"),
+            force=True,
+            progress=progress,
         )
 
 
@@ -908,7 +915,7 @@ def test_descriptor_that_does_not_fit_the_files(
     package = copy_package(digits_packages["host"], tmp_path)
     info = json.loads((package / "model.json").read_text())
     change(info)
-    (package / "model.json").write_text(json.dumps(info))
+    (package / "model.json").write_text(canonical_json(info))
     refused_here(BrokenPackageError, tmp_path, ["conform", package.name], mention)
 
 

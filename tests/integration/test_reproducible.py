@@ -115,7 +115,7 @@ def test_source_code_changes_nothing_but_itself(
     added = {p for p in with_source if p not in without}
     assert all(p == "src" or p.startswith("src/") for p in added)
     changed = {p for p in without if without[p] != with_source[p]}
-    assert changed == {"model.json"}
+    assert changed == {"model.json", "provenance.json", "sbom.cdx.json"}, "what lists the files"
 
 
 def test_build_from_onnx_is_the_build_from_its_bundle(digits_folder: Path, tmp_path: Path) -> None:

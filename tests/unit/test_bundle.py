@@ -235,7 +235,7 @@ def test_flipped_byte_between_members(written: bytes, tmp_path: Path) -> None:
         damaged = bytearray(written)
         damaged[position] ^= (0x01, 0x08, 0x20, 0xFF)[number % 4]
         path.write_bytes(damaged)
-        with pytest.raises(ValueError):  # noqa: PT011 - each place has a reason of its own
+        with pytest.raises(ValueError):
             read_container(path)
             pytest.fail(f"flip at {position} was not noticed")
 

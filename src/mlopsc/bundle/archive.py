@@ -152,8 +152,8 @@ def read_bundle(path: Path) -> Bundle:
         if (found[entry.path].digest, found[entry.path].size) != (entry.digest, entry.size):
             raise _broken(
                 path,
-                f"member '{entry.path}' is {found[entry.path].digest}; the manifest says "
-                f"{entry.digest}: it was altered or damaged",
+                f"member '{entry.path}' has digest {found[entry.path].digest}; the manifest says "
+                f"{entry.digest}: it was altered",
             )
     documents = {n: bytes(contents.pop(n).data) for n in DOCUMENTS if n in contents}
     if version > 1 and len(documents) < len(DOCUMENTS):
