@@ -9,6 +9,7 @@ reads them again from its cache where somebody looks at them again.
 from __future__ import annotations
 
 import ctypes
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ _LIMIT: Final = 48 << 20  # bytes of mapped files beyond those at the start
 _LARGE: Final = 8 << 20  # bytes of a mapping that is worth it
 _PERIOD_S: Final = 0.005
 _DONTNEED: Final = 4  # MADV_DONTNEED of every Linux
+_MAP = re.compile(r"([0-9a-f]+)-([0-9a-f]+) r.-. \S+ \S+ [1-9]\d* +/")  # of a file, not executable
 
 
 @contextmanager
@@ -44,7 +46,7 @@ def _watch(done: threading.Event) -> None:
     most = _resident_files() + _LIMIT
     while not done.wait(_PERIOD_S):
         if _resident_files() > most:
-            for start, end in _read_only_maps():
+            for start, end in _clean_maps():
                 madvise(start, end - start, _DONTNEED)
 
 
@@ -53,12 +55,15 @@ def _resident_files() -> int:
     return int(Path("/proc/self/statm").read_text().split()[2]) << 12
 
 
-def _read_only_maps() -> Iterator[tuple[int, int]]:
-    """Yield where large files are mapped that nobody can have written to through the mapping."""
-    for line in Path("/proc/self/maps").read_text().splitlines():
-        fields = line.split(maxsplit=5)
-        if len(fields) < 6 or fields[1][:3] != "r--" or not fields[5].startswith("/"):
-            continue
-        start, end = (int(place, 16) for place in fields[0].split("-"))
-        if end - start >= _LARGE:
-            yield start, end
+def _clean_maps() -> Iterator[tuple[int, int]]:
+    """Yield where large files are mapped such that every page is as it is in the file.
+
+    The reference runtime asks for private pages that it could write to, and never writes.
+    """
+    place: tuple[int, int] | None = None
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if found := _MAP.match(line):
+            start, end = int(found[1], 16), int(found[2], 16)
+            place = (start, end) if end - start >= _LARGE else None
+        elif place is not None and line.startswith("Anonymous:") and line.split()[1] == "0":
+            yield place
