@@ -29,6 +29,7 @@ from mlopsc.dtypes import DTYPES
 from mlopsc.resources import targets_dir
 from mlopsc.schema.bundle import Manifest
 from mlopsc.schema.conformance import ConformanceReport
+from mlopsc.schema.fingerprint import Fingerprint
 from mlopsc.schema.package import Package
 from mlopsc.schema.program import Program
 from mlopsc.schema.target import Target
@@ -181,7 +182,7 @@ def layers() -> str:
 def command_help() -> str:
     """Return the help of the command and of every verb."""
     verbs = [[], *([verb] for verb in cli.list_commands(click.Context(cli)))]
-    verbs += [["targets", "show"], ["cache", "clear"]]
+    verbs += [["targets", "show"], ["data", "fingerprint"], ["data", "diff"], ["cache", "clear"]]
     parts = []
     for verb in verbs:
         result = CliRunner().invoke(
@@ -203,6 +204,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
 
 SCHEMAS: dict[str, type[BaseModel]] = {
     "conformance": ConformanceReport,
+    "fingerprint": Fingerprint,
     "manifest": Manifest,
     "package": Package,
     "program": Program,

@@ -154,3 +154,17 @@ class GateError(MlopscError):
 
     exit_code = 23
     default_hint = "report the model and the target"
+
+
+class DataError(MlopscError):
+    """A data set cannot be fingerprinted as it is, or a saved fingerprint is damaged."""
+
+    exit_code = 32
+    default_hint = "docs/data.md says what a data set may hold"
+
+
+class DataChangedError(MlopscError):
+    """Two versions of a data set differ, and ``mlopsc data diff`` was asked to fail then."""
+
+    exit_code = 33
+    default_hint = "the lines on standard output say which files differ"

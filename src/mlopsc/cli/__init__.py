@@ -28,6 +28,7 @@ _VERBS = {
     "run": ("run", "Run a package on your arrays, on whatever it was built for."),
     "inspect": ("inspect", "Describe a bundle or a package."),
     "targets": ("targets", "List the targets, or show one."),
+    "data": ("data", "Give versions of data sets digests, and compare them."),
     "cache": ("cache", "Show the cache of what was imported and built, or clear it."),
 }
 
