@@ -1,7 +1,8 @@
 """Versions of data sets: a file or folder gets one digest, and ``diff`` compares two versions.
 
-Takes a path; gives its ``Contents``, or as an artefact a ``Fingerprint``. The digest depends on names and contents only, never on the
-machine, times or permissions. Files that have not changed are not read again.
+Takes a path; gives its ``Contents``, or as an artefact a ``Fingerprint``. The digest depends on
+names and contents only, never on the machine, times or permissions. Files that have not changed are
+not read again.
 """
 
 from mlopsc.data.compare import Difference, diff

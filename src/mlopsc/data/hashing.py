@@ -61,9 +61,9 @@ class Hashing:
         if not self.files:
             return
         total = sum(file.size for file in self.files)
-        with ThreadPoolExecutor(_cores()) as pool:
+        with ThreadPoolExecutor(cores()) as pool:
             try:
-                pending = {pool.submit(self._work) for _ in range(_cores())}
+                pending = {pool.submit(self._work) for _ in range(cores())}
                 while pending:
                     done, pending = wait(pending, _PROGRESS_S, FIRST_COMPLETED)
                     progress(self._hashed, total)
@@ -153,7 +153,7 @@ def _read_into(descriptor: int, buffer: memoryview, offset: int) -> bool:
     return True
 
 
-def _cores() -> int:
+def cores() -> int:
     """Return how many processors this process may use."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))

@@ -15,6 +15,8 @@ from itertools import pairwise
 
 CHUNK = 1 << 20  # bytes of a leaf; the last one of a file may have fewer
 LEAF, NODE, FILE, FOLDER = b"\0", b"\1", b"\2", b"\3"
+_ENTRY = struct.Struct(">cI")  # kind of an entry of a folder, length of its name
+_SIZE = struct.Struct(">Q")
 
 
 def leaf_digest(prefixed: bytes | memoryview) -> bytes:
@@ -36,7 +38,7 @@ def tree_root(level: Sequence[bytes]) -> bytes:
 
 def file_digest(size: int, root: bytes) -> bytes:
     """Return the digest of a file of ``size`` bytes whose chunks have the root ``root``."""
-    return hashlib.sha256(FILE + size.to_bytes(8, "big") + root).digest()
+    return hashlib.sha256(FILE + _SIZE.pack(size) + root).digest()
 
 
 def folder_digest(files: Iterable[tuple[str, int, bytes]]) -> bytes:
@@ -54,14 +56,14 @@ def folder_digest(files: Iterable[tuple[str, int, bytes]]) -> bytes:
         if folder not in folders:
             _add_with_parents(folders, folder)
         name = text.encode()
-        record = b"".join((FILE, struct.pack(">I", len(name)), name, size.to_bytes(8, "big")))
-        folders[folder].append((name, record + digest))
+        record = (_ENTRY.pack(FILE, len(name)), name, _SIZE.pack(size), digest)
+        folders[folder].append((name, b"".join(record)))
     for path in sorted(folders, key=lambda path: path.count("/"), reverse=True):
         if path:
             folder, _, text = path.rpartition("/")
             name = text.encode()
-            record = FOLDER + struct.pack(">I", len(name)) + name + _digest(folders.pop(path))
-            folders[folder].append((name, record))
+            head = _ENTRY.pack(FOLDER, len(name))
+            folders[folder].append((name, head + name + _digest(folders.pop(path))))
     return _digest(folders[""])
 
 

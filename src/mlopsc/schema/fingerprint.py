@@ -14,7 +14,7 @@ from mlopsc.schema.common import Digest, Frozen
 
 SINGLE = "."  # path of the only file of a data set that is a file
 # An empty part, '.' or '..': none of them is the name of a file or folder.
-_NO_NAME = re.compile(r"(?:^|/)\.{0,2}(?:/|$)|\0")
+_NO_NAME = re.compile(r"(?:^|/)\.{0,2}(?:/|\Z)|\0")
 
 
 class FileDigest(Frozen):
