@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import socket
 import time
 import unicodedata
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from support import check_words
+from support import REPOSITORY, check_words
 
 import mlopsc
 from mlopsc.cache import FOLDER_VARIABLE, SIZE_VARIABLE, open_cache
@@ -141,6 +142,17 @@ def test_a_folder_has_the_digest_of_the_definition(data: Path) -> None:
     for file in found.files:
         assert file.digest == expected(data / file.path)
         assert file.size == len(FILES[file.path])
+
+
+def test_the_program_of_the_documentation_gives_the_digest(data: Path, tmp_path: Path) -> None:
+    page = (REPOSITORY / "docs" / "data.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(program, names)  # noqa: S102 - our own documentation
+    (data / "without" / "files").mkdir(parents=True)
+    (tmp_path / "file").write_bytes(bytes(21 * MIB + 3))
+    for path in (data, tmp_path / "file", data / "a" / "none"):
+        assert mlopsc.fingerprint(path).digest == f"sha256:{names['digest'](path).hex()}"
 
 
 def test_digests_never_change(data: Path, tmp_path: Path) -> None:
@@ -273,6 +285,11 @@ def test_errors_of_the_disk_are_reported(data: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(os, "preadv", fail)
     check_refused(data, "cannot read", "Input/output error")
+
+
+@pytest.mark.skipif(not Path("/proc/version").exists(), reason="needs Linux")
+def test_files_that_are_longer_than_they_say_are_refused() -> None:
+    check_refused(Path("/proc/version"), "/proc/version", "changed")
 
 
 def longer(path: Path) -> None:

@@ -106,9 +106,9 @@ def _lines(difference: Difference) -> Iterator[str]:
 
     for what in ("removed", "added", "changed"):
         for path in getattr(difference, what):
-            yield f"{what}  {shown(path)}"
+            yield f"{what:8}  {shown(path)}"
     for before, after in difference.renamed:
-        yield f"renamed  {shown(before)} -> {shown(after)}"
+        yield f"renamed   {shown(before)} -> {shown(after)}"
     counts = {
         what: len(getattr(difference, what)) for what in ("added", "removed", "changed", "renamed")
     }

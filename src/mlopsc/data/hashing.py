@@ -106,7 +106,9 @@ class Hashing:
                     if not _read_into(descriptor, filled[1:], start):
                         raise changed(file.path)
                     leaves.append(leaf_digest(filled))
-                if state_of(os.fstat(descriptor)) != file.state:
+                # A file may be longer than it says, in /proc or on another machine.
+                longer = end == file.size and os.pread(descriptor, 1, end)
+                if longer or state_of(os.fstat(descriptor)) != file.state:
                     raise changed(file.path)
             finally:
                 os.close(descriptor)
