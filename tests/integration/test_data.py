@@ -8,10 +8,11 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from support import check_refused, run_cli, unchanged
+from support import HANG_S, check_refused, run_cli, unchanged
 
 import mlopsc
 from mlopsc.errors import DataChangedError, DataError, OutputError
@@ -154,6 +155,21 @@ def test_several_at_once_agree(data: Path, tmp_path: Path) -> None:
     assert not list((tmp_path / "cache").glob("*.part"))
 
 
+def wait_until_open(pid: int, path: Path) -> None:
+    """Wait until the process ``pid`` reads the file ``path``."""
+    descriptors = Path(f"/proc/{pid}/fd")
+    if not descriptors.is_dir():  # not on Linux
+        time.sleep(5)
+        return
+    end = time.monotonic() + HANG_S
+    while time.monotonic() < end:
+        for descriptor in descriptors.iterdir():
+            with suppress(OSError):  # closed meanwhile
+                if descriptor.readlink() == path:
+                    return
+    raise AssertionError(f"{path} was not opened")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_ends_at_once(number: int, tmp_path: Path) -> None:
     with (tmp_path / "huge").open("wb") as file:
@@ -161,7 +177,7 @@ def test_an_interrupt_ends_at_once(number: int, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mlopsc", "data", "fingerprint", tmp_path / "huge"]
     command += ["-o", tmp_path / "v1.json"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    time.sleep(2)
+    wait_until_open(process.pid, tmp_path / "huge")
     process.send_signal(number)
     start = time.monotonic()
     _, errors = process.communicate(timeout=60)

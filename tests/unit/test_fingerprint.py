@@ -274,17 +274,20 @@ def test_what_cannot_be_read_is_refused(name: str, data: Path) -> None:
     mode = (data / name).stat().st_mode
     (data / name).chmod(0)
     try:
-        check_refused(data, name, "cannot read")
+        check_refused(data, name, "cannot read", "Permission denied")
     finally:
         (data / name).chmod(mode)
 
 
-def test_errors_of_the_disk_are_reported(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*arguments: object) -> int:
+@pytest.mark.parametrize("function", ["scandir", "open", "preadv", "fstat"])
+def test_errors_of_the_system_are_reported(
+    function: str, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(os, "preadv", fail)
-    check_refused(data, "cannot read", "Input/output error")
+    monkeypatch.setattr(os, function, fail)
+    check_refused(data, str(data), "cannot read", "Input/output error")
 
 
 @pytest.mark.skipif(not Path("/proc/version").exists(), reason="needs Linux")
