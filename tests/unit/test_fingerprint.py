@@ -279,7 +279,7 @@ def test_what_cannot_be_read_is_refused(name: str, data: Path) -> None:
         (data / name).chmod(mode)
 
 
-@pytest.mark.parametrize("function", ["scandir", "open", "preadv", "fstat"])
+@pytest.mark.parametrize("function", ["scandir", "open", "preadv"])
 def test_errors_of_the_system_are_reported(
     function: str, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
