@@ -30,6 +30,7 @@ from mlopsc.resources import targets_dir
 from mlopsc.schema.attestation import Statement
 from mlopsc.schema.bundle import Manifest
 from mlopsc.schema.conformance import ConformanceReport
+from mlopsc.schema.fingerprint import Fingerprint
 from mlopsc.schema.lineage import Lineage
 from mlopsc.schema.log import LogEntry, Revocation
 from mlopsc.schema.package import Package
@@ -184,7 +185,7 @@ def layers() -> str:
 def command_help() -> str:
     """Return the help of the command and of every verb."""
     verbs = [[], *([verb] for verb in cli.list_commands(click.Context(cli)))]
-    verbs += [["targets", "show"], ["cache", "clear"]]
+    verbs += [["targets", "show"], ["data", "fingerprint"], ["data", "diff"], ["cache", "clear"]]
     parts = []
     for verb in verbs:
         result = CliRunner().invoke(
@@ -208,6 +209,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "conformance": ConformanceReport,
     "lineage": Lineage,
     "log": LogEntry,
+    "fingerprint": Fingerprint,
     "manifest": Manifest,
     "package": Package,
     "program": Program,

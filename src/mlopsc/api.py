@@ -5,17 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mlopsc import pipeline
+from mlopsc import data, pipeline
 from mlopsc.bundle import Bundle
 from mlopsc.loader import Model, load
 from mlopsc.schema.build_options import BuildOptions
 from mlopsc.schema.conformance import ConformanceReport
+from mlopsc.schema.fingerprint import Fingerprint
 from mlopsc.schema.import_options import ImportOptions
 from mlopsc.schema.package import Package
 from mlopsc.schema.target import Accuracy, Generator, Schedule
 from mlopsc.trust.policy import TrustOptions
 
-__all__ = ["Bundle", "Model", "Package", "build", "conform", "import_model", "load"]
+__all__ = [
+    "Bundle",
+    "Fingerprint",
+    "Model",
+    "Package",
+    "build",
+    "conform",
+    "fingerprint",
+    "import_model",
+    "load",
+]
 
 
 def import_model(
@@ -136,6 +147,20 @@ def conform(
         mlopsc.errors.BrokenPackageError: The package is damaged or fails.
     """
     return pipeline.conform(Path(package), bundle=_path(bundle), runner=runner)
+
+
+def fingerprint(path: str | Path, *, cache: bool = True) -> Fingerprint:
+    """Return the version of a data set: one digest, and the digest of each file.
+
+    Args:
+        path: A folder or a file.
+        cache: Whether files that have not changed since the last time need not be read again.
+
+    Raises:
+        mlopsc.errors.DataError: It cannot be read, changes meanwhile, or holds links or special
+            files.
+    """
+    return data.read_contents(Path(path), cache=cache).fingerprint()
 
 
 def _path(value: str | Path | None) -> Path | None:

@@ -210,3 +210,17 @@ class ReproductionError(MlopscError):
 
     exit_code = 31
     default_hint = "the message names the first file that differs"
+
+
+class DataError(MlopscError):
+    """A data set cannot be fingerprinted as it is, or a saved fingerprint is damaged."""
+
+    exit_code = 32
+    default_hint = "docs/data.md says what a data set may hold"
+
+
+class DataChangedError(MlopscError):
+    """Two versions of a data set differ, and ``mlopsc data diff`` was asked to fail then."""
+
+    exit_code = 33
+    default_hint = "the lines on standard output say which files differ"

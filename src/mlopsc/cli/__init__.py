@@ -39,6 +39,7 @@ _VERBS = {
     "log": ("log", "Show or verify who did what, and when."),
     "migrate": ("migrate", "Bring a bundle or package to today's format version."),
     "targets": ("targets", "List the targets, or show one."),
+    "data": ("data", "Give versions of data sets digests, and compare them."),
     "cache": ("cache", "Show the cache of what was imported and built, or clear it."),
 }
 
