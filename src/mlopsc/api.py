@@ -41,6 +41,7 @@ def import_model(
     version: str = "0",
     trained_with: str | None = None,
     lineage: str | Path | None = None,
+    find_lineage: bool = True,
     force: bool = False,
     cache: bool = True,
 ) -> Bundle:
@@ -59,6 +60,7 @@ def import_model(
         version: Your version of the model.
         trained_with: Digest of the preprocessing that trained the model.
         lineage: How the model came to be; ``lineage.yaml`` beside the model by default.
+        find_lineage: Whether that is looked for.
         force: Replace ``output``.
         cache: Whether the bundle may come from the cache if nothing has changed, and is kept there.
 
@@ -77,6 +79,7 @@ def import_model(
         version=version,
         trained_with=trained_with,
         lineage=_path(lineage),
+        find_lineage=find_lineage,
     )
     return pipeline.import_model(Path(source), Path(output), options, force=force, cache=cache)
 
