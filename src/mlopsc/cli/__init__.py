@@ -22,6 +22,7 @@ INTERRUPTED = 130
 _interrupted = False
 
 _VERBS = {
+    "preprocess": ("preprocess", "Write the ONNX file of steps or of a Python function."),
     "import": ("import_verb", "Import an ONNX model into a bundle."),
     "build": ("build", "Build a package for each target from a bundle or an ONNX file."),
     "conform": ("conform", "Prove packages against the reference runtime."),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlopsc.schema.bundle import StageName
+from mlopsc.schema.common import digest_bytes
 
 INLINE_BYTES = 1024  # smaller ones stay in the graph, where shape inference looks for them
 ALIGN = 64  # of every initializer among the weights
@@ -45,6 +46,11 @@ class StageGraph:
     name: StageName
     model: bytes
     weights: Mapping[int, Weight] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """Digest of the graph and its weights: of what it computes, and of nothing else."""
+        return digest_bytes(self.model, *self.weight_chunks())
 
     def weight_chunks(self) -> Iterator[memoryview]:
         """Yield the weights as one block, zeros between them."""
