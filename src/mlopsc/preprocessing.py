@@ -52,13 +52,13 @@ def as_onnx(options: ImportOptions) -> Iterator[ImportOptions]:
         SourceError, MissingToolError: One cannot be made.
     """
     with tempfile.TemporaryDirectory(prefix="mlopsc-steps-") as name:
-        made = {}
+        made: dict[str, Path | None] = {}
         for stage in ("preprocess", "postprocess"):
-            path = getattr(options, stage)
+            made[stage] = path = getattr(options, stage)
             if path is not None and is_source(path):
-                made[stage] = Path(name) / f"{stage}.onnx"
-                _convert(path, made[stage])
-        yield replace(options, **made)
+                made[stage] = ready = Path(name) / f"{stage}.onnx"
+                _convert(path, ready)
+        yield replace(options, preprocess=made["preprocess"], postprocess=made["postprocess"])
 
 
 def write_onnx(source: Path, output: Path) -> Converted:

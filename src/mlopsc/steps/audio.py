@@ -70,9 +70,36 @@ def _frames(b: Graph, x: Value, length: int, hop: int, offset: int, *, around: i
             f"the signal has {x.size(-1) - 2 * around} samples; expected at least "
             f"{whole - 2 * around} for one frame"
         )
-    places = np.arange(count)[:, None] * hop + np.arange(length) + offset
-    layout = x.layout and x.layout + "F" if x.layout and "F" not in x.layout else None
-    return b.op("Gather", x, places.astype(np.int64), axis=x.rank - 1, layout=layout)
+    # A frame begins a block of 'hop' samples and goes on in the next: views instead of a table.
+    blocks = -(-length // hop)
+    needed = offset + (count - 1 + blocks) * hop
+    x = _fit(b, x, needed)
+    shape = (*x.shape[:-1], count, hop)
+    parts = [
+        b.reshape(_part(b, x, offset + n * hop, offset + (n + count) * hop), shape)
+        for n in range(blocks)
+    ]
+    frames = parts[0] if blocks == 1 else b.op("Concat", *parts, axis=x.rank)
+    frames = _part(b, frames, 0, length)
+    layout = x.layout + "F" if x.layout and "F" not in x.layout else None
+    return Value(frames.name, frames.dtype, frames.shape, layout)
+
+
+def _part(b: Graph, x: Value, start: int, stop: int) -> Value:
+    """Return a part of the last axis."""
+    if (start, stop) == (0, x.size(-1)):
+        return x
+    return b.op("Slice", x, *(np.array([n], np.int64) for n in (start, stop, x.rank - 1)))
+
+
+def _fit(b: Graph, x: Value, size: int) -> Value:
+    """Return ``x`` with zeros behind the last axis, or without its end."""
+    missing = size - x.size(-1)
+    if missing <= 0:
+        return _part(b, x, 0, size)
+    pads = np.zeros((2, x.rank), np.int64)
+    pads[1, -1] = missing
+    return b.op("Pad", x, pads.ravel(), np.array(0, x.dtype))
 
 
 def log_mel(b: Graph, x: Value, step: LogMel) -> Value:
@@ -121,7 +148,7 @@ def _log_mel(b: Graph, x: Value, step: LogMel) -> Value:
         x = _pad_ends(b, x, around, step.pad)
     # Outside the window a frame counts nothing: those samples are left out.
     offset = (length - kept) // 2
-    x = _trim(b, x, length - kept - 2 * offset)
+    x = _part(b, x, 0, x.size(-1) - (length - kept - 2 * offset))
     frames = _frames(b, x, kept, step.hop_length or length // 4 or 1, offset, around=around)
     table = fourier_table(length, offset, window(step.window, kept))
     parts = b.op("MatMul", frames, table.astype(x.dtype))
@@ -141,14 +168,6 @@ def _pad_ends(b: Graph, x: Value, around: int, mode: str) -> Value:
     pads[:, -1] = around
     value = np.array(0, x.dtype) if mode == "constant" else None
     return b.op("Pad", x, pads.ravel(), value, mode=mode)
-
-
-def _trim(b: Graph, x: Value, count: int) -> Value:
-    """Drop samples at the end: an odd one that a frame has behind its window."""
-    if not count:
-        return x
-    limits = [np.array([n], np.int64) for n in (0, x.size(-1) - count, x.rank - 1)]
-    return b.op("Slice", x, *limits)
 
 
 def _logarithm(b: Graph, x: Value, step: LogMel) -> Value:
@@ -180,7 +199,8 @@ def cosine_table(size: int) -> Array:
         [math.cos(math.pi * k * (2 * n + 1) / (2 * size)) for k in range(size)] for n in range(size)
     ]
     scales = [math.sqrt((1 if k == 0 else 2) / size) for k in range(size)]
-    return np.array(table) * np.array(scales)
+    made: Array = np.array(table) * np.array(scales)
+    return made
 
 
 def mel_table(step: LogMel) -> Array:

@@ -183,9 +183,7 @@ def _outputs(
                 raise Refusal(f"output is {names}; no step gives '{name}'")
         return [(name, known[name]) for name in names]
     if current is None:
-        raise Refusal(
-            f"output is '{names[0]}', and there is no step; expected one step or one input"
-        )
+        raise Refusal(f"output is '{names[0]}', and there is no step; expected one")
     if known.get(names[0], current) is not current:
         raise Refusal(f"output is '{names[0]}', which is not what the last step gives; expected a "
                       "list of names, to choose values of other steps")  # fmt: skip

@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -148,11 +148,9 @@ class Graph:
 
     def constant(self, elements: Any, dtype: str | None = None) -> Value:
         """Return a constant of ``elements``, in their own type by default."""
-        array = np.asarray(elements, None if dtype is None else np.dtype(dtype))
+        array = np.array(elements, None if dtype is None else np.dtype(dtype), order="C")
         name = self._name("constant")
-        self._constants[name] = numpy_helper.from_array(
-            np.ascontiguousarray(array).reshape(array.shape), name
-        )
+        self._constants[name] = numpy_helper.from_array(array, name)
         return Value(name, array.dtype.name, array.shape)
 
     def op(
@@ -180,14 +178,8 @@ class Graph:
         given = [self._value(x, first.dtype) for x in inputs]
         name = self._name(op_type.lower())
         outputs = [name] if count == 1 else [f"{name}_{k}" for k in range(count)]
-        node = helper.make_node(
-            op_type,
-            [x.name if x else "" for x in given],
-            outputs,
-            name,
-            domain=domain,
-            **attributes,
-        )
+        names = [x.name if x else "" for x in given]
+        node = helper.make_node(op_type, names, outputs, name, domain=domain, **attributes)
         self._nodes.append(node)
         types = infer_node_outputs(
             onnx.defs.get_schema(op_type, _ML_OPSET if domain else OPSET, domain),
@@ -197,11 +189,9 @@ class Graph:
             opset_imports=list(_OPSETS),
             ir_version=_IR_VERSION,
         )
-        made = [_from_type(output, types[output]) for output in outputs]
+        made = [_from_type(output, types[output], first) for output in outputs]
         return [
-            Value(
-                v.name, v.dtype, v.shape, layout or (first.layout if v.rank == first.rank else None)
-            )
+            replace(v, layout=layout or (first.layout if v.rank == first.rank else None))
             for v in made
         ]
 
@@ -266,12 +256,10 @@ class Graph:
         graph = helper.make_graph(
             self._nodes, "steps", self._inputs, named, list(self._constants.values())
         )
-        domains = {node.domain for node in self._nodes}
+        domains = {"", *(node.domain for node in self._nodes)}
         model = helper.make_model(
             graph,
-            opset_imports=[
-                entry for entry in _OPSETS if not entry.domain or entry.domain in domains
-            ],
+            opset_imports=[entry for entry in _OPSETS if entry.domain in domains],
             ir_version=_IR_VERSION,
             producer_name=producer,
             producer_version=version,
@@ -343,8 +331,19 @@ def _info(value: Value) -> onnx.ValueInfoProto:
     return info
 
 
-def _from_type(name: str, kind: onnx.TypeProto) -> Value:
+def _from_type(name: str, kind: onnx.TypeProto, first: Value) -> Value:
+    """Return a value; where ONNX's inference loses the name of the batch, it is that of ``first``.
+
+    Raises:
+        ValueError: Another size is unknown.
+    """
     code = kind.tensor_type.elem_type
     dtype = STRING if code == onnx.TensorProto.STRING else BY_ONNX_CODE[code].name
-    shape = tuple(d.dim_param or d.dim_value for d in kind.tensor_type.shape.dim)
-    return Value(name, dtype, shape)
+    shape: list[int | str] = []
+    for axis, dim in enumerate(kind.tensor_type.shape.dim):
+        batch = first.shape[0] if not axis and first.shape else 0
+        size = dim.dim_value if dim.HasField("dim_value") else dim.dim_param
+        if size == "" and not isinstance(batch, str):
+            raise ValueError(f"the size of axis {axis} of '{name}' is unknown")
+        shape.append(size if size != "" else batch)
+    return Value(name, dtype, tuple(shape))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -113,19 +114,17 @@ def pad(b: Graph, x: Value, step: Pad) -> Value:
                                   "crop it, or resize it with 'fit: inside'")  # fmt: skip
                 before[axis], after[axis] = missing // 2, missing - missing // 2
     for axis in range(x.rank):
-        if (before[axis] or after[axis]) and step.mode == "reflect":
-            if max(before[axis], after[axis]) >= x.size(axis):
-                raise Refusal(
-                    f"{max(before[axis], after[axis])} elements are added to {x.size(axis)}; "
-                    "'reflect' adds fewer than there are"
-                )
+        most = max(before[axis], after[axis])
+        if most and step.mode == "reflect" and most >= x.size(axis):
+            raise Refusal(f"{most} elements are added to {x.size(axis)}; 'reflect' adds fewer than "
+                          "there are")  # fmt: skip
     if not any(before) and not any(after):
         return x
     value = constant_like(x, step.value, "value") if step.mode == "constant" else None
     return b.op("Pad", x, np.array([*before, *after], np.int64), value, mode=step.mode)
 
 
-def constant_like(x: Value, number: float, what: str) -> np.ndarray:
+def constant_like(x: Value, number: float, what: str) -> np.ndarray[Any, Any]:
     """Return ``number`` in the type of ``x``.
 
     Raises:

@@ -18,15 +18,14 @@ HINT: Final = "docs/preprocessing.md describes every step and has examples"
 _MAX_BYTES: Final = 1 << 24
 
 
+_OWN: Final = ("bool", "float", "timestamp")  # kinds that YAML 1.1 sees where people do not
+
+
 class _Loader(yaml.SafeLoader):
     """YAML as people read it: ``no`` is a word, ``1e-5`` a number, and no key is there twice."""
 
     yaml_implicit_resolvers: dict[Any, Any] = {  # noqa: RUF012 - as the base class has it
-        first: [
-            (tag, pattern)
-            for tag, pattern in found
-            if not tag.endswith((":bool", ":float", ":timestamp"))
-        ]
+        first: [pair for pair in found if pair[0].rpartition(":")[2] not in _OWN]
         for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
