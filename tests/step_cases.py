@@ -415,9 +415,9 @@ def document(cases: Sequence[Case]) -> dict[str, Any]:
             inputs[names["x"]]["layout"] = case.layout
         own = [dict(step) for step in case.steps] or [{"reshape": {"shape": [-1]}},
             {"reshape": {"shape": list(case.inputs["x"].shape)}}]  # fmt: skip
-        own[0]["input"] = names["x"] if "x" in names else names
+        own[0]["input"] = names.get("x", names)
         results = {result: f"{case.name}_out_{result}" for result in case.expected}
-        own[-1]["output"] = results[""] if "" in results else results
+        own[-1]["output"] = results.get("", results)
         outputs += results.values()
         steps += own
     return {"inputs": inputs, "steps": steps, "output": outputs}
