@@ -156,6 +156,8 @@ def standardise(b: Graph, x: Value, step: Standardise) -> Value:
     axes = x.sample_axes if step.axes is None else [x.axis(axis) for axis in step.axes]
     if not axes or len(set(axes)) != len(axes):
         raise Refusal(f"axes are {list(step.axes or ())} of {x}; expected at least one, each once")
+    for axis in axes:
+        x.size(axis)  # one sample has no say in another's
     over = np.array(sorted(axes), np.int64)
     centred = b.op("Sub", x, b.op("ReduceMean", x, over, keepdims=1))
     variance = b.op("ReduceMean", b.op("Mul", centred, centred), over, keepdims=1)

@@ -107,7 +107,7 @@ def steps_to_onnx(steps: Steps, source: str) -> bytes:
     except Refusal as error:
         raise SourceError(f"'{source}': {error}", hint=HINT) from error
     canonical = steps.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    text = json.dumps(canonical, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(canonical, ensure_ascii=False, separators=(",", ":"))
     return graph.finish(outputs, {METADATA_KEY: text}, PRODUCER, str(SCHEMA_VERSION))
 
 

@@ -14,6 +14,7 @@ from mlopsc.steps.image import constant_like
 def softmax(b: Graph, x: Value, step: Softmax) -> Value:
     """Give probabilities."""
     axis = x.axis(step.axis)
+    x.size(axis)  # one sample has no say in another's
     x = b.as_float(x)
     if step.temperature != 1:
         x = b.op("Div", x, step.temperature)
