@@ -20,7 +20,7 @@ from mlopsc.cli import cli
 from mlopsc.errors import InputError, UnknownTargetError
 from mlopsc.targets import target_names
 
-VERBS = ("import", "build", "conform", "run", "inspect", "targets", "cache")
+VERBS = ("preprocess", "import", "build", "conform", "run", "inspect", "targets", "cache")
 HEAVY = {"numpy", "onnx", "onnx_ir", "onnxruntime", "pydantic", "rich", "tvm", "unicorn"}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,10 +16,11 @@ import pytest
 import step_cases
 import yaml
 from onnx import helper
-from support import check_words
+from support import REPOSITORY, check_words
 
 from mlopsc.errors import SourceError
 from mlopsc.reference import run_graph
+from mlopsc.schema.common import digest_bytes
 from mlopsc.schema.steps import STEP_NAMES, Steps
 from mlopsc.steps import is_source, script_parts, steps_example
 from mlopsc.steps.convert import METADATA_KEY, steps_to_onnx, to_onnx
@@ -126,6 +128,33 @@ def test_the_file_says_where_it_comes_from(tmp_path: Path) -> None:
     assert kept["steps"] == [{"argmax": {"axis": "C", "labels": ["kühl", "warm", "heiß"]}}]
     again = steps_to_onnx(Steps.model_validate_json(entry.value), "again")
     assert again == model.SerializeToString(deterministic=True)
+
+
+# Who has noted the digest of a file must get it from later versions: what changes a digest changes
+# schema.steps.SCHEMA_VERSION, too.
+DIGESTS = {
+    "example": "sha256:0dc6ffb0ae2388a61f3f8108aa425d243999a0f3f1aef3c580167a02b4382f99",
+    "nms_few": "sha256:665816a6e1cb3b2b16a208f77fa5c36e320cdb6a5561c7d3c86214f3bd08f3ac",
+}
+
+
+def test_digests_stay(tmp_path: Path) -> None:
+    (tmp_path / "example.yaml").write_text(steps_example())
+    case = next(case for case in CASES if case.name == "nms_few")
+    (tmp_path / "nms_few.yaml").write_text(json.dumps(step_cases.document([case])))
+    found = {name: digest_bytes(to_onnx(str(tmp_path / f"{name}.yaml"))) for name in DIGESTS}
+    assert found == DIGESTS
+
+
+def test_what_the_documentation_shows_can_be_converted(tmp_path: Path) -> None:
+    page = (REPOSITORY / "docs" / "preprocessing.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(yaml|python)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    sources = [(kind, text) for kind, text in blocks if kind == "yaml" or "@script" in text]
+    assert [kind for kind, _ in sources] == ["yaml", "yaml", "python", "yaml", "yaml"]
+    for kind, text in sources:
+        path = tmp_path / ("shown.py" if kind == "python" else "shown.yaml")
+        path.write_text(text)
+        assert onnx.load_model_from_string(to_onnx(str(path))).graph.output
 
 
 def test_words_of_yaml_are_what_they_look_like(tmp_path: Path) -> None:

@@ -8,37 +8,25 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, model_validator
 
 from mlopsc.dtypes import DTypeName
-from mlopsc.schema.common import Frozen
-from mlopsc.schema.step_kinds import (
-    ArgMax,
+from mlopsc.schema.array_steps import (
     Cast,
     ChangeLayout,
     Clip,
-    Colour,
-    Crop,
     Dequantise,
-    Frame,
-    Layout,
-    LogMel,
-    Mfcc,
-    Nms,
     Normalise,
     OneHot,
-    Pad,
     Quantise,
     Reshape,
-    Resize,
     Scale,
-    Sigmoid,
-    Size,
     Slice,
-    Softmax,
     Standardise,
-    Text,
-    Threshold,
-    TopK,
     Transpose,
 )
+from mlopsc.schema.audio_steps import Frame, LogMel, Mfcc
+from mlopsc.schema.common import Frozen
+from mlopsc.schema.image_steps import Colour, Crop, Pad, Resize
+from mlopsc.schema.score_steps import ArgMax, Nms, Sigmoid, Softmax, Threshold, TopK
+from mlopsc.schema.step_types import Layout, Size, Text
 
 SCHEMA_VERSION = 1
 

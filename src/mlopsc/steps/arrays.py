@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mlopsc.schema.step_kinds import (
+from mlopsc.schema.array_steps import (
     Cast,
     ChangeLayout,
     Clip,
@@ -17,11 +17,11 @@ from mlopsc.schema.step_kinds import (
     Quantise,
     Reshape,
     Scale,
+    Slice,
     Standardise,
     Transpose,
 )
 from mlopsc.steps.graph import Graph, Refusal, Shape, Value, elements
-from mlopsc.steps.image import constant_like
 
 _QUANTISED = ("int8", "uint8", "int16", "uint16", "int32")
 
@@ -88,6 +88,19 @@ def reshape(b: Graph, x: Value, step: Reshape) -> Value:
     return b.reshape(x, shape, step.layout)
 
 
+def cut(b: Graph, x: Value, step: Slice) -> Value:
+    """Keep a part of one axis."""
+    axis = x.axis(step.axis)
+    size = x.size(axis)
+    start, stop, _ = slice(step.start, step.stop).indices(size)
+    if start >= stop or not -size <= step.start or not -size <= (step.stop or 0) <= size:
+        raise Refusal(
+            f"start is {step.start} and stop is {step.stop}, and axis {step.axis} has {size} "
+            "elements; expected a part of them"
+        )
+    return b.part(x, axis, start, stop)
+
+
 def cast(b: Graph, x: Value, step: Cast) -> Value:
     """Change the type; floats saturate."""
     if x.is_float and step.dtype in ("int2", "uint2", "int4", "uint4"):
@@ -111,8 +124,8 @@ def _limits(integer: str, floating: np.dtype[Any]) -> tuple[float, float]:
 
 def clip(b: Graph, x: Value, step: Clip) -> Value:
     """Keep values within limits."""
-    low = None if step.min is None else constant_like(x, step.min, "min")
-    high = None if step.max is None else constant_like(x, step.max, "max")
+    low = None if step.min is None else b.number_like(x, step.min, "min")
+    high = None if step.max is None else b.number_like(x, step.max, "max")
     return b.op("Clip", x, low, high)
 
 

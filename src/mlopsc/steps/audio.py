@@ -11,11 +11,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from mlopsc.schema.step_kinds import Frame, LogMel, Mfcc
+from mlopsc.schema.audio_steps import Frame, LogMel, Mfcc
 from mlopsc.steps.graph import Graph, Refusal, Value
 
 Array = np.ndarray[Any, Any]
 _MAX_TABLE: Final = 1 << 24  # elements
+_MAX_BLOCKS: Final = 512  # parts that a frame is joined from
 _COSINES: Final = {  # of multiples of the angle, with alternating signs
     "hann": (0.5, 0.5),
     "hamming": (0.54, 0.46),
@@ -72,31 +73,27 @@ def _frames(b: Graph, x: Value, length: int, hop: int, offset: int, *, around: i
         )
     # A frame begins a block of 'hop' samples and goes on in the next: views instead of a table.
     blocks = -(-length // hop)
+    if blocks > _MAX_BLOCKS:
+        raise Refusal(f"a frame has {length} samples and begins {hop} after the one before; "
+                      f"expected a hop of at least {-(-length // _MAX_BLOCKS)}")  # fmt: skip
     needed = offset + (count - 1 + blocks) * hop
     x = _fit(b, x, needed)
     shape = (*x.shape[:-1], count, hop)
     parts = [
-        b.reshape(_part(b, x, offset + n * hop, offset + (n + count) * hop), shape)
+        b.reshape(b.part(x, -1, offset + n * hop, offset + (n + count) * hop), shape)
         for n in range(blocks)
     ]
     frames = parts[0] if blocks == 1 else b.op("Concat", *parts, axis=x.rank)
-    frames = _part(b, frames, 0, length)
+    frames = b.part(frames, -1, 0, length)
     layout = x.layout + "F" if x.layout and "F" not in x.layout else None
     return Value(frames.name, frames.dtype, frames.shape, layout)
-
-
-def _part(b: Graph, x: Value, start: int, stop: int) -> Value:
-    """Return a part of the last axis."""
-    if (start, stop) == (0, x.size(-1)):
-        return x
-    return b.op("Slice", x, *(np.array([n], np.int64) for n in (start, stop, x.rank - 1)))
 
 
 def _fit(b: Graph, x: Value, size: int) -> Value:
     """Return ``x`` with zeros behind the last axis, or without its end."""
     missing = size - x.size(-1)
     if missing <= 0:
-        return _part(b, x, 0, size)
+        return b.part(x, -1, 0, size)
     pads = np.zeros((2, x.rank), np.int64)
     pads[1, -1] = missing
     return b.op("Pad", x, pads.ravel(), np.array(0, x.dtype))
@@ -137,10 +134,11 @@ def _log_mel(b: Graph, x: Value, step: LogMel) -> Value:
     if kept > length:
         raise Refusal(f"window_length is {kept}; expected at most frame_length, {length}")
     bins = length // 2 + 1
-    if kept * bins * 2 > _MAX_TABLE:
+    largest = max(kept * bins * 2, step.mels * bins, step.mels**2)
+    if largest > _MAX_TABLE:
         raise Refusal(
-            f"frame_length is {length}, whose table has {kept * bins * 2} elements; expected at "
-            f"most {_MAX_TABLE}"
+            f"frame_length is {length} and mels is {step.mels}, which takes a table of {largest} "
+            f"elements; expected at most {_MAX_TABLE}"
         )
     x = b.as_float(x)
     around = length // 2 if step.centre else 0
@@ -148,7 +146,7 @@ def _log_mel(b: Graph, x: Value, step: LogMel) -> Value:
         x = _pad_ends(b, x, around, step.pad)
     # Outside the window a frame counts nothing: those samples are left out.
     offset = (length - kept) // 2
-    x = _part(b, x, 0, x.size(-1) - (length - kept - 2 * offset))
+    x = b.part(x, -1, 0, x.size(-1) - (length - kept - 2 * offset))
     frames = _frames(b, x, kept, step.hop_length or length // 4 or 1, offset, around=around)
     table = fourier_table(length, offset, window(step.window, kept))
     parts = b.op("MatMul", frames, table.astype(x.dtype))

@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from mlopsc.schema.step_kinds import Nms
+from mlopsc.schema.score_steps import Nms
 from mlopsc.steps.graph import Graph, Refusal, Value
 from mlopsc.steps.scores import given_labels
 

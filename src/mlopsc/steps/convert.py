@@ -30,7 +30,7 @@ _MAKE: Final[dict[str, Make]] = {
     "crop": image.crop,
     "pad": image.pad,
     "colour": image.colour,
-    "slice": image.cut,
+    "slice": arrays.cut,
     "layout": arrays.change_layout,
     "transpose": arrays.transpose,
     "reshape": arrays.reshape,
@@ -73,9 +73,15 @@ def convert_file(source: str, output: str) -> None:
     """Write the ONNX file of ``source`` to ``output``.
 
     Raises:
-        SourceError, MissingToolError: As ``to_onnx``.
+        SourceError, MissingToolError: As ``to_onnx``, or it takes more memory than it may.
     """
-    Path(output).write_bytes(to_onnx(source))
+    try:
+        Path(output).write_bytes(to_onnx(source))
+    except MemoryError as error:
+        raise SourceError(
+            f"'{source}' takes more memory than a conversion may need; expected smaller sizes",
+            hint=HINT,
+        ) from error
 
 
 def steps_to_onnx(steps: Steps, source: str) -> bytes:

@@ -287,6 +287,32 @@ class Graph:
         """Return ``x`` in the type that steps compute in: float32, or float64 if it is that."""
         return x if x.dtype == "float64" else self.cast(x, "float32")
 
+    def number_like(self, x: Value, number: float, what: str) -> Array:
+        """Return ``number`` in the type of ``x``.
+
+        Raises:
+            Refusal: The type has no such number.
+        """
+        if x.dtype == "bool":
+            raise Refusal(f"the value is {x}; expected numbers", "cast it first")
+        if x.is_integer:
+            limits = np.iinfo(x.dtype)
+            if number != int(number) or not limits.min <= number <= limits.max:
+                raise Refusal(
+                    f"{what} is {number:g} and the value is {x}; expected an integer from "
+                    f"{limits.min} to {limits.max}",
+                    "cast it to float32 first",
+                )
+            return np.array(int(number), x.dtype)
+        return np.array(number, np.dtype(x.dtype))
+
+    def part(self, x: Value, axis: int, start: int, stop: int) -> Value:
+        """Return ``start`` to ``stop`` along an axis."""
+        axis = x.axis(axis)
+        if (start, stop) == (0, x.size(axis)):
+            return x
+        return self.op("Slice", x, *(np.array([n], np.int64) for n in (start, stop, axis)))
+
     def transpose(self, x: Value, order: Sequence[int]) -> Value:
         """Return the axes in another order."""
         layout = x.layout and "".join(x.layout[a] for a in order)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from mlopsc.schema.step_kinds import Colour, Crop, Pad, Resize, Slice
+from mlopsc.schema.image_steps import Colour, Crop, Pad, Resize
 from mlopsc.steps.graph import Graph, Refusal, Value
 
 _CUBIC_COEFFICIENT = -0.75
@@ -73,27 +72,8 @@ def crop(b: Graph, x: Value, step: Crop) -> Value:
         first = (whole - size) // 2 if start is None else start
         if size > whole or first + size > whole:
             raise Refusal(f"{what} is {size} from {max(first, 0)} on, and the image has {whole}")
-        x = _part(b, x, axis, first, first + size)
+        x = b.part(x, axis, first, first + size)
     return x
-
-
-def cut(b: Graph, x: Value, step: Slice) -> Value:
-    """Keep a part of one axis."""
-    axis = x.axis(step.axis)
-    size = x.size(axis)
-    start, stop, _ = slice(step.start, step.stop).indices(size)
-    if start >= stop or not -size <= step.start or not -size <= (step.stop or 0) <= size:
-        raise Refusal(
-            f"start is {step.start} and stop is {step.stop}, and axis {step.axis} has {size} "
-            "elements; expected a part of them"
-        )
-    return _part(b, x, axis, start, stop)
-
-
-def _part(b: Graph, x: Value, axis: int, start: int, stop: int) -> Value:
-    if (start, stop) == (0, x.size(axis)):
-        return x
-    return b.op("Slice", x, *(np.array([n], np.int64) for n in (start, stop, axis)))
 
 
 def pad(b: Graph, x: Value, step: Pad) -> Value:
@@ -120,28 +100,8 @@ def pad(b: Graph, x: Value, step: Pad) -> Value:
                           "there are")  # fmt: skip
     if not any(before) and not any(after):
         return x
-    value = constant_like(x, step.value, "value") if step.mode == "constant" else None
+    value = b.number_like(x, step.value, "value") if step.mode == "constant" else None
     return b.op("Pad", x, np.array([*before, *after], np.int64), value, mode=step.mode)
-
-
-def constant_like(x: Value, number: float, what: str) -> np.ndarray[Any, Any]:
-    """Return ``number`` in the type of ``x``.
-
-    Raises:
-        Refusal: The type has no such number.
-    """
-    if x.dtype == "bool":
-        raise Refusal(f"the value is {x}; expected numbers", "cast it first")
-    if x.is_integer:
-        limits = np.iinfo(x.dtype)
-        if number != int(number) or not limits.min <= number <= limits.max:
-            raise Refusal(
-                f"{what} is {number:g} and the value is {x}; expected an integer from {limits.min} "
-                f"to {limits.max}",
-                "cast it to float32 first",
-            )
-        return np.array(int(number), x.dtype)
-    return np.array(number, np.dtype(x.dtype))
 
 
 def colour(b: Graph, x: Value, step: Colour) -> Value:

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mlopsc.schema.step_kinds import ArgMax, Sigmoid, Softmax, Threshold, TopK
+from mlopsc.schema.score_steps import ArgMax, Sigmoid, Softmax, Threshold, TopK
 from mlopsc.steps.graph import Graph, Refusal, Value
-from mlopsc.steps.image import constant_like
 
 
 def softmax(b: Graph, x: Value, step: Softmax) -> Value:
@@ -53,7 +52,7 @@ def top_k(b: Graph, x: Value, step: TopK) -> dict[str, Value]:
 def threshold(b: Graph, x: Value, step: Threshold) -> Value:
     """Say where a value is reached."""
     _check_numbers(x)
-    reached = b.op("GreaterOrEqual", x, constant_like(x, step.value, "value"))
+    reached = b.op("GreaterOrEqual", x, b.number_like(x, step.value, "value"))
     if step.labels is None:
         return reached
     return b.look_up(b.cast(reached, "int64"), step.labels, step.labels[0])
