@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import zipfile
 from pathlib import Path
 
 import models
@@ -16,7 +18,7 @@ from support import check_refused, run_cli, unchanged
 import mlopsc
 from mlopsc.bundle import read_bundle
 from mlopsc.errors import InputError, MissingToolError, SourceError
-from mlopsc.schema.common import digest_file
+from mlopsc.schema.common import digest_bytes, digest_file
 
 DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits"
 STEPS = """\
@@ -96,7 +98,8 @@ def test_one_way_out(sources: Path, source: str) -> None:
     place = sources / source
     outside, inside = mlopsc.load_preprocess(place), mlopsc.load_preprocess(sources / "digits.mlb")
     assert outside.digest == written["digest"]
-    assert inside.digest == read_bundle(sources / "digits.mlb").stages[0].digest
+    with zipfile.ZipFile(sources / "digits.mlb") as members:
+        assert inside.digest == digest_bytes(members.read("preprocess.onnx"))
     assert outside.inputs == inside.inputs and outside.outputs == inside.outputs
     expected = (images.astype(np.float32) / 16)[:, None]
     for pre in (outside, inside, mlopsc.load_preprocess(sources / "pre.onnx")):
@@ -178,8 +181,6 @@ def test_without_onnxscript_the_error_says_how_to_install_it(sources: Path) -> N
     hidden = sources / "hidden"
     (hidden / "onnxscript").mkdir(parents=True)
     (hidden / "onnxscript" / "__init__.py").write_text("raise ImportError('not installed')\n")
-    import os
-
     path = os.pathsep.join([str(hidden), os.environ.get("PYTHONPATH", "")])
     result = run_cli("preprocess", "pre.py", "-o", "o.onnx", cwd=sources, env={"PYTHONPATH": path})
     check_refused(result, MissingToolError, "pre.py", "pip install mlopsc[onnxscript]")
@@ -204,6 +205,42 @@ def test_loading_preprocessing_that_is_not_there(tmp_path: Path) -> None:
     mlopsc.import_model(DIGITS / "digits.onnx", tmp_path / "digits.mlb")
     with pytest.raises(InputError, match="no preprocessing"):
         mlopsc.load_preprocess(tmp_path / "digits.mlb")
+
+
+SEVERAL = """\
+inputs:
+  image: {dtype: uint8, shape: [1, 4, 4, 3], layout: NHWC}
+  sound: {dtype: int16, shape: [800]}
+steps:
+  - scale: {divide: 255}
+    input: image
+    output: pixels
+  - scale: {divide: 32768}
+    input: sound
+  - mfcc: {sample_rate: 8000, frame_length: 256, mels: 20, coefficients: 8}
+    output: bands
+output: [pixels, bands]
+"""
+
+
+def test_a_batch_of_several_inputs(tmp_path: Path) -> None:
+    (tmp_path / "pre.yaml").write_text(SEVERAL)
+    pre = mlopsc.load_preprocess(tmp_path / "pre.yaml")
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 256, (3, 4, 4, 3)).astype(np.uint8)
+    sounds = rng.integers(-9000, 9000, (3, 800)).astype(np.int16)
+    together = pre(image=images, sound=sounds)
+    assert together["pixels"].shape == (3, 4, 4, 3) and together["bands"].shape == (3, 8, 13)
+    for k in range(3):
+        alone = pre(image=images[k : k + 1], sound=sounds[k])
+        assert alone["bands"].shape == (8, 13)
+        np.testing.assert_array_equal(together["pixels"][k : k + 1], alone["pixels"])
+        np.testing.assert_array_equal(together["bands"][k], alone["bands"])
+    for arrays in ({"image": images, "sound": sounds[:2]}, {"image": images, "sound": sounds[0]}):
+        with pytest.raises(InputError, match="number of samples"):
+            pre(arrays)
+    with pytest.raises(InputError, match="image, sound"):
+        pre(images)
 
 
 def test_arrays_that_do_not_fit_are_refused(sources: Path) -> None:

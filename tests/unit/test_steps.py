@@ -202,6 +202,8 @@ WRONG: dict[str, tuple[Any, list[str]]] = {
     "transpose": ([{"transpose": {"axes": [0, 1, 1, 3]}}], ["0 to 3, each once"]),
     "reshape": ([{"reshape": {"shape": [5, -1]}}], ["144 elements"]),
     "clip": ([{"clip": {"min": 0.5}}], ["min is 0.5", "uint8"]),
+    "too large": ([{"scale": {"multiply": 1e39}}], ["1e+39", "float32"]),
+    "too small": ([{"normalise": {"mean": 0, "std": 1e-50}}], ["1e-50", "float32"]),
     "clip order": ([{"clip": {"min": 2, "max": 1}}], ["min is 2 and max is 1"]),
     "one_hot": ([{"scale": {}}, {"one_hot": {"depth": 2}}], ["step 2 (one_hot)", "integers"]),
     "slice": ([{"slice": {"axis": 1, "start": 8}}], ["start is 8", "8 elements"]),

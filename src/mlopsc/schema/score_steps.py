@@ -74,7 +74,7 @@ class Nms(Frozen):
     one with the best score is kept, those of the same class that overlap it by more than
     `iou_threshold` are dropped, and so on, until `max_detections` are kept. Of equal scores the
     lower class comes first, then the lower box. What is not used of the outputs is zeros, of
-    `classes` -1, of labels an empty string.
+    `classes` -1, of labels an empty string. Each box that may be kept costs a pass over all scores.
 
     Results: `boxes` (as given), `scores`, `classes`, `count` (how many were kept).
 
@@ -90,7 +90,7 @@ class Nms(Frozen):
 
     max_detections: Size
     iou_threshold: Fraction = 0.5
-    score_threshold: Number = 0.0
+    score_threshold: Annotated[float, Field(ge=-1e30, allow_inf_nan=False, strict=True)] = 0.0
     box_format: Literal["xyxy", "yxyx", "xywh", "cxcywh"] = "xyxy"
     class_axis: Literal[-1, -2] = -1
     labels: Labels | None = None

@@ -21,7 +21,7 @@ from mlopsc.schema.array_steps import (
     Standardise,
     Transpose,
 )
-from mlopsc.steps.graph import Graph, Refusal, Shape, Value, elements
+from mlopsc.steps.graph import Graph, Refusal, Shape, Value, elements, exact
 
 _QUANTISED = ("int8", "uint8", "int16", "uint16", "int32")
 
@@ -148,7 +148,7 @@ def normalise(b: Graph, x: Value, step: Normalise) -> Value:
     x = b.as_float(x)
     parameters = []
     for what, given in (("mean", step.mean), ("std", step.std)):
-        numbers = np.array(given, x.dtype)
+        numbers = exact(given, x.dtype)
         if numbers.ndim:
             axis = x.axis(chosen)
             if len(numbers) != x.size(axis):
@@ -199,7 +199,7 @@ def quantise(b: Graph, x: Value, step: Quantise) -> Value:
     """Round to integers in steps."""
     zero = _zero_point(step.zero_point, step.dtype)
     x = b.cast(b.as_float(x), "float32")
-    return b.op("QuantizeLinear", x, np.array(step.scale, np.float32), zero)
+    return b.op("QuantizeLinear", x, exact(step.scale, "float32"), zero)
 
 
 def dequantise(b: Graph, x: Value, step: Dequantise) -> Value:
@@ -209,7 +209,7 @@ def dequantise(b: Graph, x: Value, step: Dequantise) -> Value:
     zero = _zero_point(step.zero_point, x.dtype)
     if x.dtype == "int32" and step.zero_point == 0:
         zero = None  # ONNX knows none of this type
-    return b.op("DequantizeLinear", x, np.array(step.scale, np.float32), zero)
+    return b.op("DequantizeLinear", x, exact(step.scale, "float32"), zero)
 
 
 def _zero_point(number: int, dtype: str) -> np.ndarray[Any, Any] | None:

@@ -271,7 +271,7 @@ class Graph:
     def _value(self, operand: Operand, dtype: str) -> Value | None:
         if operand is None or isinstance(operand, Value):
             return operand
-        return self.constant(operand, None if isinstance(operand, np.ndarray) else dtype)
+        return self.constant(operand if isinstance(operand, np.ndarray) else exact(operand, dtype))
 
     def _name(self, what: str) -> str:
         self._count += 1
@@ -304,7 +304,7 @@ class Graph:
                     "cast it to float32 first",
                 )
             return np.array(int(number), x.dtype)
-        return np.array(number, np.dtype(x.dtype))
+        return exact(number, x.dtype)
 
     def part(self, x: Value, axis: int, start: int, stop: int) -> Value:
         """Return ``start`` to ``stop`` along an axis."""
@@ -334,6 +334,20 @@ class Graph:
         )  # fmt: skip
         table = tuple(dict.fromkeys((*labels, default)))
         return Value(made.name, made.dtype, made.shape, places.layout, table)
+
+
+def exact(numbers: Any, dtype: str) -> Array:
+    """Return ``numbers`` in a type that has the range for them.
+
+    Raises:
+        Refusal: It has not.
+    """
+    wide = np.array(numbers)
+    with np.errstate(over="ignore", under="ignore"):
+        made = wide.astype(np.dtype(dtype))
+    if not np.isfinite(made).all() or ((made == 0) & (wide != 0)).any():
+        raise Refusal(f"{numbers} is beyond what {dtype} holds", "cast to float64 first")
+    return made
 
 
 def elements(shape: Shape) -> int:
