@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -21,17 +23,33 @@ def resize(b: Graph, x: Value, step: Resize) -> Value:
     sizes = _fitting(before, [step.height, step.width], step.fit)
     if sizes == before:
         return x if step.mode == "nearest" else b.as_float(x)
-    attributes = {"mode": step.mode, "coordinate_transformation_mode": "half_pixel"}
     if step.mode == "nearest":
-        return b.op("Resize", x, None, None, np.array(sizes, np.int64), axes=axes, **attributes)
+        return _resize(b, x, axes, sizes, step)
     x = b.as_float(x)
-    antialias = int(step.antialias)
-    if step.mode == "linear":
-        return b.op(
-            "Resize", x, None, None, np.array(sizes, np.int64), axes=axes, antialias=antialias,
-            **attributes,
-        )  # fmt: skip
-    return _cubic(b, x, axes, sizes, antialias)
+    # Runtimes know linear and cubic interpolation of images in four axes, H and W together.
+    if step.mode == "linear" and x.rank == 4 and axes in ((1, 2), (2, 3)):
+        return _resize(b, x, axes, sizes, step)
+    others = [a for a in range(x.rank) if a not in axes]
+    order = [*others, *axes]
+    moved = b.transpose(x, order)
+    kept = [size for size in moved.shape[:-2] if isinstance(size, int)]
+    batch = moved.shape[0] if isinstance(moved.shape[0], str) else 1
+    flat = b.reshape(moved, (batch, math.prod(kept), *moved.shape[-2:]))
+    done = _resize(b, flat, (2, 3), sizes, step)
+    back = b.reshape(done, (*moved.shape[:-2], *sizes), moved.layout)
+    return b.transpose(back, [order.index(a) for a in range(x.rank)])
+
+
+def _resize(b: Graph, x: Value, axes: tuple[int, int], sizes: Sequence[int], step: Resize) -> Value:
+    special: dict[str, Any] = {}
+    if step.mode != "nearest":
+        special["antialias"] = int(step.antialias)
+    if step.mode == "cubic":
+        special["cubic_coeff_a"] = _CUBIC_COEFFICIENT
+    return b.op(
+        "Resize", x, None, None, np.array(sizes, np.int64), axes=axes, mode=step.mode,
+        coordinate_transformation_mode="half_pixel", **special,
+    )  # fmt: skip
 
 
 def _fitting(before: Sequence[int], wanted: Sequence[int], fit: str) -> list[int]:
@@ -43,23 +61,6 @@ def _fitting(before: Sequence[int], wanted: Sequence[int], fit: str) -> list[int
     if by_height:
         return [wanted[0], max(1, (2 * width * wanted[0] + height) // (2 * height))]
     return [max(1, (2 * height * wanted[1] + width) // (2 * width)), wanted[1]]
-
-
-def _cubic(b: Graph, x: Value, axes: Sequence[int], sizes: Sequence[int], antialias: int) -> Value:
-    """Resize with H and W as the last of four axes: runtimes know no other cubic interpolation."""
-    others = [a for a in range(x.rank) if a not in axes]
-    order = [*others, *axes]
-    moved = b.transpose(x, order)
-    kept = [size for size in moved.shape[:-2] if isinstance(size, int)]
-    batch = moved.shape[0] if isinstance(moved.shape[0], str) else 1
-    flat = b.reshape(moved, (batch, int(np.prod(kept)), *moved.shape[-2:]))
-    done = b.op(
-        "Resize", flat, None, None, np.array(sizes, np.int64), axes=[2, 3], antialias=antialias,
-        mode="cubic", coordinate_transformation_mode="half_pixel",
-        cubic_coeff_a=_CUBIC_COEFFICIENT,
-    )  # fmt: skip
-    back = b.reshape(done, (*moved.shape[:-2], *sizes), moved.layout)
-    return b.transpose(back, [order.index(a) for a in range(x.rank)])
 
 
 def crop(b: Graph, x: Value, step: Crop) -> Value:
