@@ -8,6 +8,7 @@ from pathlib import Path
 from mlopsc import data, pipeline
 from mlopsc.bundle import Bundle
 from mlopsc.loader import Model, load
+from mlopsc.preprocessing import Preprocess, load_preprocess
 from mlopsc.schema.build_options import BuildOptions
 from mlopsc.schema.conformance import ConformanceReport
 from mlopsc.schema.fingerprint import Fingerprint
@@ -21,11 +22,13 @@ __all__ = [
     "Fingerprint",
     "Model",
     "Package",
+    "Preprocess",
     "build",
     "conform",
     "fingerprint",
     "import_model",
     "load",
+    "load_preprocess",
 ]
 
 
@@ -50,8 +53,9 @@ def import_model(
     Args:
         source: ONNX file.
         output: Where to write, ``NAME.mlb``.
-        preprocess: ONNX file whose outputs are the model's inputs, by name.
-        postprocess: ONNX file whose inputs are the model's outputs, by name.
+        preprocess: ONNX file, steps (``.yaml``, ``.json``) or a Python file written with onnxscript
+            (``file.py``, ``file.py:function``) whose outputs are the model's inputs, by name.
+        postprocess: The same, whose inputs are the model's outputs, by name.
         vectors: ``.npz`` with one array per raw input (first axis counts samples) and optionally
             ``label``; synthesised if not given.
         bind: Sizes of symbolic dimensions, the first axis of an input is 1 by default; lengths of

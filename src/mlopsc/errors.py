@@ -48,7 +48,7 @@ def raise_first(problems: Iterable[MlopscError]) -> None:
 
 
 class SourceError(MlopscError):
-    """The source file is missing, truncated, or is not a valid ONNX model."""
+    """The source file is missing, truncated, or not valid: a model, steps or a Python function."""
 
     exit_code = 10
     default_hint = "check that the file is complete and export it again"

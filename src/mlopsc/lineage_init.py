@@ -18,7 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 import onnx
 from google.protobuf.message import DecodeError
 
-from mlopsc.data import fingerprint
+from mlopsc.data import digest_text, read_contents
 from mlopsc.errors import CompilerError, SourceError
 from mlopsc.schema.common import Digest
 from mlopsc.schema.lineage import Dataset, Framework, Lineage, TrainingCode
@@ -48,7 +48,8 @@ def synthesise(
     """
     return Lineage(
         datasets=tuple(
-            Dataset(name=path.resolve().name, digest=fingerprint(path).digest) for path in data
+            Dataset(name=path.resolve().name, digest=digest_text(read_contents(path).digest))
+            for path in data
         ),
         code=_code(folder),
         frameworks=tuple(_frameworks(model)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
 from collections.abc import Callable
@@ -198,6 +199,21 @@ def test_standard_tools_find_no_fault(written: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.mlb").write_bytes(written)
     with zipfile.ZipFile(tmp_path / "a.mlb") as archive:
         assert archive.testzip() is None
+
+
+def test_digest_of_a_stage_is_that_of_its_members(tmp_path: Path) -> None:
+    weights = {"w": models.random(40, 40), "v": models.random(40, 41)}
+    nodes = [
+        models.node("MatMul", ["x", "w"], ["h"]),
+        models.node("MatMul", ["h", "v"], ["y"]),
+    ]
+    model = models.model(nodes, [models.value("x", [1, 40])], [models.value("y", [1, 41])], weights)
+    bundle = import_bundle(models.save(model, tmp_path / "m.onnx"), ImportOptions())
+    write_bundle(bundle, tmp_path / "m.mlb")
+    with zipfile.ZipFile(tmp_path / "m.mlb") as members:
+        data = members.read("model.onnx") + members.read("model.weights")
+    assert bundle.stages[0].digest == read_bundle(tmp_path / "m.mlb").stages[0].digest
+    assert bundle.stages[0].digest == "sha256:" + hashlib.sha256(data).hexdigest()
 
 
 def test_truncated_at_any_length(written: bytes, tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ from mlopsc.errors import InputError, UnknownTargetError
 from mlopsc.targets import target_names
 
 VERBS = (
-    "init", "import", "build", "conform", "run", "inspect", "sbom", "keygen", "sign", "verify",
-    "trace", "rebuild", "revoke", "affected", "log", "migrate", "targets", "data", "cache",
+    "init", "preprocess", "import", "build", "conform", "run", "inspect", "sbom", "keygen",
+    "sign", "verify", "trace", "rebuild", "revoke", "affected", "log", "migrate", "targets", "data", "cache",
 )  # fmt: skip
 HEAVY = {
     "cryptography",

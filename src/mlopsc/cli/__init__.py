@@ -23,6 +23,7 @@ _interrupted = False
 
 _VERBS = {
     "init": ("init", "Write a lineage.yaml to edit: how a model came to be."),
+    "preprocess": ("preprocess", "Write the ONNX file of steps or of a Python function."),
     "import": ("import_verb", "Import an ONNX model into a bundle."),
     "build": ("build", "Build a package for each target from a bundle or an ONNX file."),
     "conform": ("conform", "Prove packages against the reference runtime."),
