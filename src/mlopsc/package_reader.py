@@ -23,9 +23,11 @@ from mlopsc.schema.package import (
     Package,
     parse_package,
 )
+from mlopsc.schema.signing import SIGNATURE_FILES
 
 # What a bundle of format version 1 did not have.
 _OPTIONAL = {f"{BUNDLE_FOLDER}/{name}" for name in BUNDLE_FILES if name != MANIFEST_FILE}
+_MAX_SIGNATURE = 1 << 24
 _HINT = "build the package again with 'mlopsc build'"
 
 
@@ -60,6 +62,24 @@ class LoadedPackage:
             }
         except OSError as error:
             raise _broken(self.path, error.strerror or str(error)) from error
+
+    def signatures(self) -> dict[str, bytes]:
+        """Read what is below ``signature/``, by full name.
+
+        Raises:
+            BrokenPackageError: It cannot be read, or is too long.
+        """
+        found = {}
+        for name in SIGNATURE_FILES:
+            file = self.path / name
+            try:
+                if file.is_file():
+                    if file.stat().st_size > _MAX_SIGNATURE:
+                        raise _broken(self.path, f"'{name}' is too long to be a signature")
+                    found[name] = file.read_bytes()
+            except OSError as error:
+                raise _broken(self.path, error.strerror or str(error)) from error
+        return found
 
     def vectors(self) -> list[Vector]:
         """Read the test vectors.

@@ -17,7 +17,7 @@ from mlopsc.schema.common import Digest
 from mlopsc.schema.lineage import Lineage
 from mlopsc.schema.package import BUNDLE_FOLDER
 from mlopsc.trust.artefact import Artefact, open_artefact
-from mlopsc.trust.attest import named_signer
+from mlopsc.trust.model_signature import named_signer
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ from mlopsc.targets import target_names
 
 VERBS = (
     "init", "preprocess", "import", "build", "conform", "run", "inspect", "sbom", "keygen",
-    "sign", "verify", "trace", "rebuild", "revoke", "affected", "log", "migrate", "targets", "data", "cache",
+    "sign", "verify", "trace", "rebuild", "revoke", "affected", "log", "migrate", "targets",
+    "data", "cache",
 )  # fmt: skip
 HEAVY = {
     "cryptography",

@@ -30,9 +30,9 @@ from mlopsc.schema.package import (
     REPORT_FILE,
 )
 from mlopsc.schema.signing import SIGNATURE_FILES, SIGNATURE_FOLDER
+from mlopsc.trust.model_signature import named_signer
 
 Kind = Literal["bundle", "package"]
-_MAX_SIGNATURE = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -97,15 +97,20 @@ class Artefact:
         return self.package
 
     def ancestors(self) -> dict[str, str]:
-        """Return everything that it was made of, itself included: reference and what it is."""
-        found = {self.reference: f"{self.kind} '{self.name}' {self.version}"}
+        """Return everything that it was made of, itself and the key that signed it included.
+
+        Returns:
+            What each is, by reference. Who signed is what the signature says, and not checked.
+        """
+        name = f"'{self.name}' {self.version}"
+        found = {self.reference: f"{self.kind} {name}"}
         if self.package is not None:
-            found[f"bundle:{self.package.info.bundle}"] = f"bundle '{self.name}' {self.version}"
-        return found | _history(self.manifest, self.lineage)
+            found[f"bundle:{self.package.info.bundle}"] = f"bundle {name}"
+        return found | _history(self.manifest, self.lineage, self.signatures)
 
 
 def package_ancestors(package: LoadedPackage) -> dict[str, str]:
-    """Return everything that a package was made of, and who says to have signed it.
+    """Return what ``Artefact.ancestors`` does, of a package of which nothing else is read.
 
     Raises:
         BrokenPackageError: What it keeps of its bundle is damaged.
@@ -115,16 +120,15 @@ def package_ancestors(package: LoadedPackage) -> dict[str, str]:
         f"package:{package.digest}": f"package {name}",
         f"bundle:{package.info.bundle}": f"bundle {name}",
     }
-    try:
-        found |= _history(*_bundle_side(package, _of_bundle(package.documents())))
-    except ValueError as error:
-        raise _broken(package.path, str(error)) from error
-    return found
+    return found | _history(*bundle_side(package), package.signatures())
 
 
-def _history(manifest: Manifest | None, lineage: Lineage | None) -> dict[str, str]:
-    """Return the files, data sets and parent models behind a bundle, by reference."""
-    found: dict[str, str] = {}
+def _history(
+    manifest: Manifest | None, lineage: Lineage | None, signatures: Mapping[str, bytes]
+) -> dict[str, str]:
+    """Return signer, files, data sets and parent models, by reference."""
+    signer = named_signer(signatures)
+    found = {} if signer is None else {f"key:{signer}": "the key that signed it"}
     for stage in () if manifest is None else manifest.stages:
         found[f"model:{stage.source.digest}"] = f"file of the {stage.name} graph"
     if lineage is None:
@@ -202,12 +206,9 @@ def _open_package(path: Path) -> Artefact:
     documents = package.documents()
     try:
         extra = _unlisted(path, set(listed))
-        signatures = {
-            name: _read_signature(path / name) for name in SIGNATURE_FILES if name in extra
-        }
         report, report_digest = _report(path, package) if REPORT_FILE in extra else (None, None)
         of_bundle = _of_bundle(documents)
-        manifest, lineage = _bundle_side(package, of_bundle)
+        manifest, lineage = bundle_side(package)
         own = {n: d for n, d in documents.items() if n == PROVENANCE_FILE}
         _check_statements(own, listed)
     except OSError as error:
@@ -226,7 +227,7 @@ def _open_package(path: Path) -> Artefact:
         digest=package.digest,
         format_version=package.format_version,
         files=files,
-        signatures=signatures,
+        signatures=package.signatures(),
         statements={**own, **inherited},
         manifest=manifest,
         lineage=lineage,
@@ -263,12 +264,6 @@ def _unlisted(path: Path, listed: set[str]) -> set[str]:
     return found
 
 
-def _read_signature(path: Path) -> bytes:
-    if path.stat().st_size > _MAX_SIGNATURE:
-        raise ValueError(f"'{path.name}' is too long to be a signature")
-    return path.read_bytes()
-
-
 def _report(path: Path, package: LoadedPackage) -> tuple[ConformanceReport, Digest]:
     data = (path / REPORT_FILE).read_bytes()
     try:
@@ -286,27 +281,29 @@ def _of_bundle(documents: Mapping[str, bytes]) -> dict[str, bytes]:
     return {n.removeprefix(prefix): d for n, d in documents.items() if n.startswith(prefix)}
 
 
-def _bundle_side(
-    package: LoadedPackage, documents: Mapping[str, bytes]
-) -> tuple[Manifest | None, Lineage | None]:
-    """Return what a package keeps of its bundle, after checking that it is of that bundle."""
+def bundle_side(package: LoadedPackage) -> tuple[Manifest | None, Lineage | None]:
+    """Return what a package keeps of its bundle, after checking that it is of that bundle.
+
+    Raises:
+        BrokenPackageError: It is not, or cannot be read.
+    """
+    documents = _of_bundle(package.documents())
     if MANIFEST_FILE not in documents:
         return None, None
-    found = digest_bytes(documents[MANIFEST_FILE])
-    if found != package.info.bundle:
-        raise ValueError(
-            f"{BUNDLE_FOLDER}/{MANIFEST_FILE} is of bundle {found}; it was built from "
-            f"{package.info.bundle}"
-        )
+    what = f"{BUNDLE_FOLDER}/{MANIFEST_FILE}"
+    found, expected = digest_bytes(documents[MANIFEST_FILE]), package.info.bundle
+    if found != expected:
+        raise _broken(package.path, f"{what} is of bundle {found}; it was built from {expected}")
     try:
         manifest, _ = parse_manifest(documents[MANIFEST_FILE], f"the bundle of '{package.path}'")
-    except ValidationError as error:
-        raise ValueError(f"{BUNDLE_FOLDER}/{MANIFEST_FILE} does not fit its schema") from error
+        lineage = lineage_of(documents)
+    except (ValueError, BrokenBundleError) as error:
+        raise _broken(package.path, f"{what} does not fit its schema") from error
     listed = {entry.path: entry.digest for entry in manifest.files}
     for name, data in documents.items():
         if name != MANIFEST_FILE and digest_bytes(data) != listed.get(name):
-            raise ValueError(f"{BUNDLE_FOLDER}/{name} is not that of its bundle")
-    return manifest, lineage_of(documents)
+            raise _broken(package.path, f"{BUNDLE_FOLDER}/{name} is not that of its bundle")
+    return manifest, lineage
 
 
 def _check_statements(statements: Mapping[str, bytes], files: Mapping[str, Digest]) -> None:

@@ -8,7 +8,7 @@ provenance as they are in the artefact, and for packages the conformance report.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
@@ -30,7 +30,13 @@ from mlopsc.trust.keys import (
     check_certificate,
     key_id,
 )
-from mlopsc.trust.model_signature import Terms, open_signature, read_certificate, sign_files
+from mlopsc.trust.model_signature import (
+    Terms,
+    named_signer,
+    open_signature,
+    read_certificate,
+    sign_files,
+)
 
 UNPROVEN = "unproven"
 
@@ -228,15 +234,6 @@ def _check_fits(key: PrivateKey, certificate: Certificate) -> None:
         raise KeyFileError("certificates need a key of kind ecdsa-p256; this one is ed25519")
     if key_id(certificate.key) != key_id(key.public_key()):
         raise KeyFileError("the certificate is of another key than the one that signs")
-
-
-def named_signer(signatures: Mapping[str, bytes]) -> Digest | None:
-    """Return the key that says to have signed, if there is one; nothing is checked."""
-    try:
-        envelope = json.loads(signatures[MODEL_SIGNATURE])["dsseEnvelope"]
-        return str(envelope["signatures"][0]["keyid"])
-    except (KeyError, IndexError, TypeError, ValueError, RecursionError):
-        return None
 
 
 def _signer(artefact: Artefact) -> str:

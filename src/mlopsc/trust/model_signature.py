@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from mlopsc.schema.attestation import STATEMENT_TYPE
 from mlopsc.schema.common import Digest, Frozen
-from mlopsc.schema.signing import SIGNATURE_FOLDER
+from mlopsc.schema.signing import MODEL_SIGNATURE, SIGNATURE_FOLDER
 from mlopsc.trust.dsse import IN_TOTO_TYPE, dump, open_envelope, sign_payload
 from mlopsc.trust.keys import Certificate, PrivateKey, PublicKey, public_pem
 
@@ -47,6 +47,7 @@ class Terms(Frozen):
         allowed: What was allowed that is not safe, by the flag that allowed it.
     """
 
+    schema_version: Literal[1] = 1
     kind: Literal["bundle", "package"]
     digest: Digest
     expires: date | None = None
@@ -130,6 +131,15 @@ def open_signature(data: bytes, key: PublicKey, certificate: Certificate | None)
     if statement != expected:
         raise ValueError("what it signs contradicts itself")
     return Signed(files, terms)
+
+
+def named_signer(signatures: Mapping[str, bytes]) -> Digest | None:
+    """Return the key that says to have signed, if there is one; nothing is checked."""
+    try:
+        envelope = json.loads(signatures[MODEL_SIGNATURE])["dsseEnvelope"]
+        return str(envelope["signatures"][0]["keyid"])
+    except (KeyError, IndexError, TypeError, ValueError, RecursionError):
+        return None
 
 
 def _statement(name: str, files: Mapping[str, Digest], terms: Terms) -> dict[str, Any]:

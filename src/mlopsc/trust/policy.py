@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -18,7 +17,7 @@ from mlopsc.trust.artefact import (
     open_artefact,
     package_ancestors,
 )
-from mlopsc.trust.attest import Checked, Trusted, check_signatures, named_signer
+from mlopsc.trust.attest import Checked, Trusted, check_signatures
 from mlopsc.trust.keys import load_certificates, load_public
 from mlopsc.trust.revocations import read_revocations
 
@@ -150,11 +149,7 @@ def refuse_revoked(package: LoadedPackage, lists: tuple[Path, ...] = ()) -> None
 
 def _check_revoked(artefact: Artefact, options: TrustOptions) -> None:
     revoked = read_revocations(options.revocations)
-    references: Mapping[str, str] = artefact.ancestors()
-    signer = named_signer(artefact.signatures)
-    if signer is not None:
-        references = {**references, f"key:{signer}": "the key that signed it"}
-    revoked.check(artefact.path, references)
+    revoked.check(artefact.path, artefact.ancestors())
 
 
 def _lockstep(artefact: Artefact) -> Check:
