@@ -1,32 +1,48 @@
-"""Keeps little of mapped files in memory while they are worked on (Linux).
+"""Maps files, and keeps little of them in memory while they are worked on.
 
-Weights are mapped, by us and by the reference runtime. Every page that was looked at stays in the
-memory of the process until the system needs it for something else, so a model of 4 GB looks as if
-it took 4 GB, and in a container counts so. Here pages go as soon as there are many: the system
-reads them again from its cache where somebody looks at them again.
+Every page of a mapped file that was looked at stays in the memory of the process until the system
+needs it for something else, so that a model of 4 GB looks as if it took 4 GB, and in a container
+counts so. Here pages go as soon as there are many; the system gives them again, from its cache,
+where somebody looks at them again.
 """
 
 from __future__ import annotations
 
-import ctypes
-import re
+import mmap
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-_LIMIT: Final = 48 << 20  # bytes of mapped files beyond those at the start
-_LARGE: Final = 8 << 20  # bytes of a mapping that is worth it
-_PERIOD_S: Final = 0.005
-_DONTNEED: Final = 4  # MADV_DONTNEED of every Linux
-_MAP = re.compile(r"([0-9a-f]+)-([0-9a-f]+) r.-. \S+ \S+ [1-9]\d* +/")  # of a file, not executable
+_LIMIT: Final = 16 << 20  # bytes of mapped files beyond those at the start
+_LARGE: Final = 4 << 20  # bytes of a map that is worth it
+_PERIOD_S: Final = 0.001
+_maps: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
+
+
+def map_file(path: Path, offset: int, length: int) -> memoryview:
+    """Return ``length`` bytes of a file, mapped.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is shorter.
+    """
+    start = offset - offset % mmap.ALLOCATIONGRANULARITY
+    with path.open("rb") as file:
+        content = mmap.mmap(
+            file.fileno(), offset - start + length, access=mmap.ACCESS_READ, offset=start
+        )
+    if length >= _LARGE:
+        _maps.add(content)
+    return memoryview(content)[offset - start :]
 
 
 @contextmanager
 def little_resident() -> Iterator[None]:
-    """Let go of pages of mapped files, while the block runs, when there are many."""
+    """Let go of pages of files that ``map_file`` maps, when there are many (Linux)."""
     if sys.platform != "linux":
         yield
         return
@@ -41,29 +57,15 @@ def little_resident() -> Iterator[None]:
 
 
 def _watch(done: threading.Event) -> None:
-    madvise = ctypes.CDLL(None).madvise
-    madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
     most = _resident_files() + _LIMIT
     while not done.wait(_PERIOD_S):
         if _resident_files() > most:
-            for start, end in _clean_maps():
-                madvise(start, end - start, _DONTNEED)
+            for content in list(_maps):  # which keeps them mapped meanwhile
+                with suppress(ValueError):  # it was closed
+                    content.madvise(mmap.MADV_DONTNEED)
 
 
 def _resident_files() -> int:
     """Return how many bytes of files are in the memory of this process."""
-    return int(Path("/proc/self/statm").read_text().split()[2]) << 12
-
-
-def _clean_maps() -> Iterator[tuple[int, int]]:
-    """Yield where large files are mapped such that every page is as it is in the file.
-
-    The reference runtime asks for private pages that it could write to, and never writes.
-    """
-    place: tuple[int, int] | None = None
-    for line in Path("/proc/self/smaps").read_text().splitlines():
-        if found := _MAP.match(line):
-            start, end = int(found[1], 16), int(found[2], 16)
-            place = (start, end) if end - start >= _LARGE else None
-        elif place is not None and line.startswith("Anonymous:") and line.split()[1] == "0":
-            yield place
+    with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 - many times a second
+        return int(file.read().split()[2]) * mmap.PAGESIZE

@@ -13,8 +13,9 @@ from pydantic import ValidationError
 from mlopsc.bundle.container import Chunk, Member, read_container, write_container
 from mlopsc.bundle.signature import graph_signature
 from mlopsc.bundle.vectors import Vector, decode_vectors, encode_vectors
-from mlopsc.bundle.weights import find_weights, map_file
+from mlopsc.bundle.weights import find_weights
 from mlopsc.errors import BrokenBundleError
+from mlopsc.resident import map_file
 from mlopsc.schema.bundle import (
     DOCUMENTS,
     MANIFEST_FILE,
