@@ -279,6 +279,17 @@ def test_init_without_anything_known_is_a_valid_file(tmp_path: Path) -> None:
     assert "#   - name: my-images" in examples
 
 
+def test_init_writes_steps_that_work(tmp_path: Path) -> None:
+    result = run_cli("init", "--steps", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    made = run_cli("preprocess", tmp_path / "preprocess.yaml", "-o", tmp_path / "p.onnx")
+    assert made.returncode == 0, made.stderr
+    with unchanged(tmp_path):
+        (tmp_path / "lineage.yaml").rename(tmp_path / "kept.yaml")
+        assert run_cli("init", "--steps", cwd=tmp_path).returncode != 0
+        (tmp_path / "kept.yaml").rename(tmp_path / "lineage.yaml")
+
+
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
