@@ -136,7 +136,7 @@ def check_model(
     from mlopsc.importer import OperatorUse
 
     try:
-        with as_onnx(options) as ready:
+        with as_onnx(with_lineage(source, options)) as ready:
             reply = run_import("check_file", source, ready, timeout)
     except MlopscError as error:
         return Verdict(problems=(error, *error.also))
