@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlopsc.cache import Cache, open_cache
-from mlopsc.errors import InputError, LimitError, MlopscError, OutputError
+from mlopsc.errors import BrokenBundleError, InputError, LimitError, MlopscError, OutputError
 from mlopsc.import_job import import_to, run_import
 from mlopsc.lineage_file import LINEAGE_YAML
 from mlopsc.outputs import atomic_file, atomic_folders, check_folder, check_free
@@ -243,6 +243,8 @@ def build_for(
             packages = {}
             for name in names:
                 made = open_artefact(staging / name)
+                if made.require_package().info.bundle != artefact.digest:
+                    raise BrokenBundleError(f"'{bundle}' was replaced while it was being built")
                 if logged:
                     details = {"target": name, "allowed": list(how.allowed)}
                     _record("build", made, written=output / name, **details)

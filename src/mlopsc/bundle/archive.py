@@ -29,6 +29,7 @@ from mlopsc.schema.graph import StageGraph, Weight, weights_name
 from mlopsc.schema.signing import SIGNATURE_FILES
 
 _WEIGHTS = ".weights"
+_MAX_IN_MEMORY = 1 << 31  # of a graph or a tensor, in protobuf
 _MEDIA_TYPES = {
     ".onnx": "application/onnx",
     ".pb": "application/x-protobuf",
@@ -135,13 +136,14 @@ def read_bundle(path: Path) -> Bundle:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise _broken(path, f"{MANIFEST_FILE}, field '{where}': {first['msg']}") from error
+        raise _broken(path, f"{MANIFEST_FILE}, field {where!r}: {first['msg']}") from error
     except ValueError as error:
         raise _broken(path, str(error)) from error
     signatures = {n: bytes(contents.pop(n).data) for n in SIGNATURE_FILES if n in contents}
     order = [entry.path for entry in manifest.files]
     expected = [MANIFEST_FILE, *order, *sorted(signatures)]
-    strangers = [name for name in found if name not in expected]
+    known = set(expected)
+    strangers = [name for name in found if name not in known]
     missing = [name for name in expected if name not in found]
     if strangers or missing:
         what = (
@@ -170,6 +172,8 @@ def _content(path: Path, name: str, member: Member) -> Weight:
     """Return the content of a member, mapped from the file."""
     if member.size == 0:
         return Weight(memoryview(b""))
+    if member.size > _MAX_IN_MEMORY and not name.endswith(_WEIGHTS):
+        raise ValueError(f"member '{name}' has {member.size} bytes; only weights are so large")
     data = map_file(path, member.offset, member.size)
     if not name.endswith(_WEIGHTS):
         return Weight(memoryview(bytes(data)))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mlopsc.cli.options import PATH, json_option, runner_option, timeout_option
+from mlopsc.cli.options import PATH, json_option, revocations_option, runner_option, timeout_option
 from mlopsc.cli.render import echo_json, echo_table, error_text, progress
 from mlopsc.errors import MismatchError, MlopscError
 
@@ -15,12 +15,14 @@ from mlopsc.errors import MismatchError, MlopscError
 @click.argument("packages", type=PATH, nargs=-1, required=True)
 @click.option("--bundle", type=PATH, help="Let the reference run this bundle's graph now, too.")
 @runner_option
+@revocations_option
 @timeout_option
 @json_option
 def command(
     packages: tuple[Path, ...],
     bundle: Path | None,
     runner: str | None,
+    revocations: tuple[Path, ...],
     timeout: float,
     as_json: bool,
 ) -> None:
@@ -35,7 +37,13 @@ def command(
     for package in packages:
         try:
             with progress(f"running {package}", quiet=as_json):
-                report = pipeline.conform(package, bundle=bundle, runner=runner, timeout=timeout)
+                report = pipeline.conform(
+                    package,
+                    bundle=bundle,
+                    runner=runner,
+                    revocations=revocations,
+                    timeout=timeout,
+                )
         except MlopscError as error:
             failures.append(error)
             rows.append([package.name, "-", "-", "-", "-", "-", "NOT RUN"])

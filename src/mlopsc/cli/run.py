@@ -8,7 +8,13 @@ from typing import Any
 
 import click
 
-from mlopsc.cli.options import PATH, force_option, json_option, runner_option
+from mlopsc.cli.options import (
+    PATH,
+    force_option,
+    json_option,
+    revocations_option,
+    runner_option,
+)
 from mlopsc.cli.render import echo_json, progress
 from mlopsc.errors import InputError
 
@@ -24,6 +30,7 @@ from mlopsc.errors import InputError
     "--threads", type=int, help="Threads that a call may use, 1 to 64; every processor by default."
 )
 @runner_option
+@revocations_option
 @force_option
 @json_option
 def command(
@@ -33,6 +40,7 @@ def command(
     profile: bool,
     threads: int | None,
     runner: str | None,
+    revocations: tuple[Path, ...],
     force: bool,
     as_json: bool,
 ) -> None:
@@ -49,7 +57,14 @@ def command(
     if len(arrays) != len(pairs):
         raise InputError(f"an input is given twice: {[name for name, _ in pairs]}")
     with progress(f"running {package}", quiet=as_json):
-        result = pipeline.run(package, arrays, runner=runner, count=profile, threads=threads)
+        result = pipeline.run(
+            package,
+            arrays,
+            runner=runner,
+            count=profile,
+            threads=threads,
+            revocations=revocations,
+        )
     outputs = result.outputs[0]
     if output is not None:
         with atomic_file(output, force=force) as path:

@@ -10,7 +10,7 @@ import base64
 import getpass
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -179,38 +179,53 @@ class Heads:
 
     path: Path
 
-    def check(self, file: Path, digests: Sequence[Digest], what: str) -> None:
-        """Refuse a file that has lost or changed entries since it was last read.
+    def read(
+        self, chain: Chain[Entry], keys: Sequence[PublicKey]
+    ) -> tuple[list[Entry], list[Digest]]:
+        """Read a file as it does itself, and remember how long it is.
 
         Raises:
-            LogError: It has.
+            LogError: As ``Chain.read``, or it has lost or changed entries since it was last read.
         """
-        known = self._load()
-        name = str(file.absolute())
-        if name in known:
-            count, head = known[name]
+        known = self._load().get(_name(chain.path))  # before the file, which may grow meanwhile
+        entries, digests = chain.read(keys)
+        if known is not None:
+            count, head = known
             if len(digests) < count or digests[count - 1] != head:
                 raise LogError(
-                    f"{what} '{file}' had {count} entries when it was last read; now "
+                    f"{chain.what} '{chain.path}' had {count} entries when it was last read; now "
                     + (f"it has {len(digests)}" if len(digests) < count else "they are others"),
                     hint="get the current file from its owner",
                 )
-        if digests and known.get(name) != (len(digests), digests[-1]):
-            self._store({**known, name: (len(digests), digests[-1])})
+        if digests and known != (len(digests), digests[-1]):
+            self._store(_name(chain.path), len(digests), digests[-1])
+        return entries, digests
+
+    def know(self, file: Path) -> bool:
+        """Whether a file was read before."""
+        return _name(file) in self._load()
 
     def _load(self) -> dict[str, tuple[int, Digest]]:
         try:
             found = json.loads(self.path.read_bytes())
-            return {str(name): (int(count), str(head)) for name, (count, head) in found.items()}
-        except (OSError, ValueError, TypeError, AttributeError):
+            known = {str(name): (int(count), str(head)) for name, (count, head) in found.items()}
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
             return {}
+        return {name: (count, head) for name, (count, head) in known.items() if count > 0}
 
-    def _store(self, known: Mapping[str, tuple[int, Digest]]) -> None:
+    def _store(self, name: str, count: int, head: Digest) -> None:
         with suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            new = self.path.with_name(f"{self.path.name}.{os.getpid()}")
-            new.write_text(json.dumps(known), encoding="utf-8")
-            new.replace(self.path)
+            with FileLock(f"{self.path}.lock", timeout=_LOCK_S):
+                known = self._load()  # again: others may have seen more
+                if known.get(name, (0, ""))[0] < count:
+                    new = self.path.with_name(f"{self.path.name}.new")
+                    new.write_text(json.dumps({**known, name: (count, head)}), encoding="utf-8")
+                    new.replace(self.path)
+
+
+def _name(file: Path) -> str:
+    return str(file.absolute())
 
 
 def actor() -> str:

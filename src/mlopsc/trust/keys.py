@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
     encode_dss_signature,
 )
 from cryptography.x509 import verification
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from mlopsc.errors import KeyFileError, SignatureError
 from mlopsc.outputs import atomic_file, check_free
@@ -292,8 +293,8 @@ def _may_sign(certificate: x509.Certificate) -> bool:
 
 # A certificate for a web server, by the same root, is none for models.
 _PURPOSES = {
-    x509.ExtendedKeyUsageOID.CODE_SIGNING,
-    x509.ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,
+    ExtendedKeyUsageOID.CODE_SIGNING,
+    ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,
 }
 
 

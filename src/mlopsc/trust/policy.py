@@ -15,8 +15,10 @@ from mlopsc.trust.artefact import (
     Artefact,
     check_lockstep,
     is_signed,
+    listed_preprocessing,
     open_artefact,
     package_ancestors,
+    package_signatures,
 )
 from mlopsc.trust.attest import Checked, Trusted, check_signatures, named_signer
 from mlopsc.trust.keys import load_certificates, load_public
@@ -141,20 +143,23 @@ def refuse_revoked(package: LoadedPackage, lists: tuple[Path, ...] = ()) -> None
 
     Raises:
         RevokedError: It is.
+        BrokenPackageError: What says of what it was made is damaged.
         LogError: A revocation list does not hold.
     """
     revoked = read_revocations(lists)
     if revoked.entries:
-        revoked.check(package.path, package_ancestors(package))
+        signatures = package_signatures(package.path)
+        revoked.check(package.path, package_ancestors(package) | _signer(signatures))
 
 
 def _check_revoked(artefact: Artefact, options: TrustOptions) -> None:
     revoked = read_revocations(options.revocations)
-    references: Mapping[str, str] = artefact.ancestors()
-    signer = named_signer(artefact.signatures)
-    if signer is not None:
-        references = {**references, f"key:{signer}": "the key that signed it"}
-    revoked.check(artefact.path, references)
+    revoked.check(artefact.path, artefact.ancestors() | _signer(artefact.signatures))
+
+
+def _signer(signatures: Mapping[str, bytes]) -> dict[str, str]:
+    signer = named_signer(signatures)
+    return {} if signer is None else {f"key:{signer}": "the key that signed it"}
 
 
 def _lockstep(artefact: Artefact) -> Check:
@@ -162,6 +167,8 @@ def _lockstep(artefact: Artefact) -> Check:
     manifest = artefact.manifest
     if manifest is None or manifest.trained_with is None:
         return Check("lock-step", "note", "which preprocessing trained the model is not recorded")
+    if artefact.kind == "package" and listed_preprocessing(manifest) is None:
+        return Check("lock-step", "note", "only the bundle can be checked")
     return Check("lock-step", "pass", f"preprocessing {manifest.trained_with} trained the model")
 
 
