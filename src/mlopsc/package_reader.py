@@ -108,7 +108,9 @@ def read_package(path: Path, *, verify: bool = True) -> LoadedPackage:
     listed = {entry.path for entry in info.files}
     for name in filter(None, (info.static_library, info.shared_library)):
         if name not in listed:
-            raise _broken(path, f"{DESCRIPTOR_FILE} names a library that it does not list: {name}")
+            raise _broken(
+                path, f"{DESCRIPTOR_FILE} names a library that it does not list: {name!r}"
+            )
     if version > 1 and (missing := set(PACKAGE_DOCUMENTS) - listed - _OPTIONAL):
         raise _broken(path, f"{DESCRIPTOR_FILE} does not list '{min(missing)}'")
     if len(listed) < len(info.files):
@@ -124,7 +126,11 @@ def _check_inside(path: Path, name: str) -> None:
     """Refuse a path that leaves the package, also through a symbolic link."""
     if not is_plain_path(name):
         raise _broken(path, f"{DESCRIPTOR_FILE} names {name!r}; expected a path in the package")
-    if not (path / name).resolve().is_relative_to(path.resolve()):
+    try:
+        inside = (path / name).resolve().is_relative_to(path.resolve())
+    except (OSError, RuntimeError):  # a link in a circle
+        inside = False
+    if not inside:
         raise _broken(path, f"'{name}' is a link out of the package")
 
 

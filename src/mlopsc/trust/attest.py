@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from mlopsc.errors import KeyFileError, SignatureError
 from mlopsc.schema.attestation import CONFORMANCE_PREDICATE, Statement, resource
-from mlopsc.schema.common import Digest
+from mlopsc.schema.common import Digest, digest_bytes
 from mlopsc.schema.package import DESCRIPTOR_FILE
 from mlopsc.schema.signing import ATTESTATIONS, MODEL_SIGNATURE
 from mlopsc.trust.artefact import Artefact, is_signed
@@ -102,16 +102,18 @@ def make_signatures(
                 "which is recorded",
             )
         allowed = (UNPROVEN,)
+    envelopes = [sign_payload(p, IN_TOTO_TYPE, key) for p in _payloads(artefact)]
+    attestations = b"".join(dump(envelope) + b"\n" for envelope in envelopes)
     terms = Terms(
         kind=artefact.kind,
         digest=artefact.digest,
+        attestations=digest_bytes(attestations),
         expires=expires,
         allowed=allowed,
         certificates=() if certificate is None else certificate.digests,
     )
-    envelopes = [sign_payload(p, IN_TOTO_TYPE, key) for p in _payloads(artefact)]
     return {
-        ATTESTATIONS: b"".join(dump(envelope) + b"\n" for envelope in envelopes),
+        ATTESTATIONS: attestations,
         MODEL_SIGNATURE: sign_files(artefact.name, artefact.files, terms, key, certificate),
     }
 
@@ -148,6 +150,8 @@ def check_signatures(artefact: Artefact, trusted: Trusted) -> Checked:
     terms = signed.terms
     if (terms.kind, terms.digest) != (artefact.kind, artefact.digest):
         raise _bad(artefact, f"it signs {terms.kind} {terms.digest}, and this is {artefact.digest}")
+    if terms.attestations != digest_bytes(artefact.signatures[ATTESTATIONS]):
+        raise _bad(artefact, f"{ATTESTATIONS} is not what was signed with it")
     if signed.files != artefact.files:
         changed = sorted(
             name
@@ -184,7 +188,10 @@ def _by_certificate(
 
     What the certificate calls its owner counts only if it leads to a root.
     """
-    key = certificate.key
+    try:
+        key = certificate.key
+    except KeyFileError as error:
+        raise ValueError(error.message) from error
     subject = ""
     if key_id(key) not in {key_id(known) for known in trusted.keys}:
         if not trusted.roots:

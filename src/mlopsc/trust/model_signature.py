@@ -42,6 +42,7 @@ class Terms(Frozen):
     Attributes:
         kind: Of the artefact.
         digest: Of the artefact.
+        attestations: Digest of the signed statements.
         expires: The last day on which the signature counts.
         allowed: What was allowed that is not safe, by the flag that allowed it.
         certificates: Digests of the signer's certificate and of those between it and a root.
@@ -49,6 +50,7 @@ class Terms(Frozen):
 
     kind: Literal["bundle", "package"]
     digest: Digest
+    attestations: Digest
     expires: date | None = None
     allowed: tuple[str, ...] = ()
     certificates: tuple[Digest, ...] = ()
