@@ -387,6 +387,7 @@ def conform(
 
     report_path = output or package / REPORT_FILE
     read_package(package, verify=False)  # before anything is removed from what may be no package
+    read_revocations(revocations)  # nor is it if a list cannot be read
     if write:
         try:
             report_path.unlink(missing_ok=True)  # a verdict of the past must not outlive a failure

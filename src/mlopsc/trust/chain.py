@@ -231,6 +231,11 @@ def _name(file: Path) -> str:
 def actor() -> str:
     """Return the name of the user, as the system gives it."""
     try:
-        return getpass.getuser()
+        return printable(getpass.getuser())
     except (KeyError, OSError):
         return f"uid {os.getuid()}"
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with what is no Unicode, as names of files may be, written as escapes."""
+    return text.encode(errors="backslashreplace").decode()

@@ -18,7 +18,7 @@ from filelock import FileLock
 from mlopsc.errors import KeyFileError, LogError, OutputError
 from mlopsc.schema.common import Digest
 from mlopsc.schema.log import Action, LogEntry
-from mlopsc.trust.chain import Chain, Heads
+from mlopsc.trust.chain import Chain, Heads, printable
 from mlopsc.trust.keys import (
     PUBLIC_SUFFIX,
     PrivateKey,
@@ -78,7 +78,9 @@ class Log:
                         "subject": subject,
                         "name": name,
                         "made_of": {k: v for k, v in made_of.items() if k != subject},
-                        "details": dict(details),
+                        "details": {
+                            k: printable(v) if isinstance(v, str) else v for k, v in details.items()
+                        },
                     }
                 ),
                 self._key(),

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from pydantic import ValidationError
+
 from mlopsc.errors import KeyFileError, LogError, RevokedError
 from mlopsc.outputs import atomic_file
 from mlopsc.schema.log import Revocation
@@ -68,7 +70,7 @@ def revoke(path: Path, reference: str, reason: str, key: PrivateKey) -> Revocati
     """Add an entry to a list.
 
     Raises:
-        LogError: The list is damaged, or is somebody else's.
+        LogError: The list is damaged or somebody else's, or the reason cannot be recorded.
         OutputError: It cannot be written.
     """
     chain = _chain(path)
@@ -90,10 +92,18 @@ def revoke(path: Path, reference: str, reason: str, key: PrivateKey) -> Revocati
     if not beside.exists():
         with atomic_file(beside) as new:
             new.write_bytes(public_pem(key.public_key()))
-    return chain.append(
-        lambda link: Revocation.model_validate({**link, "reference": reference, "reason": reason}),
-        key,
-    )
+
+    def entry(link: dict[str, object]) -> Revocation:
+        try:
+            return Revocation.model_validate({**link, "reference": reference, "reason": reason})
+        except ValidationError as error:
+            raise LogError(
+                f"the reason for revoking {reference} has {len(reason)} characters; expected text "
+                "of 1 to 2000",
+                hint="say it in other words",
+            ) from error
+
+    return chain.append(entry, key)
 
 
 def read_list(path: Path, heads: Heads | None) -> list[Revocation]:
