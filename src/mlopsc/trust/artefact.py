@@ -180,7 +180,11 @@ def open_artefact(path: Path) -> Artefact:
     Raises:
         BrokenBundleError, BrokenPackageError, FormatVersionError: It is not.
     """
-    return _open_bundle(path) if not path.is_dir() or is_bundle(path) else _open_package(path)
+    try:
+        is_package = path.is_dir() and not is_bundle(path)
+    except OSError as error:
+        raise BrokenBundleError(f"cannot read '{path}': {error.strerror or error}") from error
+    return _open_package(path) if is_package else _open_bundle(path)
 
 
 def check_lockstep(artefact: Artefact) -> None:
