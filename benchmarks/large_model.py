@@ -1,14 +1,16 @@
-"""Memory that importing a model with gigabytes of external data takes.
+"""Memory that importing, signing and verifying a model with gigabytes of weights takes.
 
 Usage: ``python benchmarks/large_model.py [--gib 8] [--folder DIR] [--json FILE]``. Makes a chain of
-matrix products whose weights, all different, lie in one sparse file, imports it with the command
-line, and samples the memory of all processes of the import every 20 ms: *anonymous* memory is what
-it takes for itself, *file* memory are mapped pages that the page cache holds anyway. Linux only.
+matrix products whose weights, all different, lie in one sparse file, imports, signs and verifies it
+with the command line, and samples the memory of all processes every 20 ms: *anonymous* memory is
+what they take for themselves, *file* memory are mapped pages that the page cache holds anyway,
+*resident* is the most that the largest process had of both. Linux only.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -22,6 +24,7 @@ from onnx import TensorProto, helper, save
 from mlopsc.cli.render import echo_table
 
 SIDE = 8192  # 512 MiB each
+COLUMNS = ("anonymous", "file", "resident")
 
 
 def make_model(folder: Path, gib: float, *, side: int = SIDE) -> Path:
@@ -113,27 +116,45 @@ def watch(command: list[str], environment: Mapping[str, str] | None = None) -> d
     }
 
 
+def mib(count: float) -> str:
+    """Render bytes as MiB."""
+    return f"{count / (1 << 20):.0f}"
+
+
+def run(work: Path, *arguments: str | Path) -> dict[str, float]:
+    """Run ``mlopsc`` and return what it took; what it logs goes with ``work``."""
+    environment = {**os.environ, "MLOPSC_LOG_DIR": str(work / "log")}
+    return watch([sys.executable, "-m", "mlopsc", *map(str, arguments)], environment)
+
+
 @click.command()
 @click.option("--gib", default=8.0, show_default=True, help="GiB of weights.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Where; needs twice the size.")
 @click.option("--json", "output", type=click.Path(path_type=Path), help="Write the figures here.")
 def main(gib: float, folder: Path | None, output: Path | None) -> None:
-    """Measure one import."""
+    """Measure one import, one signature and one verification."""
     with tempfile.TemporaryDirectory(prefix="mlopsc-large-", dir=folder) as name:
         work = Path(name)
-        model, bundle = make_model(work, gib), work / "chain.mlb"
-        verb = ["import", str(model), "-o", str(bundle), "--no-cache"]
-        figures = watch([sys.executable, "-m", "mlopsc", *verb])
-        figures["weights"] = (work / "weights.bin").stat().st_size
-        figures["bundle"] = bundle.stat().st_size
-    echo_table(
-        "Import",
-        ["", "MiB"],
-        [[k, f"{figures[k] / (1 << 20):.0f}"] for k in ("weights", "bundle", "anonymous", "file")],
-    )
-    click.echo(f"{figures['seconds']:.0f} s")
+        model, bundle, key = make_model(work, gib), work / "chain.mlb", work / "key"
+        run(work, "keygen", "-o", key, "--no-password")
+        figures = run(work, "import", model, "-o", bundle, "--no-cache")
+        steps = {
+            "import": figures,
+            "sign": run(work, "sign", bundle, "--key", key),
+            "verify": run(work, "verify", bundle, "--key", f"{key}.pub"),
+        }
+        sizes = {
+            "weights": (work / "weights.bin").stat().st_size,
+            "bundle": bundle.stat().st_size,
+        }
+    rows = [
+        [step, f"{found['seconds']:.0f}", *(mib(found[k]) for k in COLUMNS)]
+        for step, found in steps.items()
+    ]
+    title = f"{mib(sizes['weights'])} MiB of weights, a bundle of {mib(sizes['bundle'])} MiB"
+    echo_table(title, ["", "s", *(f"{column}, MiB" for column in COLUMNS)], rows)
     if output is not None:
-        output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        output.write_text(json.dumps({**sizes, **steps}, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import onnx
@@ -27,11 +27,17 @@ from mlopsc.cli import INTERRUPTED, cli
 from mlopsc.core_ops import CORE_OPS, EXPANDED_IF, EXPANDED_OPS
 from mlopsc.dtypes import DTYPES
 from mlopsc.resources import targets_dir
+from mlopsc.schema.attestation import Statement
 from mlopsc.schema.bundle import Manifest
 from mlopsc.schema.conformance import ConformanceReport
+from mlopsc.schema.fingerprint import Fingerprint
+from mlopsc.schema.lineage import Lineage
+from mlopsc.schema.log import LogEntry, Revocation
 from mlopsc.schema.package import Package
 from mlopsc.schema.program import Program
+from mlopsc.schema.steps import Step, Steps
 from mlopsc.schema.target import Target
+from mlopsc.steps import steps_example
 from mlopsc.targets import load_target, target_names
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -178,10 +184,61 @@ def layers() -> str:
     return "```text\n" + "\n".join(contract["layers"]) + "\n```\n"
 
 
+def step_reference() -> str:
+    """Return every step with its parameters."""
+    parts = []
+    for name, field in Step.model_fields.items():
+        kind = next((k for k in get_args(field.annotation) if _is_model(k)), None)
+        if kind is None:  # 'input' and 'output'
+            continue
+        text, _, attributes = inspect.cleandoc(kind.__doc__ or "").partition("\n\nAttributes:\n")
+        rows = []
+        for entry in re.split(r"\n(?=    \w)", attributes):
+            parameter, separator, meaning = entry.strip().partition(": ")
+            if separator:
+                rows.append([f"`{parameter}`", *_parameter(kind, parameter), _plain(meaning)])
+        listed = table(["Parameter", "Type", "Default", "Meaning"], rows) if rows else ""
+        parts.append(f"### {name}\n\n{text}\n" + (f"\n{listed}" if listed else ""))
+    return "\n".join(parts)
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _parameter(kind: type[BaseModel], name: str) -> list[str]:
+    """Return type and default of a parameter, as they are written in YAML."""
+    schema = kind.model_json_schema()
+    found = schema["properties"][name]
+    choices = [c for c in found.get("anyOf", [found]) if c.get("type") != "null"]
+    words = " or ".join(dict.fromkeys(map(_type_words, choices)))
+    if name in schema.get("required", []):
+        return [words, "required"]
+    default = found.get("default")
+    return [words, "" if default is None else f"`{json.dumps(default)}`"]
+
+
+def _type_words(schema: dict[str, Any]) -> str:
+    if "enum" in schema:
+        shown = [f"`{value}`" for value in schema["enum"]]
+        return ", ".join(shown) if len(shown) < 8 else "element type"
+    if schema.get("type") == "array":
+        items = schema.get("items", {})
+        return "list of " + " or ".join(_type_words(c) for c in items.get("anyOf", [items]))
+    if schema.get("pattern") == "^[A-Z]$":
+        return "letter"
+    return {"boolean": "`true`, `false`"}.get(schema["type"], schema["type"])
+
+
+def example_of_steps() -> str:
+    """Return the steps file that people begin with."""
+    return f"```yaml\n{steps_example()}```\n"
+
+
 def command_help() -> str:
     """Return the help of the command and of every verb."""
     verbs = [[], *([verb] for verb in cli.list_commands(click.Context(cli)))]
-    verbs += [["targets", "show"], ["cache", "clear"]]
+    verbs += [["targets", "show"], ["data", "fingerprint"], ["data", "diff"], ["cache", "clear"]]
     parts = []
     for verb in verbs:
         result = CliRunner().invoke(
@@ -198,14 +255,21 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "docs/core-ops.md": {"operators": core_op_lists, "element types": dtype_table},
     "docs/coverage.md": coverage_tables.PARTS,
     "docs/errors.md": {"exit codes": error_table},
+    "docs/preprocessing.md": {"example": example_of_steps, "steps": step_reference},
     "docs/targets.md": {"targets": target_table},
 }
 
 SCHEMAS: dict[str, type[BaseModel]] = {
     "conformance": ConformanceReport,
+    "lineage": Lineage,
+    "log": LogEntry,
+    "fingerprint": Fingerprint,
     "manifest": Manifest,
     "package": Package,
     "program": Program,
+    "revocation": Revocation,
+    "statement": Statement,
+    "steps": Steps,
     "target": Target,
 }
 

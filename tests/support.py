@@ -21,6 +21,7 @@ import pytest
 import mlopsc
 from mlopsc.errors import MlopscError
 from mlopsc.host import cpu_flags
+from mlopsc.schema.common import canonical_json
 from mlopsc.schema.package import Package
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -146,7 +147,7 @@ def redigest(package: Path) -> None:
         data = (package / entry["path"]).read_bytes()
         entry["digest"] = "sha256:" + hashlib.sha256(data).hexdigest()
         entry["size"] = len(data)
-    path.write_text(json.dumps(info), encoding="utf-8")
+    path.write_text(canonical_json(info), encoding="utf-8")
 
 
 def shipped_library(package: Path) -> Path:

@@ -1,7 +1,9 @@
 """mlopsc: a model compiler and cross-hardware packaging toolchain.
 
 ``import_model`` makes a bundle of a framework export, ``build`` packages of a bundle, ``conform``
-proves a package, ``load`` calls one. Everything heavy is imported when it is first used.
+proves a package, ``load`` calls one; ``load_preprocess`` is for the training side, and
+``fingerprint`` gives a data set its digest. Everything heavy
+is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -12,9 +14,17 @@ from mlopsc import _loaded  # noqa: F401 - before all others: it notes the time
 from mlopsc._version import __version__
 
 if TYPE_CHECKING:
-    from mlopsc.api import build, conform, import_model, load
+    from mlopsc.api import build, conform, fingerprint, import_model, load, load_preprocess
 
-__all__ = ["__version__", "build", "conform", "import_model", "load"]
+__all__ = [
+    "__version__",
+    "build",
+    "conform",
+    "fingerprint",
+    "import_model",
+    "load",
+    "load_preprocess",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,6 @@ from mlopsc.errors import SourceError
 from mlopsc.schema.bundle import BUNDLE_SUFFIX
 from mlopsc.schema.package import DESCRIPTOR_FILE
 from mlopsc.trust.artefact import open_artefact
-from mlopsc.trust.attest import named_signer
 from mlopsc.trust.log import open_log
 
 
@@ -51,8 +50,6 @@ def affected(reference: str, paths: Sequence[Path] = ()) -> list[Affected]:
     for path in _artefacts(paths):
         artefact = open_artefact(path)
         parts = set(artefact.ancestors()) - {artefact.reference}
-        signer = named_signer(artefact.signatures)
-        parts |= {f"key:{signer}"} if signer else set()
         known, _, _ = made.get(artefact.reference, (set(), "", ""))
         name = f"{artefact.name} {artefact.version}"
         made[artefact.reference] = (known | parts, name, str(path))

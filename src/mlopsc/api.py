@@ -5,17 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mlopsc import pipeline
+from mlopsc import data, pipeline
 from mlopsc.bundle import Bundle
 from mlopsc.loader import Model, load
+from mlopsc.preprocessing import Preprocess, load_preprocess
 from mlopsc.schema.build_options import BuildOptions
 from mlopsc.schema.conformance import ConformanceReport
+from mlopsc.schema.fingerprint import Fingerprint
 from mlopsc.schema.import_options import ImportOptions
 from mlopsc.schema.package import Package
 from mlopsc.schema.target import Accuracy, Generator, Schedule
 from mlopsc.trust.policy import TrustOptions
 
-__all__ = ["Bundle", "Model", "Package", "build", "conform", "import_model", "load"]
+__all__ = [
+    "Bundle",
+    "Fingerprint",
+    "Model",
+    "Package",
+    "Preprocess",
+    "build",
+    "conform",
+    "fingerprint",
+    "import_model",
+    "load",
+    "load_preprocess",
+]
 
 
 def import_model(
@@ -30,6 +44,7 @@ def import_model(
     version: str = "0",
     trained_with: str | None = None,
     lineage: str | Path | None = None,
+    find_lineage: bool = True,
     force: bool = False,
     cache: bool = True,
 ) -> Bundle:
@@ -38,8 +53,9 @@ def import_model(
     Args:
         source: ONNX file.
         output: Where to write, ``NAME.mlb``.
-        preprocess: ONNX file whose outputs are the model's inputs, by name.
-        postprocess: ONNX file whose inputs are the model's outputs, by name.
+        preprocess: ONNX file, steps (``.yaml``, ``.json``) or a Python file written with onnxscript
+            (``file.py``, ``file.py:function``) whose outputs are the model's inputs, by name.
+        postprocess: The same, whose inputs are the model's outputs, by name.
         vectors: ``.npz`` with one array per raw input (first axis counts samples) and optionally
             ``label``; synthesised if not given.
         bind: Sizes of symbolic dimensions, the first axis of an input is 1 by default; lengths of
@@ -48,6 +64,7 @@ def import_model(
         version: Your version of the model.
         trained_with: Digest of the preprocessing that trained the model.
         lineage: How the model came to be; ``lineage.yaml`` beside the model by default.
+        find_lineage: Whether that is looked for.
         force: Replace ``output``.
         cache: Whether the bundle may come from the cache if nothing has changed, and is kept there.
 
@@ -66,6 +83,7 @@ def import_model(
         version=version,
         trained_with=trained_with,
         lineage=_path(lineage),
+        find_lineage=find_lineage,
     )
     return pipeline.import_model(Path(source), Path(output), options, force=force, cache=cache)
 
@@ -136,6 +154,20 @@ def conform(
         mlopsc.errors.BrokenPackageError: The package is damaged or fails.
     """
     return pipeline.conform(Path(package), bundle=_path(bundle), runner=runner)
+
+
+def fingerprint(path: str | Path, *, cache: bool = True) -> Fingerprint:
+    """Return the version of a data set: one digest, and the digest of each file.
+
+    Args:
+        path: A folder or a file.
+        cache: Whether files that have not changed since the last time need not be read again.
+
+    Raises:
+        mlopsc.errors.DataError: It cannot be read, changes meanwhile, or holds links or special
+            files.
+    """
+    return data.read_contents(Path(path), cache=cache).fingerprint()
 
 
 def _path(value: str | Path | None) -> Path | None:

@@ -48,7 +48,7 @@ def raise_first(problems: Iterable[MlopscError]) -> None:
 
 
 class SourceError(MlopscError):
-    """The source file is missing, truncated, or is not a valid ONNX model."""
+    """The source file is missing, truncated, or not valid: a model, steps or a Python function."""
 
     exit_code = 10
     default_hint = "check that the file is complete and export it again"
@@ -210,3 +210,17 @@ class ReproductionError(MlopscError):
 
     exit_code = 31
     default_hint = "the message names the first file that differs"
+
+
+class DataError(MlopscError):
+    """A data set cannot be fingerprinted as it is, or a saved fingerprint is damaged."""
+
+    exit_code = 32
+    default_hint = "docs/data.md says what a data set may hold"
+
+
+class DataChangedError(MlopscError):
+    """Two versions of a data set differ, and ``mlopsc data diff`` was asked to fail then."""
+
+    exit_code = 33
+    default_hint = "the lines on standard output say which files differ"

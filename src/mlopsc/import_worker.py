@@ -13,7 +13,14 @@ from typing import Any
 
 from mlopsc.bundle import Bundle, write_bundle
 from mlopsc.errors import OutputError, SourceError
-from mlopsc.importer import ImportOptions, external_locations, import_bundle, operators_of
+from mlopsc.importer import (
+    ImportOptions,
+    external_locations,
+    import_bundle,
+    load_onnx,
+    operators_of,
+)
+from mlopsc.resident import little_resident
 from mlopsc.schema.bundle import STAGES
 from mlopsc.schema.import_options import FILE_OPTIONS
 
@@ -26,9 +33,9 @@ def import_file(*, source: str, options: Mapping[str, Any], output: str, shown: 
         SourceError: The import takes more memory than it may.
         OutputError: The bundle cannot be written.
     """
-    bundle = _import(source, options)
     try:
-        write_bundle(bundle, Path(output))
+        with little_resident():
+            write_bundle(_import(source, options), Path(output))
     except OSError as error:
         raise OutputError(
             f"cannot write '{shown}': {error.strerror or error}; expected a writable place",
@@ -42,7 +49,8 @@ def check_file(*, source: str, options: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         MlopscError: As ``import_file``.
     """
-    bundle = _import(source, options)
+    with little_resident():
+        bundle = _import(source, options)
     return {
         "inputs": [str(spec) for spec in bundle.manifest.inputs],
         "outputs": [str(spec) for spec in bundle.manifest.outputs],
@@ -62,6 +70,24 @@ def find_external(*, source: str, options: Mapping[str, Any]) -> dict[str, list[
         for stage in STAGES
         if graphs[stage] is not None
     }
+
+
+def copy_graph(*, source: str, output: str) -> None:
+    """Check an ONNX file, whose digest has to be that of all it computes, and copy it.
+
+    Raises:
+        SourceError: It is not valid, or has weights in other files.
+    """
+    path = Path(source)
+    load_onnx(path)
+    outside = external_locations(path)
+    if outside:
+        raise SourceError(
+            f"'{source}' has weights in '{outside[0]}'; expected them inside the file, so that its "
+            "digest says all that it computes",
+            hint="export it again without external data",
+        )
+    Path(output).write_bytes(path.read_bytes())
 
 
 def _import(source: str, options: Mapping[str, Any]) -> Bundle:

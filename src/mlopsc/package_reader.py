@@ -24,10 +24,12 @@ from mlopsc.schema.package import (
     Package,
     parse_package,
 )
+from mlopsc.schema.signing import SIGNATURE_FILES
 
 # What a bundle of format version 1 did not have.
 _OPTIONAL = {f"{BUNDLE_FOLDER}/{name}" for name in BUNDLE_FILES if name != MANIFEST_FILE}
 _MAX_DESCRIPTOR = 1 << 28  # bytes; label tables may be long
+_MAX_SIGNATURE = 1 << 24
 _HINT = "build the package again with 'mlopsc build'"
 
 
@@ -63,6 +65,23 @@ class LoadedPackage:
         except OSError as error:
             raise _broken(self.path, error.strerror or str(error)) from error
 
+    def signatures(self) -> dict[str, bytes]:
+        """Read what is below ``signature/``, by full name.
+
+        Raises:
+            BrokenPackageError: It cannot be read, or is too long.
+        """
+        found = {}
+        for name in SIGNATURE_FILES:
+            try:
+                found[name] = read_regular(self.path / name, _MAX_SIGNATURE)
+            except FileNotFoundError:
+                continue
+            except (OSError, ValueError) as error:
+                reason = getattr(error, "strerror", None) or error
+                raise _broken(self.path, f"'{name}' cannot be read: {reason}") from error
+        return found
+
     def vectors(self) -> list[Vector]:
         """Read the test vectors.
 
@@ -96,7 +115,7 @@ def read_package(path: Path, *, verify: bool = True) -> LoadedPackage:
     """
     try:
         data = read_regular(path / DESCRIPTOR_FILE, _MAX_DESCRIPTOR)
-        info, version = parse_package(data)
+        info, version = parse_package(data, f"'{path}'")
     except OSError as error:
         raise _broken(path, f"{DESCRIPTOR_FILE}: {error.strerror or error}") from error
     except ValidationError as error:
@@ -146,8 +165,8 @@ def _verify(path: Path, entry: FileEntry) -> None:
     if found != entry.digest:
         raise _broken(
             path,
-            f"file '{name}' is {found}; {DESCRIPTOR_FILE} says {entry.digest} of {entry.size} "
-            "bytes: it was altered or damaged",
+            f"file '{name}' has digest {found}; {DESCRIPTOR_FILE} says {entry.digest}: it was "
+            "altered",
         )
 
 

@@ -1,7 +1,7 @@
 """The order of the stages. Nothing else knows it.
 
 ``import_model`` → bundle; ``check_model`` → verdict; ``build`` → packages, one per target;
-``conform`` → report; ``run`` → outputs.
+``conform`` → report; ``run`` → outputs; ``preprocess`` → an ONNX file.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from mlopsc.errors import BrokenBundleError, InputError, LimitError, MlopscError
 from mlopsc.import_job import import_to, run_import
 from mlopsc.lineage_file import LINEAGE_YAML
 from mlopsc.outputs import atomic_file, atomic_folders, check_folder, check_free
+from mlopsc.preprocessing import Converted, as_onnx, write_onnx
 from mlopsc.schema.build_options import BuildOptions
 from mlopsc.schema.bundle import BUNDLE_SUFFIX, is_bundle
 from mlopsc.schema.conformance import ConformanceReport
@@ -100,8 +101,8 @@ def import_model(
     """
     found = open_cache(enabled=cache)
     options = with_lineage(source, options)
-    with atomic_file(output, force=force) as path:
-        if import_to(source, path, options, shown=output, timeout=timeout, cache=found):
+    with atomic_file(output, force=force) as path, as_onnx(options) as ready:
+        if import_to(source, path, ready, shown=output, timeout=timeout, cache=found):
             progress("import", UNCHANGED)
         artefact = open_artefact(path)
         read_revocations().check(source, artefact.ancestors())
@@ -135,7 +136,8 @@ def check_model(
     from mlopsc.importer import OperatorUse
 
     try:
-        reply = run_import("check_file", source, options, timeout)
+        with as_onnx(with_lineage(source, options)) as ready:
+            reply = run_import("check_file", source, ready, timeout)
     except MlopscError as error:
         return Verdict(problems=(error, *error.also))
     return Verdict(
@@ -145,6 +147,21 @@ def check_model(
             OperatorUse(use["op"], use["nodes"], tuple(use["types"])) for use in reply["operators"]
         ),
     )
+
+
+def preprocess(source: Path, output: Path, *, force: bool = False) -> Converted:
+    """Write the ONNX file that steps or a Python file become.
+
+    Args:
+        source: Steps, a Python file, or an ONNX file, which is checked and copied.
+        output: The ONNX file.
+        force: Replace a file that exists.
+
+    Raises:
+        MlopscError: See ``mlopsc.errors``; nothing is written then.
+    """
+    with atomic_file(output, force=force) as path:
+        return write_onnx(source, path)
 
 
 def build(
@@ -264,9 +281,9 @@ def _open(
             )
         return source
     path = work / f"model{BUNDLE_SUFFIX}"
-    chosen = with_lineage(source, options or ImportOptions())
-    if import_to(source, path, chosen, shown=path, timeout=IMPORT_TIMEOUT_S, cache=cache):
-        progress("import", UNCHANGED)
+    with as_onnx(with_lineage(source, options or ImportOptions())) as ready:
+        if import_to(source, path, ready, shown=path, timeout=IMPORT_TIMEOUT_S, cache=cache):
+            progress("import", UNCHANGED)
     return path
 
 

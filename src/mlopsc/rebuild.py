@@ -130,8 +130,7 @@ def _compare(artefact: Artefact, again: Artefact) -> int:
     differing = sorted(n for n in first.keys() | second.keys() if first.get(n) != second.get(n))
     if differing:
         # What lists the others differs with them: name the cause, not the list.
-        causes = [n for n in differing if n not in _LISTS] or differing
-        name = causes[0]
+        name = min(differing, key=lambda n: (n in _LISTS, n == DESCRIPTOR_FILE, n))
         raise ReproductionError(
             f"'{artefact.path}' was built again, and {len(differing)} of {len(first)} files "
             f"differ: '{name}' is {first.get(name, 'missing')}, and now "

@@ -7,6 +7,7 @@ optimisations, so that one version on one kind of processor always computes the 
 from __future__ import annotations
 
 import functools
+import math
 import os
 import sys
 import tempfile
@@ -34,6 +35,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state
 Arrays = dict[str, np.ndarray[Any, Any]]
 # Beyond this, weights are used as they lie in their files: optimisations would make copies.
 LARGE_BYTES = 1 << 28
+_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
 def reference_version() -> str:
@@ -164,8 +166,10 @@ def _open(stage: StageGraph, *, literal: bool) -> _Stage:
         options.add_session_config_entry("session.disable_prepacking", "1")
         options.enable_cpu_mem_arena = False
     files = tempfile.TemporaryDirectory(prefix="mlopsc-reference-")
+    kept: list[Any] = []  # weights that the session uses as they lie
     try:
-        model, small = widen_signature(_place_weights(stage, Path(files.name), options))
+        placed = _place_weights(stage, Path(files.name), options, kept)
+        model, small = widen_signature(placed)
         session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime raises its own unexported classes
         files.cleanup()
@@ -182,17 +186,24 @@ def _open(stage: StageGraph, *, literal: bool) -> _Stage:
         tuple(small[v.name].name if v.name in small else v.name for v in inputs),
         tuple(small[v.name].name if v.name in small else v.name for v in outputs),
         lambda feed: run_widened(session, small, feed),
-        files,
+        (files, kept),
     )
 
 
-def _place_weights(stage: StageGraph, work: Path, options: ort.SessionOptions) -> bytes:
-    """Return the model such that the runtime maps its weights from files.
+def _place_weights(
+    stage: StageGraph, work: Path, options: ort.SessionOptions, kept: list[Any]
+) -> bytes:
+    """Return the model such that the runtime uses its weights where they lie.
 
-    Weights that lie in memory are written to a file in ``work`` first.
+    Those of a large stage are given as they are mapped here. Others the runtime maps from files
+    itself; weights that lie in memory are written to a file in ``work`` first.
     """
     if not stage.weights:
         return stage.model
+    if _is_large(stage):
+        given = _give_weights(stage, work, options, kept)
+        if given is not None:
+            return given
     places: dict[int, tuple[Path, int]] = {}
     with (work / "weights").open("wb") as spilled:
         for offset, weight in stage.weights.items():
@@ -203,9 +214,7 @@ def _place_weights(stage: StageGraph, work: Path, options: ort.SessionOptions) -
             else:
                 places[offset] = (weight.file.resolve(), weight.offset)
     folder = Path(os.path.commonpath([path.parent for path, _ in places.values()]))
-    options.add_session_config_entry(
-        "session.model_external_initializers_file_folder_path", str(folder)
-    )
+    options.add_session_config_entry(_FOLDER, str(folder))
     _allow_maps(sum(len(weight.data) for weight in stage.weights.values()))
     model = onnx.load_model_from_string(stage.model)
     for tensor in external_tensors(model):
@@ -213,6 +222,34 @@ def _place_weights(stage: StageGraph, work: Path, options: ort.SessionOptions) -
         path, offset = places[key]
         location = path.relative_to(folder).as_posix()
         set_external(tensor, location, offset, len(stage.weights[key].data))
+    return bytes(model.SerializeToString())
+
+
+def _give_weights(
+    stage: StageGraph, work: Path, options: ort.SessionOptions, kept: list[Any]
+) -> bytes | None:
+    """Return the model whose weights ``options`` give, without a copy.
+
+    Returns:
+        None if some are no initializers of the graph, or have elements of half bytes.
+    """
+    model = onnx.load_model_from_string(stage.model)
+    given = [t for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
+    sizes = [len(stage.weights[place_of(t).offset].data) for t in given]
+    elements = [math.prod(tensor.dims) for tensor in given]
+    if len(given) < len(list(external_tensors(model))) or any(
+        size % count for size, count in zip(sizes, elements, strict=True)
+    ):
+        return None
+    (work / "none").write_bytes(b"")  # the runtime looks whether a file is there, not into it
+    options.add_session_config_entry(_FOLDER, str(work.resolve()))
+    for tensor, size, count in zip(given, sizes, elements, strict=True):
+        weight = stage.weights[place_of(tensor).offset].data
+        plain = np.frombuffer(weight, np.dtype(f"u{size // count}")).reshape(tuple(tensor.dims))
+        value = ort.OrtValue.ortvalue_from_numpy_with_onnx_type(plain, tensor.data_type)
+        options.add_initializer(tensor.name, value)
+        kept.append(value)
+        set_external(tensor, "none", 0, size)
     return bytes(model.SerializeToString())
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from mlopsc.bundle import write_bundle
 from mlopsc.errors import OutputError
 from mlopsc.outputs import atomic_file, atomic_folder
+from mlopsc.resident import little_resident
 from mlopsc.schema.common import Digest
 from mlopsc.schema.signing import SIGNATURE_FOLDER
 from mlopsc.trust.artefact import Artefact, check_lockstep, is_signed, open_artefact
@@ -54,7 +55,7 @@ def sign(
     )
     if artefact.kind == "bundle":
         bundle = artefact.require_bundle()
-        with atomic_file(path, force=True) as new:
+        with little_resident(), atomic_file(path, force=True) as new:
             write_bundle(replace(bundle, signatures=signatures), new)
             _record(artefact, made_of)
     else:

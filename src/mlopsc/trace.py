@@ -17,7 +17,7 @@ from mlopsc.schema.common import Digest
 from mlopsc.schema.lineage import Lineage
 from mlopsc.schema.package import BUNDLE_FOLDER
 from mlopsc.trust.artefact import Artefact, open_artefact
-from mlopsc.trust.attest import named_signer
+from mlopsc.trust.model_signature import named_signer
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,9 @@ def _bundle(artefact: Artefact, *, top: bool) -> Node:
     if made is not None:
         parts += _decisions(made.build_definition.external_parameters)
         parts += [
-            Node("file", r.name, r.sha256, {k: str(v) for k, v in (r.annotations or {}).items()})
+            Node("file", r.name, r.sha256)
             for r in made.build_definition.resolved_dependencies
-            if "stage" not in (r.annotations or {})
+            if (r.annotations or {}).get("kind") != "graph"
         ]
         parts += _tools(made)
     vectors = manifest.vectors
@@ -126,7 +126,7 @@ def _graphs(manifest: Manifest, lineage: Lineage | None) -> list[Node]:
     nodes = []
     for stage in manifest.stages:
         facts = {"exported by": stage.source.producer or "unknown"}
-        facts |= {f"{name} =": str(size) for name, size in stage.bound.items()}
+        facts |= {f"bound {name}": str(size) for name, size in stage.bound.items()}
         facts |= {"note": "; ".join(stage.findings)} if stage.findings else {}
         history: tuple[Node, ...] = ()
         if stage.name == "model" and lineage is not None:

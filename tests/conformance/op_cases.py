@@ -350,6 +350,8 @@ def _reductions() -> list[Case]:
         ]
         if axes:
             cases.append(Case(op, "i32", (i(op, 3, 4), ints(1))))
+            row = i(op + "w", 2, 37).astype(np.int64)  # a whole number of vectors, and more
+            cases.append(Case(op, "i64_row", (row, ints(1))))
     for op in ("Softmax", "LogSoftmax"):
         cases += [
             Case(op, "last", (f(op, 2, 3, 11),)),

@@ -21,6 +21,7 @@ from mlopsc.reference import run_graph
 sys.path.insert(0, str(REPOSITORY / "benchmarks"))
 import accuracy
 import cpu
+import fingerprint
 import machine
 from engines import ENGINES, NotAvailableError, Subject, prepare
 from report import geometric_mean
@@ -176,3 +177,10 @@ def test_errors_of_layers_are_within_their_limits(tmp_path: Path) -> None:
     result = CliRunner().invoke(accuracy.main, arguments)
     assert result.exit_code == 0, result.output
     assert json.loads((tmp_path / "errors.json").read_text())
+
+
+def test_fingerprint_benchmark_prints_both_ratios() -> None:
+    result = CliRunner().invoke(fingerprint.main, ["--size", "2", "--files", "20"])
+    assert result.exit_code == 0, result.output
+    for text in ("plain SHA-256", "one file of 2 MiB", "32 files of 1 MiB", "unchanged"):
+        assert text in result.stdout

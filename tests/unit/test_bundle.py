@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
 import json
 import zipfile
 from collections.abc import Callable
@@ -17,11 +17,13 @@ import onnxruntime as ort
 import pytest
 
 from mlopsc.bundle import Bundle, load_graph, pack, read_bundle, write_bundle
-from mlopsc.bundle.archive import ALIGN
+from mlopsc.bundle.container import read_container, write_container
 from mlopsc.errors import BrokenBundleError
 from mlopsc.external_data import nbytes
 from mlopsc.importer import ImportOptions, import_bundle
 from mlopsc.reference import Reference
+from mlopsc.schema.common import canonical_json
+from mlopsc.schema.graph import ALIGN
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -59,13 +61,11 @@ def spans(path: Path, data: bytes) -> dict[str, tuple[int, int]]:
 
 
 def rewrite(path: Path, data: bytes, change: Callable[[dict[str, bytes]], object]) -> Path:
-    """Write a zip with the members of ``data`` after ``change`` has been at them."""
+    """Write a container with the members of ``data`` after ``change`` has been at them."""
     path.write_bytes(data)
     content = members(path)
     change(content)
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, member in content.items():
-            archive.writestr(name, member)
+    write_container(path, {name: [member] for name, member in content.items()})
     return path
 
 
@@ -181,7 +181,8 @@ def test_graph_that_refers_to_other_data(key: str, value: str, tmp_path: Path) -
     (tensor,) = (t for t in graph.graph.initializer if t.external_data)
     next(e for e in tensor.external_data if e.key == key).value = value
     stage = replace(bundle.stages[0], model=graph.SerializeToString())
-    write_bundle(pack(bundle.manifest, [stage], bundle.vectors), tmp_path / "a.mlb")
+    packed = pack(bundle.manifest, [stage], bundle.vectors, bundle.documents)
+    write_bundle(packed, tmp_path / "a.mlb")
     with pytest.raises(BrokenBundleError, match="weights"):
         read_bundle(tmp_path / "a.mlb")
 
@@ -198,6 +199,21 @@ def test_standard_tools_find_no_fault(written: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.mlb").write_bytes(written)
     with zipfile.ZipFile(tmp_path / "a.mlb") as archive:
         assert archive.testzip() is None
+
+
+def test_digest_of_a_stage_is_that_of_its_members(tmp_path: Path) -> None:
+    weights = {"w": models.random(40, 40), "v": models.random(40, 41)}
+    nodes = [
+        models.node("MatMul", ["x", "w"], ["h"]),
+        models.node("MatMul", ["h", "v"], ["y"]),
+    ]
+    model = models.model(nodes, [models.value("x", [1, 40])], [models.value("y", [1, 41])], weights)
+    bundle = import_bundle(models.save(model, tmp_path / "m.onnx"), ImportOptions())
+    write_bundle(bundle, tmp_path / "m.mlb")
+    with zipfile.ZipFile(tmp_path / "m.mlb") as members:
+        data = members.read("model.onnx") + members.read("model.weights")
+    assert bundle.stages[0].digest == read_bundle(tmp_path / "m.mlb").stages[0].digest
+    assert bundle.stages[0].digest == "sha256:" + hashlib.sha256(data).hexdigest()
 
 
 def test_truncated_at_any_length(written: bytes, tmp_path: Path) -> None:
@@ -225,43 +241,19 @@ def test_flipped_byte_inside_any_member(written: bytes, tmp_path: Path) -> None:
                     pytest.fail(f"flip at {position} in {name} was not noticed")
 
 
-def test_flipped_byte_between_members_is_noticed_or_harmless(
-    bundle: Bundle, written: bytes, tmp_path: Path
-) -> None:
+def test_flipped_byte_between_members(written: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a.mlb"
     path.write_bytes(written)
     inside = {at for span in spans(path, written).values() for at in range(*span)}
     outside = [at for at in range(len(written)) if at not in inside]
-    noticed = 0
+    assert len(outside) > 1000
     for number, position in enumerate(outside):
         damaged = bytearray(written)
         damaged[position] ^= (0x01, 0x08, 0x20, 0xFF)[number % 4]
         path.write_bytes(damaged)
-        try:
-            assert equal(read_bundle(path), bundle), position
-        except BrokenBundleError:
-            noticed += 1
-    assert noticed > 500
-
-
-@pytest.mark.parametrize(
-    ("offset", "mask"),
-    [(8, 0x01), (8, 0x08), (8, 0x20), (10, 0x08), (10, 0x0C), (10, 0x0E), (42, 0x01), (20, 0x01)],
-    ids=["encrypted", "streamed", "patched", "deflate", "bzip2", "lzma", "place", "size"],
-)
-def test_flag_of_the_archive_is_noticed_or_harmless(
-    offset: int, mask: int, bundle: Bundle, written: bytes, tmp_path: Path
-) -> None:
-    """Flags in the central directory make readers do other things than read."""
-    path = tmp_path / "a.mlb"
-    start = written.find(b"PK\1\2")
-    while start >= 0:
-        damaged = bytearray(written)
-        damaged[start + offset] ^= mask
-        path.write_bytes(damaged)
-        with contextlib.suppress(BrokenBundleError):
-            assert equal(read_bundle(path), bundle)
-        start = written.find(b"PK\1\2", start + 4)
+        with pytest.raises(ValueError):
+            read_container(path)
+            pytest.fail(f"flip at {position} was not noticed")
 
 
 @pytest.mark.parametrize("data", [b"", b"hello", b"PK\3\4", b"PK\5\6" + bytes(18), bytes(4096)])
@@ -279,24 +271,14 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["evil.bin", "vectors/extra.pb", "model.onnx.bak", "../escape", "lineage.json.exe",
-     "sbom.cdx.jsonx", "signature", "Signature/x", "lineage.json/x"],
+    ["evil.bin", "vectors/extra.pb", "model.onnx.bak", "lineage.json.exe", "sbom.cdx.jsonx",
+     "signature", "Signature/x", "lineage.json/x", "signature/cosign.bundle"],
 )  # fmt: skip
 def test_foreign_member_is_refused_by_name(name: str, written: bytes, tmp_path: Path) -> None:
     path = rewrite(tmp_path / "a.mlb", written, lambda m: m.update({name: b"x"}))
     with pytest.raises(BrokenBundleError) as caught:
         read_bundle(path)
     assert name in caught.value.message
-
-
-@pytest.mark.parametrize(
-    "name", ["lineage.json", "sbom.cdx.json", "signature/", "signature/cosign.bundle"]
-)
-def test_reserved_member_is_passed_over(
-    name: str, bundle: Bundle, written: bytes, tmp_path: Path
-) -> None:
-    path = rewrite(tmp_path / "a.mlb", written, lambda m: m.update({name: b"anything"}))
-    assert equal(read_bundle(path), bundle)
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
@@ -332,21 +314,48 @@ def test_changed_member_with_a_valid_checksum_is_named(written: bytes, tmp_path:
         assert name in caught.value.message
 
 
-def test_compressed_members_are_read(bundle: Bundle, written: bytes, tmp_path: Path) -> None:
+def test_compressed_members_are_refused(written: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a.mlb"
     path.write_bytes(written)
     content = members(path)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, member in content.items():
             archive.writestr(name, member)
-    assert equal(read_bundle(path), bundle)
+    with pytest.raises(BrokenBundleError, match="compressed"):
+        read_bundle(path)
+
+
+def test_other_zips_with_the_same_members_are_refused(written: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.mlb"
+    path.write_bytes(written)
+    content = members(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, member in content.items():
+            archive.writestr(name, member)
+    with pytest.raises(BrokenBundleError, match="header"):
+        read_bundle(path)
+
+
+@pytest.mark.slow
+def test_containers_of_any_size_are_read_by_other_tools(tmp_path: Path) -> None:
+    """Sizes beyond 1 GiB and places beyond 2 GiB are written with 64 bits."""
+    path = tmp_path / "a.mlb"
+    block = memoryview(bytes(1 << 26))
+    content = {"a.weights": [block] * 17, "b.weights": [block] * 33, "c.txt": [b"hello"]}
+    write_container(path, content)
+    found = read_container(path)
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            assert info.file_size == found[info.filename].size
+        assert archive.read("c.txt") == b"hello"
+    path.unlink()
 
 
 def change_manifest(change: Callable[[dict[str, object]], object]) -> Callable[..., None]:
     def apply(content: dict[str, bytes]) -> None:
         manifest = json.loads(content["manifest.json"])
         change(manifest)
-        content["manifest.json"] = json.dumps(manifest).encode()
+        content["manifest.json"] = canonical_json(manifest).encode()
 
     return apply
 
@@ -354,7 +363,9 @@ def change_manifest(change: Callable[[dict[str, object]], object]) -> Callable[.
 @pytest.mark.parametrize(
     ("change", "mention"),
     [
-        (lambda m: m.update(schema_version=2), "schema_version"),
+        (lambda m: m.update(schema_version="2"), "schema_version"),
+        (lambda m: m.update(schema_version=True), "schema_version"),
+        (lambda m: m.update(schema_version=0), "schema_version"),
         (lambda m: m.update(colour="red"), "colour"),
         (lambda m: m.pop("inputs"), "inputs"),
         (lambda m: m.update(name="not an identifier"), "name"),
@@ -366,7 +377,7 @@ def change_manifest(change: Callable[[dict[str, object]], object]) -> Callable[.
         (lambda m: m["vectors"].update(count=99), "test_data_set_4"),
         (lambda m: m["vectors"].update(count=10**18), "test_data_set_4"),
         (lambda m: m["stages"].append({**m["stages"][0], "name": "postprocess"}), "postprocess"),
-        (lambda m: m["files"].pop(0), "model.onnx"),
+        (lambda m: m["files"].pop(1), "model.onnx"),
         (lambda m: m["files"].append({**m["files"][0], "path": "nowhere.bin"}), "nowhere.bin"),
         (lambda m: m["files"][0].update(digest="md5:1"), "digest"),
     ],

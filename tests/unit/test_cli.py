@@ -20,8 +20,13 @@ from mlopsc.cli import cli
 from mlopsc.errors import InputError, UnknownTargetError
 from mlopsc.targets import target_names
 
-VERBS = ("import", "build", "conform", "run", "inspect", "sbom", "targets", "cache")
+VERBS = (
+    "init", "preprocess", "import", "build", "conform", "run", "inspect", "sbom", "keygen",
+    "sign", "verify", "trace", "rebuild", "revoke", "affected", "log", "migrate", "targets",
+    "data", "cache",
+)  # fmt: skip
 HEAVY = {
+    "cryptography",
     "cyclonedx",
     "numpy",
     "onnx",
@@ -32,6 +37,7 @@ HEAVY = {
     "spdx_tools",
     "tvm",
     "unicorn",
+    "yaml",
 }
 
 

@@ -13,8 +13,9 @@ from pydantic import ValidationError
 from mlopsc.bundle.container import Chunk, Member, read_container, write_container
 from mlopsc.bundle.signature import graph_signature
 from mlopsc.bundle.vectors import Vector, decode_vectors, encode_vectors
-from mlopsc.bundle.weights import find_weights, map_file
+from mlopsc.bundle.weights import find_weights
 from mlopsc.errors import BrokenBundleError
+from mlopsc.resident import map_file
 from mlopsc.schema.bundle import (
     DOCUMENTS,
     MANIFEST_FILE,
@@ -130,13 +131,9 @@ def read_bundle(path: Path) -> Bundle:
             raise ValueError(f"it does not begin with {MANIFEST_FILE}")
         contents = {name: _content(path, name, member) for name, member in found.items()}
         raw = bytes(contents.pop(MANIFEST_FILE).data)
-        manifest, version = parse_manifest(raw)
+        manifest, version = _manifest(raw, path)
     except OSError as error:
         raise _broken(path, error.strerror or str(error)) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise _broken(path, f"{MANIFEST_FILE}, field {where!r}: {first['msg']}") from error
     except ValueError as error:
         raise _broken(path, str(error)) from error
     signatures = {n: bytes(contents.pop(n).data) for n in SIGNATURE_FILES if n in contents}
@@ -158,14 +155,25 @@ def read_bundle(path: Path) -> Bundle:
         if (found[entry.path].digest, found[entry.path].size) != (entry.digest, entry.size):
             raise _broken(
                 path,
-                f"member '{entry.path}' is {found[entry.path].digest}; the manifest says "
-                f"{entry.digest}: it was altered or damaged",
+                f"member '{entry.path}' has digest {found[entry.path].digest}; the manifest says "
+                f"{entry.digest}: it was altered",
             )
     documents = {n: bytes(contents.pop(n).data) for n in DOCUMENTS if n in contents}
     if version > 1 and len(documents) < len(DOCUMENTS):
         raise _broken(path, f"it lacks one of {', '.join(DOCUMENTS)}")
     bundle = Bundle(manifest, (), (), documents, signatures, raw, version)
     return _assemble(path, bundle, contents)
+
+
+def _manifest(data: bytes, path: Path) -> tuple[Manifest, int]:
+    try:
+        return parse_manifest(data, f"'{path}'")
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{MANIFEST_FILE}, field {where!r}: {first['msg']}") from error
+    except ValueError as error:
+        raise ValueError(f"{MANIFEST_FILE}: {error}") from error
 
 
 def _content(path: Path, name: str, member: Member) -> Weight:

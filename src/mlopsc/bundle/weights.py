@@ -6,7 +6,6 @@ work on, and ``find_weights`` checks what a file claims.
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ import numpy as np
 import onnx
 
 from mlopsc.external_data import external_tensors, place_of
+from mlopsc.resident import map_file
 from mlopsc.schema.bundle import StageName
 from mlopsc.schema.graph import ALIGN, INLINE_BYTES, StageGraph, Weight, weights_name
 
@@ -108,16 +108,6 @@ def pieces(tensor: ir.TensorProtocol, elements: int = 1 << 20) -> Iterator[np.nd
     flat = np.frombuffer(raw(tensor).data, dtype=tensor.dtype.numpy())
     for start in range(0, tensor.size, elements):
         yield flat[start : start + elements]
-
-
-def map_file(path: Path, offset: int, length: int) -> memoryview:
-    """Return ``length`` bytes of a file, mapped."""
-    start = offset - offset % mmap.ALLOCATIONGRANULARITY
-    with path.open("rb") as file:
-        content = mmap.mmap(
-            file.fileno(), offset - start + length, access=mmap.ACCESS_READ, offset=start
-        )
-    return memoryview(content)[offset - start :]
 
 
 def _tensor(external: ir.ExternalTensor, data: memoryview) -> ir.TensorProtocol:

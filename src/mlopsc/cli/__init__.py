@@ -22,6 +22,8 @@ INTERRUPTED = 130
 _interrupted = False
 
 _VERBS = {
+    "init": ("init", "Write a lineage.yaml to edit: how a model came to be."),
+    "preprocess": ("preprocess", "Write the ONNX file of steps or of a Python function."),
     "import": ("import_verb", "Import an ONNX model into a bundle."),
     "build": ("build", "Build a package for each target from a bundle or an ONNX file."),
     "conform": ("conform", "Prove packages against the reference runtime."),
@@ -38,6 +40,7 @@ _VERBS = {
     "log": ("log", "Show or verify who did what, and when."),
     "migrate": ("migrate", "Bring a bundle or package to today's format version."),
     "targets": ("targets", "List the targets, or show one."),
+    "data": ("data", "Give versions of data sets digests, and compare them."),
     "cache": ("cache", "Show the cache of what was imported and built, or clear it."),
 }
 

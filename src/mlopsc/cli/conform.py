@@ -6,7 +6,13 @@ from pathlib import Path
 
 import click
 
-from mlopsc.cli.options import PATH, json_option, revocations_option, runner_option, timeout_option
+from mlopsc.cli.options import (
+    PATH,
+    json_option,
+    revocations_option,
+    runner_option,
+    timeout_option,
+)
 from mlopsc.cli.render import echo_json, echo_table, error_text, progress
 from mlopsc.errors import MismatchError, MlopscError
 
@@ -14,22 +20,31 @@ from mlopsc.errors import MismatchError, MlopscError
 @click.command("conform")
 @click.argument("packages", type=PATH, nargs=-1, required=True)
 @click.option("--bundle", type=PATH, help="Let the reference run this bundle's graph now, too.")
+@click.option(
+    "--report",
+    type=PATH,
+    metavar="FILE",
+    help="Write the report of one package here, and leave the package as it is.",
+)
 @runner_option
-@revocations_option
 @timeout_option
+@revocations_option
 @json_option
 def command(
     packages: tuple[Path, ...],
     bundle: Path | None,
+    report: Path | None,
     runner: str | None,
-    revocations: tuple[Path, ...],
     timeout: float,
+    revocations: tuple[Path, ...],
     as_json: bool,
 ) -> None:
     """Run each PACKAGE on its test vectors and compare with the reference runtime.
 
     Writes conformance.json into each package. Fails with the code of the first package that fails.
     """
+    if report is not None and len(packages) > 1:
+        raise click.UsageError("--report takes one package")
     from mlopsc import pipeline
 
     rows, results = [], []
@@ -37,10 +52,11 @@ def command(
     for package in packages:
         try:
             with progress(f"running {package}", quiet=as_json):
-                report = pipeline.conform(
+                found = pipeline.conform(
                     package,
                     bundle=bundle,
                     runner=runner,
+                    output=report,
                     revocations=revocations,
                     timeout=timeout,
                 )
@@ -49,17 +65,17 @@ def command(
             rows.append([package.name, "-", "-", "-", "-", "-", "NOT RUN"])
             results.append({"folder": str(package), "error": error.message})
             continue
-        results.append({"folder": str(package), **report.model_dump(mode="json")})
-        for output in report.outputs:
+        results.append({"folder": str(package), **found.model_dump(mode="json")})
+        for output in found.outputs:
             rows.append(
                 [
-                    report.target,
+                    found.target,
                     output.name,
                     error_text(output.max_absolute),
                     error_text(output.relative_to_max),
                     str(output.max_ulp),
-                    f"{report.instructions:,}" if report.instructions else "-",
-                    report.verdict if report.verdict == "pass" else "MISMATCH",
+                    f"{found.instructions:,}" if found.instructions else "-",
+                    found.verdict if found.verdict == "pass" else "MISMATCH",
                 ]
             )
             if output.first_differing is not None:

@@ -46,6 +46,7 @@ def command(
     import.
     """
     from mlopsc import pipeline
+    from mlopsc.documents import lineage_of
 
     if check:
         if output is not None or force:
@@ -78,6 +79,12 @@ def command(
     for spec in manifest.outputs:
         click.echo(f"  output   {spec}")
     click.echo(f"  vectors  {manifest.vectors.count} {manifest.vectors.origin}")
+    lineage = lineage_of(bundle.documents)
+    data = [] if lineage is None else [entry.name for entry in lineage.datasets]
+    unknown = "no data sets known: 'mlopsc init' writes a lineage.yaml to complete"
+    click.echo(f"  lineage  {', '.join(data) or unknown}")
+    if manifest.trained_with is not None:
+        click.echo(f"  trained  with this preprocessing, {manifest.trained_with}")
     for stage in manifest.stages:
         bound = ", ".join(f"{k}={v}" for k, v in stage.bound.items())
         click.echo(

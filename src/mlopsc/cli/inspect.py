@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mlopsc.cli.options import PATH, json_option
 from mlopsc.cli.render import echo_json, echo_table, size
+
+if TYPE_CHECKING:
+    from mlopsc.schema.bundle import Manifest
+    from mlopsc.schema.lineage import Lineage
 
 
 @click.command("inspect")
@@ -22,9 +28,10 @@ def command(artefact: Path, as_json: bool) -> None:
 
 
 def _bundle(path: Path, as_json: bool) -> None:
-    from mlopsc.bundle import read_bundle
+    from mlopsc.trust.artefact import open_artefact
 
-    bundle = read_bundle(path)
+    artefact = open_artefact(path)
+    bundle = artefact.require_bundle()
     manifest = bundle.manifest
     if as_json:
         echo_json({"digest": bundle.digest, **manifest.model_dump(mode="json")})
@@ -43,13 +50,32 @@ def _bundle(path: Path, as_json: bool) -> None:
         rows.append([f"stage {stage.name}", text])
         rows += [["", f"source {stage.source.digest} {stage.source.producer}"]]
         rows += [["finding", finding] for finding in stage.findings]
+    rows += _history(manifest, artefact.lineage, bundle.signatures)
     echo_table(str(path), ["", ""], rows)
+
+
+def _history(
+    manifest: Manifest | None, lineage: Lineage | None, signatures: Mapping[str, bytes]
+) -> list[list[str]]:
+    """Return what is known of where the model came from, and who says to have signed."""
+    from mlopsc.trust.model_signature import named_signer
+
+    rows = []
+    if manifest is not None:
+        rows.append(["trained with", manifest.trained_with or "unknown preprocessing"])
+    if lineage is not None:
+        data = ", ".join(f"{d.name} {d.version}".rstrip() for d in lineage.datasets)
+        rows += [["data", data or "unknown"], ["commit", lineage.code.commit or "unknown"]]
+        rows.append(["licence", lineage.model.licence or "unknown"])
+    signer = named_signer(signatures)
+    return [*rows, ["signed by", f"{signer} (not checked)" if signer else "nobody"]]
 
 
 def _package(path: Path, as_json: bool) -> None:
     from mlopsc.package_reader import read_package
     from mlopsc.schema.conformance import ConformanceReport
     from mlopsc.schema.package import REPORT_FILE
+    from mlopsc.trust.artefact import bundle_side
 
     package = read_package(path)
     info, memory = package.info, package.info.memory
@@ -81,4 +107,5 @@ def _package(path: Path, as_json: bool) -> None:
         ["tools", ", ".join(f"{t.name} {t.version}" for t in info.tools)],
         ["conformance", report],
     ]  # fmt: skip
+    rows += _history(*bundle_side(package), package.signatures())
     echo_table(str(path), ["", ""], rows)

@@ -116,10 +116,17 @@ def import_options(function: F) -> F:
     for option in reversed(
         (
             click.option(
-                "--preprocess", type=PATH, metavar="ONNX", help="Graph in front of the model."
+                "--preprocess",
+                type=PATH,
+                metavar="FILE",
+                help="Graph in front of the model: .onnx, steps (.yaml, .json) or onnxscript "
+                "(.py, .py:FUNCTION).",
             ),
             click.option(
-                "--postprocess", type=PATH, metavar="ONNX", help="Graph behind the model."
+                "--postprocess",
+                type=PATH,
+                metavar="FILE",
+                help="Graph behind the model, of the same kinds.",
             ),
             click.option(
                 "--vectors",

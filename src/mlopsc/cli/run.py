@@ -8,13 +8,7 @@ from typing import Any
 
 import click
 
-from mlopsc.cli.options import (
-    PATH,
-    force_option,
-    json_option,
-    revocations_option,
-    runner_option,
-)
+from mlopsc.cli.options import PATH, force_option, json_option, revocations_option, runner_option
 from mlopsc.cli.render import echo_json, progress
 from mlopsc.errors import InputError
 
@@ -58,12 +52,7 @@ def command(
         raise InputError(f"an input is given twice: {[name for name, _ in pairs]}")
     with progress(f"running {package}", quiet=as_json):
         result = pipeline.run(
-            package,
-            arrays,
-            runner=runner,
-            count=profile,
-            threads=threads,
-            revocations=revocations,
+            package, arrays, runner=runner, count=profile, threads=threads, revocations=revocations
         )
     outputs = result.outputs[0]
     if output is not None:

@@ -52,7 +52,7 @@ def _tree(node: Node, parent: Tree | None = None) -> Tree:
     from rich.text import Text
     from rich.tree import Tree
 
-    line = Text.assemble((node.kind, _STYLES.get(node.kind, "bold")), " ", node.name)
+    line = Text.assemble((f"{node.kind} ", _STYLES.get(node.kind, "bold")), node.name)
     if node.digest is not None:
         line.append(f"  {node.digest}", style="dim")
     for name, value in node.facts.items():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from mlopsc.importer.bundle_model import import_bundle
 from mlopsc.importer.describe import OperatorUse, operators_of
-from mlopsc.importer.onnx_file import external_locations
+from mlopsc.importer.onnx_file import external_locations, load_onnx
 from mlopsc.schema.import_options import ImportOptions
 
 __all__ = [
@@ -16,5 +16,6 @@ __all__ = [
     "OperatorUse",
     "external_locations",
     "import_bundle",
+    "load_onnx",
     "operators_of",
 ]

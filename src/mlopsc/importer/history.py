@@ -70,20 +70,13 @@ def trained_with(
 def import_provenance(
     source: Path, options: ImportOptions, loaded: Mapping[StageName, LoadedModel], reference: str
 ) -> Provenance:
-    """Return how the bundle is made: names and digests, no paths, times or users."""
-    names: dict[StageName, Path | None] = {
-        "preprocess": options.preprocess,
-        "model": source,
-        "postprocess": options.postprocess,
-    }
+    """Return how the bundle is made: digests, no names of files, paths, times or users."""
     read: list[Resource] = [
-        resource(path.name, loaded[stage].source.digest, stage=stage)
-        for stage, path in names.items()
-        if path is not None and stage in loaded
+        resource(stage, model.source.digest, kind="graph") for stage, model in loaded.items()
     ]
     for role, path in (("vectors", options.vectors), ("lineage", options.lineage)):
         if path is not None:
-            read.append(resource(path.name, digest_file(path), role=role))
+            read.append(resource(role, digest_file(path), kind="file"))
     return provenance(
         IMPORT_TYPE,
         external={

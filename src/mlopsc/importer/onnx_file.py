@@ -16,9 +16,9 @@ from pathlib import Path, PurePosixPath
 import onnx
 from google.protobuf.message import DecodeError
 
-from mlopsc.bundle.weights import map_file
 from mlopsc.errors import SourceError
 from mlopsc.external_data import external_tensors, place_of, set_external, tensors
+from mlopsc.resident import map_file
 from mlopsc.schema.bundle import Source, StageName
 from mlopsc.schema.common import digest_bytes
 from mlopsc.schema.graph import ALIGN, INLINE_BYTES, StageGraph, Weight, weights_name

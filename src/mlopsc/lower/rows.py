@@ -57,6 +57,9 @@ def _split(schedule: Any, name: str, hardware: Hardware) -> Any:
     )
     if not dense or along or lanes < 4 or last.extent < _MIN_VECTORS * lanes:
         return schedule
+    # Where elements are integers of 64 bits, TVM keeps loops of 64 bits and cannot cut them.
+    if last.extent % lanes and int(dtype.bits) == 64 and "int" in str(dtype):
+        return schedule
     before = schedule.copy()
     try:
         _, inner = schedule.split(loops[-1], [None, lanes])

@@ -128,13 +128,13 @@ _UPGRADES: Final[dict[int, Upgrade]] = {1: _from_1}
 MANIFEST_VERSIONS: Final = len(_UPGRADES) + 1
 
 
-def parse_manifest(data: bytes) -> tuple[Manifest, int]:
-    """Return a manifest of any version in today's form, and its version.
+def parse_manifest(data: bytes, what: str) -> tuple[Manifest, int]:
+    """Return a manifest of any version in today's form, and its version; ``what`` is whose.
 
     Raises:
         FormatVersionError, ValueError: As ``parse_versioned``.
     """
-    return parse_versioned(data, Manifest, _UPGRADES, "the bundle")
+    return parse_versioned(data, Manifest, _UPGRADES, what)
 
 
 def is_bundle(path: Path) -> bool:

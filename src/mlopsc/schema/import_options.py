@@ -14,8 +14,9 @@ class ImportOptions:
     """What a user may say about an import.
 
     Attributes:
-        preprocess: ONNX file whose outputs are the model's inputs, by name.
-        postprocess: ONNX file whose inputs are the model's outputs, by name.
+        preprocess: ONNX file whose outputs are the model's inputs, by name, or what becomes one:
+            steps or a Python file (``mlopsc.steps``).
+        postprocess: The same, whose inputs are the model's outputs, by name.
         vectors: ``.npz`` of raw inputs and optionally labels.
         bind: Sizes of symbolic dimensions, lengths of inputs that are sequences.
         name: Name of the model; the file's name by default.

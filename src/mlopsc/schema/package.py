@@ -109,10 +109,10 @@ _UPGRADES: Final[dict[int, Upgrade]] = {1: _from_1}
 PACKAGE_VERSIONS: Final = len(_UPGRADES) + 1
 
 
-def parse_package(data: bytes) -> tuple[Package, int]:
-    """Return a descriptor of any version in today's form, and its version.
+def parse_package(data: bytes, what: str) -> tuple[Package, int]:
+    """Return a descriptor of any version in today's form, and its version; ``what`` is whose.
 
     Raises:
         FormatVersionError, ValueError: As ``parse_versioned``.
     """
-    return parse_versioned(data, Package, _UPGRADES, "the package")
+    return parse_versioned(data, Package, _UPGRADES, what)

@@ -32,9 +32,9 @@ from mlopsc.schema.package import (
     REPORT_FILE,
 )
 from mlopsc.schema.signing import SIGNATURE_FILES, SIGNATURE_FOLDER
+from mlopsc.trust.model_signature import named_signer
 
 Kind = Literal["bundle", "package"]
-_MAX_SIGNATURE = 1 << 24
 _MAX_REPORT = 1 << 24
 
 
@@ -100,16 +100,21 @@ class Artefact:
         return self.package
 
     def ancestors(self) -> dict[str, str]:
-        """Return everything that it was made of, itself included: reference and what it is."""
-        found = {self.reference: f"{self.kind} '{self.name}' {self.version}"}
+        """Return everything that it was made of, itself and the key that signed it included.
+
+        Returns:
+            What each is, by reference. Who signed is what the signature says, and not checked.
+        """
+        name = f"'{self.name}' {self.version}"
+        found = {self.reference: f"{self.kind} {name}"}
         if self.package is not None:
-            found[f"bundle:{self.package.info.bundle}"] = f"bundle '{self.name}' {self.version}"
+            found[f"bundle:{self.package.info.bundle}"] = f"bundle {name}"
             found |= _signer_of_bundle(self.statements.get(PROVENANCE_FILE))
-        return found | _history(self.manifest, self.lineage)
+        return found | _history(self.manifest, self.lineage, self.signatures)
 
 
 def package_ancestors(package: LoadedPackage) -> dict[str, str]:
-    """Return everything that a package was made of, itself included: as ``ancestors``.
+    """Return what ``Artefact.ancestors`` does, of a package of which nothing else is read.
 
     Raises:
         BrokenPackageError: What it keeps of its bundle is damaged.
@@ -119,30 +124,11 @@ def package_ancestors(package: LoadedPackage) -> dict[str, str]:
         f"package:{package.digest}": f"package {name}",
         f"bundle:{package.info.bundle}": f"bundle {name}",
     }
-    documents = package.documents()
     try:
-        found |= _signer_of_bundle(documents.get(PROVENANCE_FILE))
-        found |= _history(*_bundle_side(package, _of_bundle(documents)))
+        found |= _signer_of_bundle(package.documents().get(PROVENANCE_FILE))
     except ValueError as error:
-        raise _broken(package.path, str(error)) from error
-    return found
-
-
-def package_signatures(path: Path) -> dict[str, bytes]:
-    """Return what is below ``signature/`` in the package at ``path``, by full name.
-
-    Raises:
-        BrokenPackageError: It cannot be read.
-    """
-    try:
-        return {
-            name: read_regular(path / name, _MAX_SIGNATURE)
-            for name in SIGNATURE_FILES
-            if os.path.lexists(path / name)
-        }
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise _broken(path, f"its signature cannot be read: {reason}") from error
+        raise _broken(package.path, f"{PROVENANCE_FILE} is no provenance") from error
+    return found | _history(*bundle_side(package), package.signatures())
 
 
 def _signer_of_bundle(made: bytes | None) -> dict[str, str]:
@@ -155,9 +141,12 @@ def _signer_of_bundle(made: bytes | None) -> dict[str, str]:
     return {f"key:{signer}": "the key that signed its bundle"} if is_key else {}
 
 
-def _history(manifest: Manifest | None, lineage: Lineage | None) -> dict[str, str]:
-    """Return the files, data sets and parent models behind a bundle, by reference."""
-    found: dict[str, str] = {}
+def _history(
+    manifest: Manifest | None, lineage: Lineage | None, signatures: Mapping[str, bytes]
+) -> dict[str, str]:
+    """Return signer, files, data sets and parent models, by reference."""
+    signer = named_signer(signatures)
+    found = {} if signer is None else {f"key:{signer}": "the key that signed it"}
     for stage in () if manifest is None else manifest.stages:
         found[f"model:{stage.source.digest}"] = f"file of the {stage.name} graph"
     if lineage is None:
@@ -257,10 +246,9 @@ def _open_package(path: Path) -> Artefact:
     documents = package.documents()
     try:
         extra = _unlisted(path, set(listed))
-        signatures = package_signatures(path)
         report, report_digest = _report(path, package) if REPORT_FILE in extra else (None, None)
         of_bundle = _of_bundle(documents)
-        manifest, lineage = _bundle_side(package, of_bundle)
+        manifest, lineage = bundle_side(package)
         own = {n: d for n, d in documents.items() if n == PROVENANCE_FILE}
         _check_statements(own, listed)
     except OSError as error:
@@ -279,7 +267,7 @@ def _open_package(path: Path) -> Artefact:
         digest=package.digest,
         format_version=package.format_version,
         files=files,
-        signatures=signatures,
+        signatures=package.signatures(),
         statements={**own, **inherited},
         manifest=manifest,
         lineage=lineage,
@@ -332,29 +320,31 @@ def _of_bundle(documents: Mapping[str, bytes]) -> dict[str, bytes]:
     return {n.removeprefix(prefix): d for n, d in documents.items() if n.startswith(prefix)}
 
 
-def _bundle_side(
-    package: LoadedPackage, documents: Mapping[str, bytes]
-) -> tuple[Manifest | None, Lineage | None]:
-    """Return what a package keeps of its bundle, after checking that it is of that bundle."""
+def bundle_side(package: LoadedPackage) -> tuple[Manifest | None, Lineage | None]:
+    """Return what a package keeps of its bundle, after checking that it is of that bundle.
+
+    Raises:
+        BrokenPackageError: It is not, or cannot be read.
+    """
+    documents = _of_bundle(package.documents())
     if MANIFEST_FILE not in documents:
         return None, None
-    found = digest_bytes(documents[MANIFEST_FILE])
-    if found != package.info.bundle:
-        raise ValueError(
-            f"{BUNDLE_FOLDER}/{MANIFEST_FILE} is of bundle {found}; it was built from "
-            f"{package.info.bundle}"
-        )
+    what = f"{BUNDLE_FOLDER}/{MANIFEST_FILE}"
+    found, expected = digest_bytes(documents[MANIFEST_FILE]), package.info.bundle
+    if found != expected:
+        raise _broken(package.path, f"{what} is of bundle {found}; it was built from {expected}")
     try:
-        manifest, _ = parse_manifest(documents[MANIFEST_FILE])
-    except ValidationError as error:
-        raise ValueError(f"{BUNDLE_FOLDER}/{MANIFEST_FILE} does not fit its schema") from error
+        manifest, _ = parse_manifest(documents[MANIFEST_FILE], f"the bundle of '{package.path}'")
+        lineage = lineage_of(documents)
+    except (ValueError, BrokenBundleError) as error:
+        raise _broken(package.path, f"{what} does not fit its schema") from error
     listed = {entry.path: entry.digest for entry in manifest.files}
     for name, data in documents.items():
         if name != MANIFEST_FILE and digest_bytes(data) != listed.get(name):
-            raise ValueError(f"{BUNDLE_FOLDER}/{name} is not that of its bundle")
+            raise _broken(package.path, f"{BUNDLE_FOLDER}/{name} is not that of its bundle")
     if missing := sorted((set(BUNDLE_FILES) & listed.keys()) - documents.keys()):
-        raise ValueError(f"{BUNDLE_FOLDER}/{missing[0]} of its bundle is missing")
-    return manifest, lineage_of(documents)
+        raise _broken(package.path, f"{BUNDLE_FOLDER}/{missing[0]} of its bundle is missing")
+    return manifest, lineage
 
 
 def _check_statements(statements: Mapping[str, bytes], files: Mapping[str, Digest]) -> None:

@@ -7,7 +7,7 @@ provenance as they are in the artefact, and for packages the conformance report.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
@@ -20,7 +20,7 @@ from mlopsc.schema.common import Digest, digest_bytes
 from mlopsc.schema.package import DESCRIPTOR_FILE
 from mlopsc.schema.signing import ATTESTATIONS, MODEL_SIGNATURE
 from mlopsc.trust.artefact import Artefact, is_signed
-from mlopsc.trust.dsse import IN_TOTO_TYPE, dump, open_envelope, parse, sign_payload, signer_of
+from mlopsc.trust.dsse import IN_TOTO_TYPE, dump, open_envelope, parse, sign_payload
 from mlopsc.trust.keys import (
     Certificate,
     PrivateKey,
@@ -28,7 +28,14 @@ from mlopsc.trust.keys import (
     check_certificate,
     key_id,
 )
-from mlopsc.trust.model_signature import Signed, Terms, open_signature, read_certificate, sign_files
+from mlopsc.trust.model_signature import (
+    Signed,
+    Terms,
+    named_signer,
+    open_signature,
+    read_certificate,
+    sign_files,
+)
 
 UNPROVEN = "unproven"
 
@@ -238,14 +245,6 @@ def _check_fits(key: PrivateKey, certificate: Certificate) -> None:
         raise KeyFileError("certificates need a key of kind ecdsa-p256; this one is ed25519")
     if key_id(certificate.key) != key_id(key.public_key()):
         raise KeyFileError("the certificate is of another key than the one that signs")
-
-
-def named_signer(signatures: Mapping[str, bytes]) -> Digest | None:
-    """Return the key that says to have signed, if there is one; nothing is checked."""
-    try:
-        return signer_of(parse(signatures[MODEL_SIGNATURE])["dsseEnvelope"])
-    except (KeyError, TypeError, ValueError):
-        return None
 
 
 def _signer(artefact: Artefact) -> str:

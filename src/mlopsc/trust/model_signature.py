@@ -22,8 +22,15 @@ from cryptography.hazmat.primitives import serialization
 
 from mlopsc.schema.attestation import STATEMENT_TYPE
 from mlopsc.schema.common import Digest, Frozen
-from mlopsc.schema.signing import SIGNATURE_FOLDER
-from mlopsc.trust.dsse import IN_TOTO_TYPE, dump, open_envelope, parse, sign_payload
+from mlopsc.schema.signing import MODEL_SIGNATURE, SIGNATURE_FOLDER
+from mlopsc.trust.dsse import (
+    IN_TOTO_TYPE,
+    dump,
+    open_envelope,
+    parse,
+    sign_payload,
+    signer_of,
+)
 from mlopsc.trust.keys import Certificate, PrivateKey, PublicKey, public_pem
 
 PREDICATE_TYPE: Final = "https://model_signing/signature/v1.0"
@@ -48,6 +55,7 @@ class Terms(Frozen):
         certificates: Digests of the signer's certificate and of those between it and a root.
     """
 
+    schema_version: Literal[1] = 1
     kind: Literal["bundle", "package"]
     digest: Digest
     attestations: Digest
@@ -135,6 +143,14 @@ def open_signature(data: bytes, key: PublicKey, certificate: Certificate | None)
     if terms.certificates != (() if certificate is None else certificate.digests):
         raise ValueError("its certificates are not those that were signed with it")
     return Signed(files, terms)
+
+
+def named_signer(signatures: Mapping[str, bytes]) -> Digest | None:
+    """Return the key that says to have signed, if there is one; nothing is checked."""
+    try:
+        return signer_of(parse(signatures[MODEL_SIGNATURE])["dsseEnvelope"])
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _statement(name: str, files: Mapping[str, Digest], terms: Terms) -> dict[str, Any]:

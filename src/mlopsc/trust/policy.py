@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -18,9 +17,8 @@ from mlopsc.trust.artefact import (
     listed_preprocessing,
     open_artefact,
     package_ancestors,
-    package_signatures,
 )
-from mlopsc.trust.attest import Checked, Trusted, check_signatures, named_signer
+from mlopsc.trust.attest import Checked, Trusted, check_signatures
 from mlopsc.trust.keys import load_certificates, load_public
 from mlopsc.trust.revocations import read_revocations
 
@@ -148,18 +146,12 @@ def refuse_revoked(package: LoadedPackage, lists: tuple[Path, ...] = ()) -> None
     """
     revoked = read_revocations(lists)
     if revoked.entries:
-        signatures = package_signatures(package.path)
-        revoked.check(package.path, package_ancestors(package) | _signer(signatures))
+        revoked.check(package.path, package_ancestors(package))
 
 
 def _check_revoked(artefact: Artefact, options: TrustOptions) -> None:
     revoked = read_revocations(options.revocations)
-    revoked.check(artefact.path, artefact.ancestors() | _signer(artefact.signatures))
-
-
-def _signer(signatures: Mapping[str, bytes]) -> dict[str, str]:
-    signer = named_signer(signatures)
-    return {} if signer is None else {f"key:{signer}": "the key that signed it"}
+    revoked.check(artefact.path, artefact.ancestors())
 
 
 def _lockstep(artefact: Artefact) -> Check:
