@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +51,13 @@ def mutated(document: Any, chance: random.Random) -> bytes:
         node, step = chance.choice(places(made))
         kind = chance.random()
         if kind < 0.6:
-            node[step] = chance.choice(VALUES)
+            node[step] = deepcopy(chance.choice(VALUES))
         elif kind < 0.8:
             del node[step]
         elif isinstance(node, dict):
-            node["more"] = chance.choice(VALUES)
+            node["more"] = deepcopy(chance.choice(VALUES))
         else:
-            node.append(node[step])
+            node.append(deepcopy(node[step]))
     return canonical_json(made).encode()
 
 
