@@ -60,7 +60,8 @@ def load(
     path = Path(package)
     lists = tuple(map(Path, revocations))
     if key is not None:
-        verify(path, TrustOptions(keys=(Path(key),), revocations=lists))
+        found = verify(path, TrustOptions(keys=(Path(key),), revocations=lists))
+        return Model(found.artefact.require_package(), threads)
     loaded = read_package(path)
     refuse_revoked(loaded, lists)
     return Model(loaded, threads)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlopsc.cache import Cache, open_cache
-from mlopsc.errors import InputError, LimitError, MlopscError, OutputError
+from mlopsc.errors import BrokenBundleError, InputError, LimitError, MlopscError, OutputError
 from mlopsc.import_job import import_to, run_import
 from mlopsc.lineage_file import LINEAGE_YAML
 from mlopsc.outputs import atomic_file, atomic_folders, check_folder, check_free
@@ -260,6 +260,8 @@ def build_for(
             packages = {}
             for name in names:
                 made = open_artefact(staging / name)
+                if made.require_package().info.bundle != artefact.digest:
+                    raise BrokenBundleError(f"'{bundle}' was replaced while it was being built")
                 if logged:
                     details = {"target": name, "allowed": list(how.allowed)}
                     _record("build", made, written=output / name, **details)
@@ -402,6 +404,7 @@ def conform(
 
     report_path = output or package / REPORT_FILE
     read_package(package, verify=False)  # before anything is removed from what may be no package
+    read_revocations(revocations)  # nor is it if a list cannot be read
     if write:
         try:
             report_path.unlink(missing_ok=True)  # a verdict of the past must not outlive a failure

@@ -12,9 +12,15 @@ from pathlib import Path
 
 from mlopsc import pipeline
 from mlopsc._version import __version__
-from mlopsc.errors import InputError, MissingToolError, MlopscError, ReproductionError
+from mlopsc.errors import (
+    BrokenPackageError,
+    InputError,
+    MissingToolError,
+    MlopscError,
+    ReproductionError,
+)
 from mlopsc.sbom import EPOCH_VARIABLE, read_sbom
-from mlopsc.schema.attestation import Provenance, Statement
+from mlopsc.schema.attestation import BUILD_TYPE, Provenance, Statement
 from mlopsc.schema.build_options import BuildOptions
 from mlopsc.schema.bundle import PROVENANCE_FILE
 from mlopsc.schema.common import Digest
@@ -50,29 +56,16 @@ def rebuild(path: Path, bundle: Path | None = None, *, any_version: bool = False
     Raises:
         ReproductionError: A file differs.
         MissingToolError: A tool of the recorded version is not there.
-        InputError: The bundle is another one, or nobody knows where it is.
+        InputError: The bundle is another one, or nobody knows where it is; or it is not recorded
+            how the package was built.
+        BrokenPackageError: What is recorded cannot be.
     """
     artefact = open_artefact(path)
     info = artefact.require_package().info
-    if PROVENANCE_FILE not in artefact.statements:
-        raise InputError(
-            f"'{path}' has format version {artefact.format_version}, which does not record how it "
-            "was built",
-            hint="build it from its bundle with 'mlopsc build'",
-        )
-    made = Provenance.model_validate(
-        Statement.model_validate_json(artefact.statements[PROVENANCE_FILE]).predicate
-    )
+    made, options, target = _recorded(artefact)
     if not any_version:
         _check_versions(path, made)
     source = bundle or _find_bundle(info.bundle, path)
-    options = BuildOptions.model_validate(
-        {
-            **made.build_definition.external_parameters["options"],
-            "bundle_signer": made.build_definition.internal_parameters["bundleSigner"],
-        }
-    )
-    target = Target.model_validate(made.build_definition.external_parameters["target"])
     found = open_artefact(source).digest
     if found != info.bundle:
         raise InputError(
@@ -86,6 +79,28 @@ def rebuild(path: Path, bundle: Path | None = None, *, any_version: bool = False
             )
         again = open_artefact(Path(name) / target.name)
         return Reproduction(artefact, _compare(artefact, again))
+
+
+def _recorded(artefact: Artefact) -> tuple[Provenance, BuildOptions, Target]:
+    """Return how a package was built."""
+    claim = artefact.statements.get(PROVENANCE_FILE)
+    made = claim and Provenance.model_validate(Statement.model_validate_json(claim).predicate)
+    if not made or made.build_definition.build_type != BUILD_TYPE:
+        raise InputError(
+            f"'{artefact.path}' does not record how it was built: it has format version "
+            f"{artefact.format_version}, or was migrated",
+            hint="build it from its bundle with 'mlopsc build'",
+        )
+    how = made.build_definition
+    try:
+        signer = {"bundle_signer": how.internal_parameters["bundleSigner"]}
+        options = BuildOptions.model_validate({**how.external_parameters["options"], **signer})
+        return made, options, Target.model_validate(how.external_parameters["target"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise BrokenPackageError(
+            f"'{artefact.path}' is not a usable package: {PROVENANCE_FILE} does not say how it was "
+            "built"
+        ) from error
 
 
 @contextmanager

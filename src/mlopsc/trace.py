@@ -67,7 +67,8 @@ def _package(artefact: Artefact) -> Node:
     facts = {"target": f"{info.target.name}: {info.target.description}"}
     if made is not None:
         options = made.build_definition.external_parameters.get("options", {})
-        parts += _decisions({n: v for n, v in options.items() if v not in ([], None)})
+        if isinstance(options, dict):
+            parts += _decisions({n: v for n, v in options.items() if v not in ([], None)})
         signer = made.build_definition.internal_parameters.get("bundleSigner")
         parts.append(Node("decision", "signature of the bundle", facts={"was": str(signer)}))
         parts += _tools(made)

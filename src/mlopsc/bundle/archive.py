@@ -30,6 +30,7 @@ from mlopsc.schema.graph import StageGraph, Weight, weights_name
 from mlopsc.schema.signing import SIGNATURE_FILES
 
 _WEIGHTS = ".weights"
+_MAX_IN_MEMORY = 1 << 31  # of a graph or a tensor, in protobuf
 _MEDIA_TYPES = {
     ".onnx": "application/onnx",
     ".pb": "application/x-protobuf",
@@ -138,7 +139,8 @@ def read_bundle(path: Path) -> Bundle:
     signatures = {n: bytes(contents.pop(n).data) for n in SIGNATURE_FILES if n in contents}
     order = [entry.path for entry in manifest.files]
     expected = [MANIFEST_FILE, *order, *sorted(signatures)]
-    strangers = [name for name in found if name not in expected]
+    known = set(expected)
+    strangers = [name for name in found if name not in known]
     missing = [name for name in expected if name not in found]
     if strangers or missing:
         what = (
@@ -169,7 +171,7 @@ def _manifest(data: bytes, path: Path) -> tuple[Manifest, int]:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise ValueError(f"{MANIFEST_FILE}, field '{where}': {first['msg']}") from error
+        raise ValueError(f"{MANIFEST_FILE}, field {where!r}: {first['msg']}") from error
     except ValueError as error:
         raise ValueError(f"{MANIFEST_FILE}: {error}") from error
 
@@ -178,6 +180,8 @@ def _content(path: Path, name: str, member: Member) -> Weight:
     """Return the content of a member, mapped from the file."""
     if member.size == 0:
         return Weight(memoryview(b""))
+    if member.size > _MAX_IN_MEMORY and not name.endswith(_WEIGHTS):
+        raise ValueError(f"member '{name}' has {member.size} bytes; only weights are so large")
     data = map_file(path, member.offset, member.size)
     if not name.endswith(_WEIGHTS):
         return Weight(memoryview(bytes(data)))

@@ -14,10 +14,10 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO
 
-from mlopsc.schema.common import Digest
+from mlopsc.schema.common import MAX_NAME, Digest, is_plain_path
 from mlopsc.schema.graph import ALIGN
 
 Chunk = bytes | memoryview
@@ -38,7 +38,6 @@ _PLAIN, _WITH_64 = 20, 45  # versions of the format that a reader must know
 _LARGE = 1 << 30  # bytes beyond which a local header gives sizes with 64 bits
 _MAX_32 = (1 << 31) - 1  # beyond which the directory does
 _FILL = 0xFFFFFFFF
-_MAX_NAME = 512
 _READ = 1 << 22
 
 
@@ -127,7 +126,7 @@ def write_container(path: Path, members: Mapping[str, Sequence[Chunk]]) -> None:
     entries = []
     with path.open("wb") as file:
         for name, chunks in members.items():
-            if not _is_name(name):
+            if not is_plain_path(name):
                 raise ValueError(f"'{name}' is no name of a member")
             entry = _Entry(name, sum(map(len, chunks)), 0, file.tell())
             file.write(entry.local())
@@ -152,6 +151,8 @@ def read_container(path: Path) -> dict[str, Member]:
         OSError: It cannot be read.
         ValueError: It is no container, or has another form than ``write_container`` gives it.
     """
+    if not path.is_file() and path.exists():  # reading a pipe never ends
+        raise ValueError("it is no regular file")
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         entries: list[_Entry] = []
@@ -184,13 +185,13 @@ def _read_member(file: IO[bytes], file_size: int) -> tuple[_Entry, Member]:
     _, _, _, method, _, _, crc, _, size, name_size, extra_size = _LOCAL.unpack(_LOCAL_MAGIC + fixed)
     if method != 0:
         raise ValueError("a member is compressed; expected all stored")
-    if name_size > _MAX_NAME or extra_size > _MAX_NAME:
+    if name_size > MAX_NAME or extra_size > MAX_NAME:
         raise ValueError("the header of a member is too long")
     try:
         name = file.read(name_size).decode("ascii")
     except UnicodeDecodeError as error:
         raise ValueError("the name of a member is not ASCII") from error
-    if not _is_name(name):
+    if not is_plain_path(name):
         raise ValueError(f"{name!r} is no name of a member")
     extra = file.read(extra_size)
     if size == _FILL and len(extra) >= 12:
@@ -225,21 +226,6 @@ def _directory(entries: Sequence[_Entry], start: int) -> bytes:
         ) + _LOCATOR64.pack(b"PK\x06\x07", 0, place, 1)
         start, count = min(start, _FILL), min(count, 0xFFFF)
     return listed + end + _END.pack(b"PK\x05\x06", 0, 0, count, count, size, start, 0)
-
-
-def _is_name(name: str) -> bool:
-    """Whether a member may have this name: a plain relative path."""
-    path = PurePosixPath(name)
-    return (
-        0 < len(name) <= _MAX_NAME
-        and name.isascii()
-        and name.isprintable()
-        and "\\" not in name
-        and ":" not in name
-        and not path.is_absolute()
-        and path.as_posix() == name
-        and not {".", ".."} & set(path.parts)
-    )
 
 
 def _parts(chunk: Chunk) -> Iterator[memoryview]:

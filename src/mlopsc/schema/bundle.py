@@ -140,6 +140,8 @@ def parse_manifest(data: bytes, what: str) -> tuple[Manifest, int]:
 def is_bundle(path: Path) -> bool:
     """Whether ``path`` is meant as a bundle: by its content, or by its name if it has none."""
     try:
+        if path.exists() and not path.is_file():  # reading a pipe never ends
+            return path.suffix == BUNDLE_SUFFIX
         with path.open("rb") as file:
             return file.read(4) == b"PK\x03\x04" or path.suffix == BUNDLE_SUFFIX
     except OSError:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from mlopsc.dtypes import DTYPES, DTypeName
 
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+MAX_NAME = 512  # of a file in an artefact, with its folders
 
 
 class Frozen(BaseModel):
@@ -113,6 +114,22 @@ def digest_file(path: Path) -> str:
     """
     with path.open("rb") as file:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_plain_path(name: str) -> bool:
+    """Whether ``name`` may be that of a file in an artefact: relative, in one form, in ASCII."""
+    path = PurePosixPath(name)
+    return (
+        0 < len(name) <= MAX_NAME
+        and name.isascii()
+        and name.isprintable()
+        and "\\" not in name
+        and ":" not in name
+        and not path.is_absolute()
+        and path.parts != ()
+        and path.as_posix() == name
+        and ".." not in path.parts
+    )
 
 
 def c_identifier(name: str) -> str:

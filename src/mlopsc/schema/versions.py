@@ -35,8 +35,8 @@ def parse_versioned(
     latest = len(upgrades) + 1
     try:
         document = json.loads(data)
-        text = canonical_json(document)
-    except (UnicodeDecodeError, RecursionError, json.JSONDecodeError) as error:
+        text = canonical_json(document).encode()
+    except (ValueError, RecursionError) as error:
         raise ValueError("it is no JSON document") from error
     version = document.get("schema_version") if isinstance(document, dict) else None
     if type(version) is not int or version < 1:
@@ -45,7 +45,7 @@ def parse_versioned(
         raise FormatVersionError(
             f"{what} has format version {version}; this mlopsc reads versions 1 to {latest}",
         )
-    if text.encode() != data:
+    if text != data:
         raise ValueError("it is not canonical JSON: a key is there twice, or it was edited")
     for number in range(version, latest):
         document = upgrades[number](document)

@@ -10,7 +10,7 @@ import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from pydantic import ValidationError
@@ -18,13 +18,15 @@ from pydantic import ValidationError
 from mlopsc.bundle import Bundle, read_bundle
 from mlopsc.documents import lineage_of
 from mlopsc.errors import BrokenBundleError, BrokenPackageError, LockstepError
-from mlopsc.package_reader import LoadedPackage, read_package
-from mlopsc.schema.attestation import Statement
+from mlopsc.package_reader import LoadedPackage, read_package, read_regular
+from mlopsc.schema.attestation import Provenance, Statement
 from mlopsc.schema.bundle import MANIFEST_FILE, PROVENANCE_FILE, Manifest, is_bundle, parse_manifest
 from mlopsc.schema.common import Digest, digest_bytes
 from mlopsc.schema.conformance import ConformanceReport
+from mlopsc.schema.graph import weights_name
 from mlopsc.schema.lineage import LINEAGE_FILE, Lineage
 from mlopsc.schema.package import (
+    BUNDLE_FILES,
     BUNDLE_FOLDER,
     DESCRIPTOR_FILE,
     REPORT_FILE,
@@ -33,6 +35,7 @@ from mlopsc.schema.signing import SIGNATURE_FILES, SIGNATURE_FOLDER
 from mlopsc.trust.model_signature import named_signer
 
 Kind = Literal["bundle", "package"]
+_MAX_REPORT = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,7 @@ class Artefact:
         found = {self.reference: f"{self.kind} {name}"}
         if self.package is not None:
             found[f"bundle:{self.package.info.bundle}"] = f"bundle {name}"
+            found |= _signer_of_bundle(self.statements.get(PROVENANCE_FILE))
         return found | _history(self.manifest, self.lineage, self.signatures)
 
 
@@ -120,7 +124,21 @@ def package_ancestors(package: LoadedPackage) -> dict[str, str]:
         f"package:{package.digest}": f"package {name}",
         f"bundle:{package.info.bundle}": f"bundle {name}",
     }
+    try:
+        found |= _signer_of_bundle(package.documents().get(PROVENANCE_FILE))
+    except ValueError as error:
+        raise _broken(package.path, f"{PROVENANCE_FILE} is no provenance") from error
     return found | _history(*bundle_side(package), package.signatures())
+
+
+def _signer_of_bundle(made: bytes | None) -> dict[str, str]:
+    """Return the key that had signed a package's bundle, as its provenance says."""
+    if made is None:
+        return {}
+    how = Provenance.model_validate(Statement.model_validate_json(made).predicate)
+    signer = how.build_definition.internal_parameters.get("bundleSigner")
+    is_key = isinstance(signer, str) and signer.startswith("sha256:")
+    return {f"key:{signer}": "the key that signed its bundle"} if is_key else {}
 
 
 def _history(
@@ -151,26 +169,48 @@ def open_artefact(path: Path) -> Artefact:
     Raises:
         BrokenBundleError, BrokenPackageError, FormatVersionError: It is not.
     """
-    return _open_bundle(path) if not path.is_dir() or is_bundle(path) else _open_package(path)
+    try:
+        is_package = path.is_dir() and not is_bundle(path)
+    except OSError as error:
+        raise BrokenBundleError(f"cannot read '{path}': {error.strerror or error}") from error
+    return _open_package(path) if is_package else _open_bundle(path)
 
 
 def check_lockstep(artefact: Artefact) -> None:
-    """Check that the bundle ships the preprocessing that trained the model, if that is known.
+    """Check that the model is shipped with the preprocessing that trained it, if that is known.
+
+    Of a package only what it keeps of its bundle can be checked.
 
     Raises:
-        LockstepError: It ships another one, or none.
+        LockstepError: It is shipped with another one, or none.
     """
+    manifest = artefact.manifest
     if artefact.bundle is not None:
         check_bundle_lockstep(artefact.path, artefact.bundle)
+    elif manifest is not None:
+        _check_shipped(artefact.path, manifest.trained_with, listed_preprocessing(manifest))
 
 
 def check_bundle_lockstep(path: Path, bundle: Bundle) -> None:
     """As ``check_lockstep``, of a bundle that is read already."""
-    expected = bundle.manifest.trained_with
-    if expected is None:
-        return
     shipped = next((s.digest for s in bundle.stages if s.name == "preprocess"), "none at all")
-    if shipped != expected:
+    _check_shipped(path, bundle.manifest.trained_with, shipped)
+
+
+def listed_preprocessing(manifest: Manifest) -> str | None:
+    """Return the digest of the preprocessing as a manifest lists it.
+
+    None where its weights are a file of their own: the two together have a digest that is not
+    listed.
+    """
+    listed = {entry.path: entry.digest for entry in manifest.files}
+    if weights_name("preprocess") in listed:
+        return None
+    return listed.get("preprocess.onnx", "none at all")
+
+
+def _check_shipped(path: Path, expected: Digest | None, shipped: str | None) -> None:
+    if expected is not None and shipped is not None and shipped != expected:
         raise LockstepError(
             f"'{path}' ships preprocessing {shipped}, and the model was trained with {expected}"
         )
@@ -245,27 +285,26 @@ def _unlisted(path: Path, listed: set[str]) -> set[str]:
     """
     found: set[str] = set()
     allowed = {DESCRIPTOR_FILE, REPORT_FILE, *SIGNATURE_FILES}
+    inside = {p.as_posix() for name in listed | allowed for p in PurePosixPath(name).parents}
     folders = [path]
     while folders:
         with os.scandir(folders.pop()) as entries:
             for entry in entries:
                 name = Path(entry.path).relative_to(path).as_posix()
                 mode = entry.stat(follow_symlinks=False).st_mode
+                if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
+                    raise ValueError(f"{name!r} is a link or no regular file")
+                if name not in (inside if stat.S_ISDIR(mode) else listed | allowed):
+                    raise ValueError(f"it holds {name!r}, which {DESCRIPTOR_FILE} does not list")
                 if stat.S_ISDIR(mode):
                     folders.append(Path(entry.path))
-                elif not stat.S_ISREG(mode):
-                    raise ValueError(f"'{name}' is a link or no regular file")
                 elif name not in listed:
-                    if name not in allowed:
-                        raise ValueError(
-                            f"it holds '{name}', which {DESCRIPTOR_FILE} does not list"
-                        )
                     found.add(name)
     return found
 
 
 def _report(path: Path, package: LoadedPackage) -> tuple[ConformanceReport, Digest]:
-    data = (path / REPORT_FILE).read_bytes()
+    data = read_regular(path / REPORT_FILE, _MAX_REPORT)
     try:
         report = ConformanceReport.model_validate_json(data)
     except ValidationError as error:
@@ -303,6 +342,8 @@ def bundle_side(package: LoadedPackage) -> tuple[Manifest | None, Lineage | None
     for name, data in documents.items():
         if name != MANIFEST_FILE and digest_bytes(data) != listed.get(name):
             raise _broken(package.path, f"{BUNDLE_FOLDER}/{name} is not that of its bundle")
+    if missing := sorted((set(BUNDLE_FILES) & listed.keys()) - documents.keys()):
+        raise _broken(package.path, f"{BUNDLE_FOLDER}/{missing[0]} of its bundle is missing")
     return manifest, lineage
 
 
@@ -315,8 +356,12 @@ def _check_statements(statements: Mapping[str, bytes], files: Mapping[str, Diges
     for name, data in statements.items():
         try:
             statement = Statement.model_validate_json(data)
+            if name == PROVENANCE_FILE:
+                Provenance.model_validate(statement.predicate)
         except ValidationError as error:
-            raise ValueError(f"{name} is no in-toto statement") from error
+            raise ValueError(
+                f"{name} is no in-toto statement of the kind that it must be"
+            ) from error
         if not statement.subject or statement.to_json().encode() != data:
             raise ValueError(f"{name} is not in its canonical form")
         for subject in statement.subject:

@@ -7,22 +7,20 @@ provenance as they are in the artefact, and for packages the conformance report.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from mlopsc.errors import KeyFileError, SignatureError
 from mlopsc.schema.attestation import CONFORMANCE_PREDICATE, Statement, resource
-from mlopsc.schema.common import Digest
+from mlopsc.schema.common import Digest, digest_bytes
 from mlopsc.schema.package import DESCRIPTOR_FILE
 from mlopsc.schema.signing import ATTESTATIONS, MODEL_SIGNATURE
 from mlopsc.trust.artefact import Artefact, is_signed
-from mlopsc.trust.dsse import IN_TOTO_TYPE, dump, open_envelope, sign_payload
+from mlopsc.trust.dsse import IN_TOTO_TYPE, dump, open_envelope, parse, sign_payload
 from mlopsc.trust.keys import (
     Certificate,
     PrivateKey,
@@ -31,6 +29,7 @@ from mlopsc.trust.keys import (
     key_id,
 )
 from mlopsc.trust.model_signature import (
+    Signed,
     Terms,
     named_signer,
     open_signature,
@@ -66,7 +65,7 @@ class Checked:
 
     Attributes:
         key: Who signed.
-        subject: What the signer's certificate calls them, or "".
+        subject: What a certificate that leads to a trusted root calls them, or "".
         terms: What they said.
     """
 
@@ -110,10 +109,18 @@ def make_signatures(
                 "which is recorded",
             )
         allowed = (UNPROVEN,)
-    terms = Terms(kind=artefact.kind, digest=artefact.digest, expires=expires, allowed=allowed)
     envelopes = [sign_payload(p, IN_TOTO_TYPE, key) for p in _payloads(artefact)]
+    attestations = b"".join(dump(envelope) + b"\n" for envelope in envelopes)
+    terms = Terms(
+        kind=artefact.kind,
+        digest=artefact.digest,
+        attestations=digest_bytes(attestations),
+        expires=expires,
+        allowed=allowed,
+        certificates=() if certificate is None else certificate.digests,
+    )
     return {
-        ATTESTATIONS: b"".join(dump(envelope) + b"\n" for envelope in envelopes),
+        ATTESTATIONS: attestations,
         MODEL_SIGNATURE: sign_files(artefact.name, artefact.files, terms, key, certificate),
     }
 
@@ -137,8 +144,9 @@ def check_signatures(artefact: Artefact, trusted: Trusted) -> Checked:
     try:
         data = artefact.signatures[MODEL_SIGNATURE]
         certificate = read_certificate(data)
+        subject = ""
         if certificate is not None:
-            signed, key = _by_certificate(artefact, data, certificate, trusted)
+            signed, key, subject = _by_certificate(artefact, data, certificate, trusted)
         else:
             signed, key = _by_key(artefact, data, trusted)
         _check_attestations(artefact, key)
@@ -149,6 +157,8 @@ def check_signatures(artefact: Artefact, trusted: Trusted) -> Checked:
     terms = signed.terms
     if (terms.kind, terms.digest) != (artefact.kind, artefact.digest):
         raise _bad(artefact, f"it signs {terms.kind} {terms.digest}, and this is {artefact.digest}")
+    if terms.attestations != digest_bytes(artefact.signatures[ATTESTATIONS]):
+        raise _bad(artefact, f"{ATTESTATIONS} is not what was signed with it")
     if signed.files != artefact.files:
         changed = sorted(
             name
@@ -162,11 +172,10 @@ def check_signatures(artefact: Artefact, trusted: Trusted) -> Checked:
             f"the signature of '{artefact.path}' expired on {terms.expires}",
             hint="have it signed again, or accept it with --allow-expired",
         )
-    subject = "" if certificate is None else certificate.chain[0].subject.rfc4514_string()
     return Checked(key_id(key), subject, terms)
 
 
-def _by_key(artefact: Artefact, data: bytes, trusted: Trusted) -> tuple[Any, PublicKey]:
+def _by_key(artefact: Artefact, data: bytes, trusted: Trusted) -> tuple[Signed, PublicKey]:
     """Return what one of the trusted keys has signed, and that key."""
     failures = []
     for key in trusted.keys:
@@ -181,15 +190,22 @@ def _by_key(artefact: Artefact, data: bytes, trusted: Trusted) -> tuple[Any, Pub
 
 def _by_certificate(
     artefact: Artefact, data: bytes, certificate: Certificate, trusted: Trusted
-) -> tuple[Any, PublicKey]:
-    """Return what the owner of a certificate has signed, if it leads to a root or is trusted."""
-    key = certificate.key
-    by_name = {key_id(known) for known in trusted.keys}
-    if key_id(key) not in by_name:
+) -> tuple[Signed, PublicKey, str]:
+    """Return what the owner of a certificate has signed, if it leads to a root or is trusted.
+
+    What the certificate calls its owner counts only if it leads to a root.
+    """
+    try:
+        key = certificate.key
+    except KeyFileError as error:
+        raise ValueError(error.message) from error
+    subject = ""
+    if key_id(key) not in {key_id(known) for known in trusted.keys}:
         if not trusted.roots:
             raise ValueError(f"{_signer(artefact)} made it")
         check_certificate(certificate, trusted.roots, expired=trusted.allow_expired)
-    return open_signature(data, key, certificate), key
+        subject = certificate.subject
+    return open_signature(data, key, certificate), key, subject
 
 
 def _check_attestations(artefact: Artefact, key: PublicKey) -> None:
@@ -203,15 +219,10 @@ def _check_attestations(artefact: Artefact, key: PublicKey) -> None:
     lines = data.split(b"\n")
     if lines.pop() != b"":
         raise ValueError(f"{ATTESTATIONS} is not whole")
-    found = []
-    for line in lines:
-        try:
-            envelope = json.loads(line)
-        except (UnicodeDecodeError, RecursionError, json.JSONDecodeError) as error:
-            raise ValueError(f"{ATTESTATIONS} holds a line that is no JSON") from error
-        if dump(envelope) != line:
-            raise ValueError(f"{ATTESTATIONS} was edited")
-        found.append(open_envelope(envelope, IN_TOTO_TYPE, key))
+    try:
+        found = [open_envelope(parse(line), IN_TOTO_TYPE, key) for line in lines]
+    except ValueError as error:
+        raise ValueError(f"{ATTESTATIONS}: {error}") from error
     if found != _payloads(artefact):
         raise ValueError(f"{ATTESTATIONS} is about something else")
 

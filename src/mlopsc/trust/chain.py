@@ -10,7 +10,7 @@ import base64
 import getpass
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from mlopsc.errors import LogError, OutputError
 from mlopsc.schema.common import Digest, digest_bytes
 from mlopsc.schema.log import Link
-from mlopsc.trust.dsse import dump, open_envelope, sign_payload, signer_of
+from mlopsc.trust.dsse import dump, open_envelope, parse, sign_payload, signer_of
 from mlopsc.trust.keys import PrivateKey, PublicKey, key_id
 
 Entry = TypeVar("Entry", bound=Link)
@@ -111,9 +111,7 @@ class Chain(Generic[Entry]):
 
     def _open(self, number: int, line: bytes, keys: dict[Digest, PublicKey]) -> Entry:
         try:
-            envelope = json.loads(line)
-            if dump(envelope) != line:
-                raise ValueError("it was edited")
+            envelope = parse(line)
             signer = signer_of(envelope)
             if signer not in keys:
                 raise ValueError(f"it is signed by {signer}, who is not trusted")
@@ -121,7 +119,7 @@ class Chain(Generic[Entry]):
             entry = self.kind.model_validate_json(payload)
         except ValidationError as error:
             raise self._broken(number, "it does not fit its schema") from error
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise self._broken(number, str(error)) from error
         return entry
 
@@ -181,43 +179,63 @@ class Heads:
 
     path: Path
 
-    def check(self, file: Path, digests: Sequence[Digest], what: str) -> None:
-        """Refuse a file that has lost or changed entries since it was last read.
+    def read(
+        self, chain: Chain[Entry], keys: Sequence[PublicKey]
+    ) -> tuple[list[Entry], list[Digest]]:
+        """Read a file as it does itself, and remember how long it is.
 
         Raises:
-            LogError: It has.
+            LogError: As ``Chain.read``, or it has lost or changed entries since it was last read.
         """
-        known = self._load()
-        name = str(file.absolute())
-        if name in known:
-            count, head = known[name]
+        known = self._load().get(_name(chain.path))  # before the file, which may grow meanwhile
+        entries, digests = chain.read(keys)
+        if known is not None:
+            count, head = known
             if len(digests) < count or digests[count - 1] != head:
                 raise LogError(
-                    f"{what} '{file}' had {count} entries when it was last read; now "
+                    f"{chain.what} '{chain.path}' had {count} entries when it was last read; now "
                     + (f"it has {len(digests)}" if len(digests) < count else "they are others"),
                     hint="get the current file from its owner",
                 )
-        if digests and known.get(name) != (len(digests), digests[-1]):
-            self._store({**known, name: (len(digests), digests[-1])})
+        if digests and known != (len(digests), digests[-1]):
+            self._store(_name(chain.path), len(digests), digests[-1])
+        return entries, digests
+
+    def know(self, file: Path) -> bool:
+        """Whether a file was read before."""
+        return _name(file) in self._load()
 
     def _load(self) -> dict[str, tuple[int, Digest]]:
         try:
             found = json.loads(self.path.read_bytes())
-            return {str(name): (int(count), str(head)) for name, (count, head) in found.items()}
-        except (OSError, ValueError, TypeError, AttributeError):
+            known = {str(name): (int(count), str(head)) for name, (count, head) in found.items()}
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
             return {}
+        return {name: (count, head) for name, (count, head) in known.items() if count > 0}
 
-    def _store(self, known: Mapping[str, tuple[int, Digest]]) -> None:
+    def _store(self, name: str, count: int, head: Digest) -> None:
         with suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            new = self.path.with_name(f"{self.path.name}.{os.getpid()}")
-            new.write_text(json.dumps(known), encoding="utf-8")
-            new.replace(self.path)
+            with FileLock(f"{self.path}.lock", timeout=_LOCK_S):
+                known = self._load()  # again: others may have seen more
+                if known.get(name, (0, ""))[0] < count:
+                    new = self.path.with_name(f"{self.path.name}.new")
+                    new.write_text(json.dumps({**known, name: (count, head)}), encoding="utf-8")
+                    new.replace(self.path)
+
+
+def _name(file: Path) -> str:
+    return str(file.absolute())
 
 
 def actor() -> str:
     """Return the name of the user, as the system gives it."""
     try:
-        return getpass.getuser()
+        return printable(getpass.getuser())
     except (KeyError, OSError):
         return f"uid {os.getuid()}"
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with what is no Unicode, as names of files may be, written as escapes."""
+    return text.encode(errors="backslashreplace").decode()

@@ -6,6 +6,7 @@ Specification: https://github.com/secure-systems-lab/dsse (v1).
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Final
 
 from securesystemslib.dsse import Envelope
@@ -66,6 +67,22 @@ def dump(document: Any) -> bytes:
     return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
 
 
+def parse(line: bytes) -> Any:
+    """Return the JSON values in what ``dump`` gave.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    try:
+        document = json.loads(line)
+        again = dump(document)
+    except (ValueError, RecursionError) as error:
+        raise ValueError("it is no JSON document") from error
+    if again != line:
+        raise ValueError("it was edited")
+    return document
+
+
 def _parse(document: Any) -> Envelope:
     """Return an envelope with one signature, which has no other parts.
 
@@ -79,6 +96,8 @@ def _parse(document: Any) -> Envelope:
         (signature,) = envelope.signatures.values()
         if signature.unrecognized_fields or envelope.to_dict() != document:
             raise ValueError("it holds more than an envelope does")
-    except (KeyError, TypeError, AttributeError, FormatError) as error:
+        if re.fullmatch(r"sha256:[0-9a-f]{64}", signature.keyid) is None:
+            raise ValueError("it does not name the key that made it")
+    except (KeyError, TypeError, AttributeError, FormatError, RecursionError) as error:
         raise ValueError("it is no signed envelope") from error
     return envelope

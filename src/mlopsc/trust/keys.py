@@ -15,7 +15,12 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric.utils import (
+    decode_dss_signature,
+    encode_dss_signature,
+)
 from cryptography.x509 import verification
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from mlopsc.errors import KeyFileError, SignatureError
 from mlopsc.outputs import atomic_file, check_free
@@ -28,6 +33,10 @@ PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 PUBLIC_SUFFIX: Final = ".pub"
 _MAX_BYTES = 1 << 16
 _HASH = hashes.SHA256()
+# Order of P-256: with (r, s) also (r, order - s) is a signature. Only the smaller s counts, so that
+# nobody without the key can make another signature out of one.
+_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+_MAX_PASSWORD = 1023  # bytes, of OpenSSL
 
 
 @dataclass(frozen=True)
@@ -42,8 +51,26 @@ class Certificate:
 
     @property
     def key(self) -> PublicKey:
-        """The signer's public key."""
-        return _supported_public(self.chain[0].public_key(), "the certificate")
+        """The signer's public key.
+
+        Raises:
+            KeyFileError: It is of a kind that is not supported.
+        """
+        try:
+            key = self.chain[0].public_key()
+        except (ValueError, UnsupportedAlgorithm) as error:
+            raise _unsupported("the certificate") from error
+        return _supported_public(key, "the certificate")
+
+    @property
+    def digests(self) -> tuple[Digest, ...]:
+        """Digest of each certificate."""
+        return tuple(digest_bytes(c.public_bytes(serialization.Encoding.DER)) for c in self.chain)
+
+    @property
+    def subject(self) -> str:
+        """What the signer's certificate calls them, in one line."""
+        return _one_line(self.chain[0].subject.rfc4514_string())
 
 
 def key_id(key: PublicKey) -> Digest:
@@ -68,8 +95,14 @@ def generate_keys(
     """Write a new private key to ``path`` (mode 0600) and the public one beside it, ``path.pub``.
 
     Raises:
+        KeyFileError: The password is too long.
         OutputError: One exists already (without ``force``), or cannot be written.
     """
+    if password is not None and len(password) > _MAX_PASSWORD:
+        raise KeyFileError(
+            f"the password has {len(password)} bytes; expected {_MAX_PASSWORD} at most",
+            hint="choose a shorter one",
+        )
     key: PrivateKey
     if kind == "ed25519":
         key = ed25519.Ed25519PrivateKey.generate()
@@ -183,7 +216,8 @@ def sign_bytes(key: PrivateKey, data: bytes) -> bytes:
     """Return the signature of ``data``: ECDSA with SHA-256, or Ed25519."""
     if isinstance(key, ed25519.Ed25519PrivateKey):
         return key.sign(data)
-    return key.sign(data, ec.ECDSA(_HASH))
+    r, s = decode_dss_signature(key.sign(data, ec.ECDSA(_HASH)))
+    return encode_dss_signature(r, min(s, _ORDER - s))
 
 
 def is_signed(key: PublicKey, signature: bytes, data: bytes) -> bool:
@@ -193,7 +227,8 @@ def is_signed(key: PublicKey, signature: bytes, data: bytes) -> bool:
             key.verify(signature, data)
         else:
             key.verify(signature, data, ec.ECDSA(_HASH))
-    except InvalidSignature:
+            return decode_dss_signature(signature)[1] <= _ORDER // 2
+    except (InvalidSignature, ValueError):
         return False
     return True
 
@@ -222,33 +257,50 @@ def check_certificate(
     policy = (
         verification.PolicyBuilder()
         .store(verification.Store(list(roots)))
-        .time(leaf.not_valid_before_utc if expired else now)
+        .time(min(leaf.not_valid_before_utc, now) if expired else now)
         .extension_policies(
             ca_policy=verification.ExtensionPolicy.webpki_defaults_ca(), ee_policy=permit
         )
     )
     try:
         policy.build_client_verifier().verify(leaf, list(certificate.chain[1:]))
-    except (verification.VerificationError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
+    except (verification.VerificationError, UnsupportedAlgorithm, ValueError) as error:
         raise SignatureError(
-            f"the signer's certificate ({leaf.subject.rfc4514_string()}) leads to none of the "
-            f"trusted roots: {reason}",
+            f"the signer's certificate ({certificate.subject}) leads to none of the "
+            f"trusted roots: {_one_line(str(error))[:200]}",
             hint="check --root, or get the artefact from its owner",
         ) from error
     if not _may_sign(leaf):
         raise SignatureError(
-            f"the signer's certificate ({leaf.subject.rfc4514_string()}) is not for signing",
-            hint="use one whose key usage has 'digital signature'",
+            f"the signer's certificate ({certificate.subject}) is not for signing",
+            hint="use one whose key usage has 'digital signature', and whose extended key usage, "
+            "if it has one, 'code signing'",
         )
 
 
 def _may_sign(certificate: x509.Certificate) -> bool:
     try:
-        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage)
-        return bool(usage.value.digital_signature)
-    except (x509.ExtensionNotFound, ValueError):
+        found = certificate.extensions
+        if not found.get_extension_for_class(x509.KeyUsage).value.digital_signature:
+            return False
+        purposes = set(found.get_extension_for_class(x509.ExtendedKeyUsage).value)
+        return bool(purposes & _PURPOSES)
+    except x509.ExtensionNotFound as error:
+        return error.oid == x509.ExtendedKeyUsage.oid  # for everything
+    except ValueError:
         return False
+
+
+# A certificate for a web server, by the same root, is none for models.
+_PURPOSES = {
+    ExtendedKeyUsageOID.CODE_SIGNING,
+    ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,
+}
+
+
+def _one_line(text: str) -> str:
+    """Return ``text`` without what could disguise a message."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def _supported_public(key: object, what: str) -> PublicKey:

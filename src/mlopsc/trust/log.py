@@ -18,7 +18,7 @@ from filelock import FileLock
 from mlopsc.errors import KeyFileError, LogError, OutputError
 from mlopsc.schema.common import Digest
 from mlopsc.schema.log import Action, LogEntry
-from mlopsc.trust.chain import Chain, Heads
+from mlopsc.trust.chain import Chain, Heads, printable
 from mlopsc.trust.keys import (
     PUBLIC_SUFFIX,
     PrivateKey,
@@ -78,7 +78,9 @@ class Log:
                         "subject": subject,
                         "name": name,
                         "made_of": {k: v for k, v in made_of.items() if k != subject},
-                        "details": dict(details),
+                        "details": {
+                            k: printable(v) if isinstance(v, str) else v for k, v in details.items()
+                        },
                     }
                 ),
                 self._key(),
@@ -94,7 +96,7 @@ class Log:
             keys: Who may have signed entries; the log's own key by default.
 
         Raises:
-            LogError: The log does not hold.
+            LogError: The log does not hold, or has lost entries since it was last read.
         """
         trusted = list(keys)
         if not trusted and self.chain.path.exists():
@@ -105,7 +107,7 @@ class Log:
                     f"the key of the log is missing: {error.message}",
                     hint="give it with --key",
                 ) from error
-        return self.chain.read(trusted)
+        return self.heads.read(self.chain, trusted)
 
     def closure(self, references: Iterable[str]) -> dict[str, str]:
         """Return what is made of ``references``, directly or not: reference, and of which.
@@ -130,10 +132,16 @@ class Log:
     def _key(self) -> PrivateKey:
         """Return the key that signs entries; the first time, make it."""
         path = self.folder / _KEY
+        others = (self.folder / (_KEY + PUBLIC_SUFFIX), self.chain.path)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self.folder / f"{_KEY}.lock"):
                 if not path.exists():
+                    if any(other.exists() for other in others):
+                        raise LogError(
+                            f"the key of the log is missing: expected '{path}'",
+                            hint=f"restore it, or begin a log elsewhere with {FOLDER_VARIABLE}",
+                        )
                     generate_keys(path, kind="ed25519", password=None)
         except OSError as error:
             raise OutputError(

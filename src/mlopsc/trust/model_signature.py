@@ -19,12 +19,18 @@ from typing import Any, Final, Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from pydantic import ValidationError
 
 from mlopsc.schema.attestation import STATEMENT_TYPE
 from mlopsc.schema.common import Digest, Frozen
 from mlopsc.schema.signing import MODEL_SIGNATURE, SIGNATURE_FOLDER
-from mlopsc.trust.dsse import IN_TOTO_TYPE, dump, open_envelope, sign_payload
+from mlopsc.trust.dsse import (
+    IN_TOTO_TYPE,
+    dump,
+    open_envelope,
+    parse,
+    sign_payload,
+    signer_of,
+)
 from mlopsc.trust.keys import Certificate, PrivateKey, PublicKey, public_pem
 
 PREDICATE_TYPE: Final = "https://model_signing/signature/v1.0"
@@ -43,15 +49,19 @@ class Terms(Frozen):
     Attributes:
         kind: Of the artefact.
         digest: Of the artefact.
+        attestations: Digest of the signed statements.
         expires: The last day on which the signature counts.
         allowed: What was allowed that is not safe, by the flag that allowed it.
+        certificates: Digests of the signer's certificate and of those between it and a root.
     """
 
     schema_version: Literal[1] = 1
     kind: Literal["bundle", "package"]
     digest: Digest
+    attestations: Digest
     expires: date | None = None
     allowed: tuple[str, ...] = ()
+    certificates: tuple[Digest, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -119,26 +129,27 @@ def open_signature(data: bytes, key: PublicKey, certificate: Certificate | None)
     payload = open_envelope(envelope, IN_TOTO_TYPE, key)
     if _bundle(envelope, _material(key, certificate)) != data:
         raise ValueError("it names another key, or was edited")
-    statement = json.loads(payload)
     try:
+        statement = json.loads(payload)
         (subject,) = statement["subject"]
         predicate = statement["predicate"]
         files = {r["name"]: f"sha256:{r['digest']}" for r in predicate["resources"]}
         terms = Terms.model_validate(predicate["mlopsc"])
         expected = _statement(subject["name"], files, terms)
-    except (KeyError, TypeError, ValueError, ValidationError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError("what it signs cannot be read") from error
     if statement != expected:
         raise ValueError("what it signs contradicts itself")
+    if terms.certificates != (() if certificate is None else certificate.digests):
+        raise ValueError("its certificates are not those that were signed with it")
     return Signed(files, terms)
 
 
 def named_signer(signatures: Mapping[str, bytes]) -> Digest | None:
     """Return the key that says to have signed, if there is one; nothing is checked."""
     try:
-        envelope = json.loads(signatures[MODEL_SIGNATURE])["dsseEnvelope"]
-        return str(envelope["signatures"][0]["keyid"])
-    except (KeyError, IndexError, TypeError, ValueError, RecursionError):
+        return signer_of(parse(signatures[MODEL_SIGNATURE])["dsseEnvelope"])
+    except (KeyError, TypeError, ValueError):
         return None
 
 
@@ -179,10 +190,7 @@ def _bundle(envelope: Any, material: dict[str, Any]) -> bytes:
 
 
 def _parse(data: bytes) -> dict[str, Any]:
-    try:
-        document = json.loads(data)
-    except (UnicodeDecodeError, RecursionError, json.JSONDecodeError) as error:
-        raise ValueError("it is no JSON document") from error
+    document = parse(data)
     if not isinstance(document, dict):
         raise ValueError("it is no signature")
     return document

@@ -14,6 +14,7 @@ from mlopsc.trust.artefact import (
     Artefact,
     check_lockstep,
     is_signed,
+    listed_preprocessing,
     open_artefact,
     package_ancestors,
 )
@@ -140,6 +141,7 @@ def refuse_revoked(package: LoadedPackage, lists: tuple[Path, ...] = ()) -> None
 
     Raises:
         RevokedError: It is.
+        BrokenPackageError: What says of what it was made is damaged.
         LogError: A revocation list does not hold.
     """
     revoked = read_revocations(lists)
@@ -157,6 +159,8 @@ def _lockstep(artefact: Artefact) -> Check:
     manifest = artefact.manifest
     if manifest is None or manifest.trained_with is None:
         return Check("lock-step", "note", "which preprocessing trained the model is not recorded")
+    if artefact.kind == "package" and listed_preprocessing(manifest) is None:
+        return Check("lock-step", "note", "only the bundle can be checked")
     return Check("lock-step", "pass", f"preprocessing {manifest.trained_with} trained the model")
 
 

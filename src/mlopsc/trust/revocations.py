@@ -12,7 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from pydantic import ValidationError
+
 from mlopsc.errors import KeyFileError, LogError, RevokedError
+from mlopsc.outputs import atomic_file
 from mlopsc.schema.log import Revocation
 from mlopsc.trust.chain import Chain, Heads
 from mlopsc.trust.keys import PUBLIC_SUFFIX, PrivateKey, key_id, load_public, public_pem
@@ -67,31 +70,40 @@ def revoke(path: Path, reference: str, reason: str, key: PrivateKey) -> Revocati
     """Add an entry to a list.
 
     Raises:
-        LogError: The list is damaged, or is somebody else's.
+        LogError: The list is damaged or somebody else's, or the reason cannot be recorded.
         OutputError: It cannot be written.
     """
     chain = _chain(path)
     beside = _key_file(path)
     name = key_id(key.public_key())
-    if path.exists():
+    if path.exists() or beside.exists():
         owner = key_id(load_public(beside))
         if owner != name:
             raise LogError(
                 f"{_WHAT} '{path}' is signed by key {owner}, and this is {name}",
                 hint="use the key of the list, or start another with --list",
             )
+    if path.exists():
         entries, _ = chain.read([key.public_key()])
         if any(entry.reference == reference for entry in entries):
             raise LogError(
                 f"{reference} is revoked already", hint="'mlopsc revoke --show' prints the list"
             )
-    else:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(public_pem(key.public_key()))
-    return chain.append(
-        lambda link: Revocation.model_validate({**link, "reference": reference, "reason": reason}),
-        key,
-    )
+    if not beside.exists():
+        with atomic_file(beside) as new:
+            new.write_bytes(public_pem(key.public_key()))
+
+    def entry(link: dict[str, object]) -> Revocation:
+        try:
+            return Revocation.model_validate({**link, "reference": reference, "reason": reason})
+        except ValidationError as error:
+            raise LogError(
+                f"the reason for revoking {reference} has {len(reason)} characters; expected text "
+                "of 1 to 2000",
+                hint="say it in other words",
+            ) from error
+
+    return chain.append(entry, key)
 
 
 def read_list(path: Path, heads: Heads | None) -> list[Revocation]:
@@ -100,18 +112,22 @@ def read_list(path: Path, heads: Heads | None) -> list[Revocation]:
     Raises:
         LogError: It is not there, does not hold, or has lost entries.
     """
-    if not path.is_file():
-        raise LogError(f"{_WHAT} '{path}' is not there", hint="check the path")
     try:
+        if not path.is_file():
+            raise LogError(
+                f"{_WHAT} '{path}' is not there",
+                hint="check the path, or get the current list from its owner",
+            )
         key = load_public(_key_file(path))
     except KeyFileError as error:
         raise LogError(
             f"the key of {_WHAT} '{path}' cannot be used: {error.message}",
             hint=f"put it beside the list, as '{_key_file(path).name}'",
         ) from error
-    entries, digests = _chain(path).read([key])
-    if heads is not None:
-        heads.check(path, digests, _WHAT)
+    except OSError as error:
+        raise LogError(f"cannot read {_WHAT} '{path}': {error.strerror or error}") from error
+    chain = _chain(path)
+    entries, _ = chain.read([key]) if heads is None else heads.read(chain, [key])
     return entries
 
 
@@ -125,14 +141,25 @@ def read_revocations(paths: Iterable[Path] = ()) -> Revoked:
     named = [Path(p) for p in os.environ.get(VARIABLE, "").split(os.pathsep) if p]
     lists = [*named, *paths]
     own = own_list()
-    if own is not None and own.is_file():
-        lists.append(own)
     heads = None if log is None else log.heads
+    if own is not None and heads is not None and (_is_there(own) or heads.know(own)):
+        lists.append(own)
     entries = {e.reference: e for path in lists for e in read_list(path, heads)}
     if not entries:
         return Revoked()
     through = {r: r for r in entries} if log is None else log.closure(entries)
     return Revoked(entries, through)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is something that must be read; what cannot be seen is."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def no_log() -> LogError:
