@@ -81,7 +81,7 @@ def test_every_step_compiles_and_conforms(tmp_path: Path, family: str) -> None:
 def test_one_way_out(sources: Path, source: str) -> None:
     images = np.load(DIGITS / "vectors.npz")["image"]
     given = run_cli(
-        "import", DIGITS / "digits.onnx", "--preprocess", source, "--vectors",
+        "import", "--no-lineage", DIGITS / "digits.onnx", "--preprocess", source, "--vectors",
         DIGITS / "vectors.npz", "-o", "digits.mlb", cwd=sources,
     )  # fmt: skip
     assert given.returncode == 0, given.stderr
@@ -111,7 +111,8 @@ def test_one_way_out(sources: Path, source: str) -> None:
 def test_postprocessing_gives_strings(sources: Path) -> None:
     images = np.load(DIGITS / "vectors.npz")["image"]
     built = run_cli(
-        "build", DIGITS / "digits.onnx", "--preprocess", "pre.yaml", "--postprocess", "top.yml",
+        "build", DIGITS / "digits.onnx", "--no-lineage", "--preprocess", "pre.yaml",
+        "--postprocess", "top.yml",
         "--target", "host", "-o", "out", cwd=sources,
     )  # fmt: skip
     assert built.returncode == 0, built.stderr
@@ -128,7 +129,15 @@ def test_postprocessing_gives_strings(sources: Path) -> None:
 
 
 def test_what_has_not_changed_comes_from_the_cache(sources: Path) -> None:
-    arguments = (DIGITS / "digits.onnx", "--preprocess", "pre.yaml", "-o", "digits.mlb", "--force")
+    arguments = (
+        "--no-lineage",
+        DIGITS / "digits.onnx",
+        "--preprocess",
+        "pre.yaml",
+        "-o",
+        "digits.mlb",
+        "--force",
+    )
     env = {"MLOPSC_CACHE_DIR": str(sources / "cache"), "MLOPSC_CACHE_BYTES": "1000000"}
     run_cli("import", *arguments, cwd=sources, env=env)
     (sources / "pre.yaml").write_text("# a comment\n" + STEPS)
@@ -143,7 +152,13 @@ def test_check_says_what_is_wrong_with_a_step(sources: Path) -> None:
     (sources / "bad.yaml").write_text(STEPS.replace("NCHW", "NCW"))
     with unchanged(sources):
         result = run_cli(
-            "import", "--check", DIGITS / "digits.onnx", "--preprocess", "bad.yaml", cwd=sources
+            "import",
+            "--check",
+            "--no-lineage",
+            DIGITS / "digits.onnx",
+            "--preprocess",
+            "bad.yaml",
+            cwd=sources,
         )
     assert result.returncode == SourceError.exit_code
     assert "step 2 (layout)" in result.stdout
@@ -202,7 +217,7 @@ def test_an_onnx_file_is_copied_if_it_holds_all_its_weights(sources: Path) -> No
 
 
 def test_loading_preprocessing_that_is_not_there(tmp_path: Path) -> None:
-    mlopsc.import_model(DIGITS / "digits.onnx", tmp_path / "digits.mlb")
+    mlopsc.import_model(DIGITS / "digits.onnx", tmp_path / "digits.mlb", find_lineage=False)
     with pytest.raises(InputError, match="no preprocessing"):
         mlopsc.load_preprocess(tmp_path / "digits.mlb")
 
