@@ -11,7 +11,6 @@ from importlib.metadata import version
 
 from mlopsc._version import __version__
 from mlopsc.errors import BrokenBundleError
-from mlopsc.sbom import bundle_sbom
 from mlopsc.schema.attestation import PROVENANCE_PREDICATE, Provenance, Statement, statement
 from mlopsc.schema.bundle import PROVENANCE_FILE, Manifest
 from mlopsc.schema.common import FileEntry, digest_bytes
@@ -33,6 +32,8 @@ def bundle_documents(
         lineage: How the model came to be.
         provenance: How the bundle was made.
     """
+    from mlopsc.sbom import bundle_sbom  # its libraries take long to load, and readers need none
+
     of_model = {"model.onnx", weights_name("model")}
     trained = [entry for entry in files if entry.path in of_model]
     made = {

@@ -19,7 +19,7 @@ from mlopsc.labels import to_strings
 from mlopsc.package_reader import LoadedPackage, read_package
 from mlopsc.schema.common import TensorSpec
 from mlopsc.schema.target import Target
-from mlopsc.trust.policy import TrustOptions, refuse_revoked, verify
+from mlopsc.trust.places import may_be_revoked
 
 Array = np.ndarray[Any, Any]
 _RUN = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
@@ -60,10 +60,15 @@ def load(
     path = Path(package)
     lists = tuple(map(Path, revocations))
     if key is not None:
+        from mlopsc.trust.policy import TrustOptions, verify
+
         found = verify(path, TrustOptions(keys=(Path(key),), revocations=lists))
         return Model(found.artefact.require_package(), threads)
     loaded = read_package(path)
-    refuse_revoked(loaded, lists)
+    if may_be_revoked(lists):
+        from mlopsc.trust.policy import refuse_revoked
+
+        refuse_revoked(loaded, lists)
     return Model(loaded, threads)
 
 

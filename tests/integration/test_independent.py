@@ -32,7 +32,7 @@ from spdx_tools.spdx.validation.document_validator import validate_full_spdx_doc
 from support import copy_package
 
 import mlopsc
-from mlopsc.sbom import to_spdx
+from mlopsc.sbom.spdx import to_spdx
 from mlopsc.signing import sign
 from mlopsc.trust.keys import Certificate, generate_keys, load_private
 

@@ -11,7 +11,7 @@ from support import REPOSITORY, check_refused, copy_package, redigest, run_cli, 
 from mlopsc.bundle import read_bundle, write_bundle
 from mlopsc.bundle.archive import pack
 from mlopsc.errors import BrokenBundleError, BrokenPackageError, InputError, OutputError
-from mlopsc.sbom import to_spdx
+from mlopsc.sbom.spdx import to_spdx
 
 SBOM = "sbom.cdx.json"
 GARBAGE = ["", "no JSON", "{}", '{"bomFormat": "CycloneDX", "specVersion": "1.6"}', "\udcff"]

@@ -23,7 +23,8 @@ from spdx_tools.spdx.validation.document_validator import validate_full_spdx_doc
 from mlopsc.bundle import read_bundle
 from mlopsc.errors import InputError
 from mlopsc.package_reader import read_package
-from mlopsc.sbom import bundle_sbom, package_sbom, read_sbom, to_spdx
+from mlopsc.sbom import bundle_sbom, package_sbom, read_sbom
+from mlopsc.sbom.spdx import to_spdx
 from mlopsc.schema.bundle import Manifest
 from mlopsc.schema.lineage import (
     Dataset,
@@ -445,7 +446,8 @@ def test_licences_are_normalised(
 _PRINT = """
 import sys
 from pathlib import Path
-from mlopsc.sbom import package_sbom, to_spdx
+from mlopsc.sbom import package_sbom
+from mlopsc.sbom.spdx import to_spdx
 from mlopsc.schema.bundle import Manifest
 from mlopsc.schema.lineage import Lineage
 from mlopsc.schema.package import Package

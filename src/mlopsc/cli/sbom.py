@@ -28,7 +28,7 @@ def command(artefact: Path, form: str, output: Path | None, force: bool) -> None
 
     text = sbom_of(artefact)
     if form == "spdx":
-        from mlopsc.sbom import to_spdx
+        from mlopsc.sbom.spdx import to_spdx
 
         text = to_spdx(text)
     if output is None:

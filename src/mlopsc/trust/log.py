@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import platformdirs
 from filelock import FileLock
 
 from mlopsc.errors import KeyFileError, LogError, OutputError
@@ -27,10 +26,10 @@ from mlopsc.trust.keys import (
     load_private,
     load_public,
 )
+from mlopsc.trust.places import HEADS_FILE, LOG_VARIABLE, log_folder
 
-FOLDER_VARIABLE: Final = "MLOPSC_LOG_DIR"
 MEDIA_TYPE: Final = "application/vnd.mlopsc.log+json"
-_FILE, _KEY, _HEADS = "log.jsonl", "log.key", "heads.json"
+_FILE, _KEY = "log.jsonl", "log.key"
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class Log:
     @property
     def heads(self) -> Heads:
         """What was last seen of files that grow."""
-        return Heads(self.folder / _HEADS)
+        return Heads(self.folder / HEADS_FILE)
 
     def record(
         self,
@@ -140,25 +139,22 @@ class Log:
                     if any(other.exists() for other in others):
                         raise LogError(
                             f"the key of the log is missing: expected '{path}'",
-                            hint=f"restore it, or begin a log elsewhere with {FOLDER_VARIABLE}",
+                            hint=f"restore it, or begin a log elsewhere with {LOG_VARIABLE}",
                         )
                     generate_keys(path, kind="ed25519", password=None)
         except OSError as error:
             raise OutputError(
                 f"cannot write the log in '{self.folder}': {error.strerror or error}; expected a "
                 "writable folder",
-                hint=f"choose another with {FOLDER_VARIABLE}, or set it to nothing for no log",
+                hint=f"choose another with {LOG_VARIABLE}, or set it to nothing for no log",
             ) from error
         return load_private(path)
 
 
 def open_log() -> Log | None:
     """Return the log, or None if none is kept."""
-    chosen = os.environ.get(FOLDER_VARIABLE)
-    if chosen == "":
-        return None
-    folder = Path(chosen) if chosen else platformdirs.user_data_path("mlopsc") / "log"
-    return Log(folder.absolute(), chosen is not None)
+    folder = log_folder()
+    return None if folder is None else Log(folder, LOG_VARIABLE in os.environ)
 
 
 def record(

@@ -6,7 +6,6 @@ ones. The key of a list lies beside it, ``LIST.pub``. Who reads a list remembers
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,11 +18,10 @@ from mlopsc.outputs import atomic_file
 from mlopsc.schema.log import Revocation
 from mlopsc.trust.chain import Chain, Heads
 from mlopsc.trust.keys import PUBLIC_SUFFIX, PrivateKey, key_id, load_public, public_pem
-from mlopsc.trust.log import FOLDER_VARIABLE, open_log
+from mlopsc.trust.log import open_log
+from mlopsc.trust.places import LIST_FILE, LOG_VARIABLE, is_there, named_lists
 
-VARIABLE: Final = "MLOPSC_REVOCATIONS"
 MEDIA_TYPE: Final = "application/vnd.mlopsc.revocation+json"
-_FILE = "revocations.jsonl"
 _WHAT = "the revocation list"
 
 
@@ -63,7 +61,7 @@ class Revoked:
 def own_list() -> Path | None:
     """Return where the user's own list is, or None if no log is kept."""
     log = open_log()
-    return None if log is None else log.folder / _FILE
+    return None if log is None else log.folder / LIST_FILE
 
 
 def revoke(path: Path, reference: str, reason: str, key: PrivateKey) -> Revocation:
@@ -138,11 +136,10 @@ def read_revocations(paths: Iterable[Path] = ()) -> Revoked:
         LogError: One does not hold, or one that was named is not there.
     """
     log = open_log()
-    named = [Path(p) for p in os.environ.get(VARIABLE, "").split(os.pathsep) if p]
-    lists = [*named, *paths]
+    lists = named_lists(paths)
     own = own_list()
     heads = None if log is None else log.heads
-    if own is not None and heads is not None and (_is_there(own) or heads.know(own)):
+    if own is not None and heads is not None and (is_there(own) or heads.know(own)):
         lists.append(own)
     entries = {e.reference: e for path in lists for e in read_list(path, heads)}
     if not entries:
@@ -151,21 +148,10 @@ def read_revocations(paths: Iterable[Path] = ()) -> Revoked:
     return Revoked(entries, through)
 
 
-def _is_there(path: Path) -> bool:
-    """Whether there is something that must be read; what cannot be seen is."""
-    try:
-        path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        return True
-    return True
-
-
 def no_log() -> LogError:
     """Return the error of what needs the log's folder where none is kept."""
     return LogError(
-        f"no log is kept: {FOLDER_VARIABLE} is empty", hint="set it to a folder, or unset it"
+        f"no log is kept: {LOG_VARIABLE} is empty", hint="set it to a folder, or unset it"
     )
 
 
