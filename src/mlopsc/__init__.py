@@ -2,8 +2,8 @@
 
 ``import_model`` makes a bundle of a framework export, ``build`` packages of a bundle, ``conform``
 proves a package, ``load`` calls one; ``load_preprocess`` is for the training side, and
-``fingerprint`` gives a data set its digest. Everything heavy
-is imported when it is first used.
+``fingerprint`` gives a data set its digest; ``sign``, ``verify`` and ``trace`` are about trust.
+Everything heavy is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -14,7 +14,17 @@ from mlopsc import _loaded  # noqa: F401 - before all others: it notes the time
 from mlopsc._version import __version__
 
 if TYPE_CHECKING:
-    from mlopsc.api import build, conform, fingerprint, import_model, load, load_preprocess
+    from mlopsc.api import (
+        build,
+        conform,
+        fingerprint,
+        import_model,
+        load,
+        load_preprocess,
+        sign,
+        trace,
+        verify,
+    )
 
 __all__ = [
     "__version__",
@@ -24,10 +34,17 @@ __all__ = [
     "import_model",
     "load",
     "load_preprocess",
+    "sign",
+    "trace",
+    "verify",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "load":  # whoever only calls models waits for nothing else
+        from mlopsc.loader import load
+
+        return load
     if name in __all__:
         from mlopsc import api
 

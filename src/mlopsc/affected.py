@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from mlopsc.errors import SourceError
+from mlopsc.errors import MlopscError, SourceError
 from mlopsc.schema.bundle import BUNDLE_SUFFIX
 from mlopsc.schema.package import DESCRIPTOR_FILE
 from mlopsc.trust.artefact import open_artefact
 from mlopsc.trust.log import open_log
+from mlopsc.trust.revocations import no_log
 
 
 @dataclass(frozen=True)
@@ -26,58 +28,83 @@ class Affected:
 
     reference: str
     name: str
-    where: str
+    where: tuple[str, ...]
 
 
-def affected(reference: str, paths: Sequence[Path] = ()) -> list[Affected]:
+@dataclass
+class _Known:
+    """What is known of an artefact."""
+
+    name: str = ""
+    parts: set[str] = field(default_factory=set)
+    places: dict[str, None] = field(default_factory=dict)  # in the order in which they were found
+
+    def add(self, name: str, parts: Iterable[str], place: str) -> None:
+        """Add what another source says."""
+        self.name = name
+        self.parts |= set(parts)
+        if place:
+            self.places[place] = None
+
+
+def affected(
+    reference: str, paths: Sequence[Path] = ()
+) -> tuple[list[Affected], list[MlopscError]]:
     """Return what was made of ``reference``, directly or not.
 
     Args:
         reference: Kind and digest.
         paths: Artefacts, or folders with artefacts anywhere below them, beside what the log knows.
 
+    Returns:
+        The artefacts, and what of ``paths`` could not be looked at.
+
     Raises:
-        LogError: The log does not hold.
-        MlopscError: An artefact among ``paths`` is not whole.
+        LogError: The log does not hold, or there is neither a log nor a path.
     """
     log = open_log()
-    made: dict[str, tuple[set[str], str, str]] = {}
-    if log is not None:
-        for entry in log.read()[0]:
-            known, _, _ = made.get(entry.subject, (set(), "", ""))
-            where = str(entry.details.get("path", ""))
-            made[entry.subject] = (known | set(entry.made_of), entry.name, where)
-    for path in _artefacts(paths):
-        artefact = open_artefact(path)
-        parts = set(artefact.ancestors()) - {artefact.reference}
-        known, _, _ = made.get(artefact.reference, (set(), "", ""))
+    if log is None and not paths:
+        raise no_log()
+    known: defaultdict[str, _Known] = defaultdict(_Known)
+    for entry in log.read()[0] if log is not None else ():
+        place = str(entry.details.get("path", ""))
+        known[entry.subject].add(entry.name, entry.made_of, place)
+    problems: list[MlopscError] = []
+    for path in _artefacts(paths, problems):
+        try:
+            artefact = open_artefact(path)
+        except MlopscError as error:
+            problems.append(error)
+            continue
+        parts = artefact.ancestors().keys() - {artefact.reference}
         name = f"{artefact.name} {artefact.version}"
-        made[artefact.reference] = (known | parts, name, str(path))
+        known[artefact.reference].add(name, parts, str(path.absolute()))
     found, grown = {reference}, True
     while grown:
-        fresh = {r for r, (parts, _, _) in made.items() if r not in found and parts & found}
+        fresh = {r for r, about in known.items() if r not in found and about.parts & found}
         grown = bool(fresh)
         found |= fresh
     return [
-        Affected(r, name, where)
-        for r, (_, name, where) in made.items()
+        Affected(r, about.name, tuple(about.places))
+        for r, about in known.items()
         if r in found and r != reference and r.startswith(("bundle:", "package:"))
-    ]
+    ], problems
 
 
-def _artefacts(paths: Sequence[Path]) -> Iterator[Path]:
-    """Yield the artefacts at or below ``paths``.
+def _artefacts(paths: Sequence[Path], problems: list[MlopscError]) -> Iterator[Path]:
+    """Yield the artefacts at or below ``paths``."""
 
-    Raises:
-        SourceError: A path is not there.
-    """
+    def note(error: OSError) -> None:
+        reason = f"cannot look into '{error.filename}': {error.strerror or error}"
+        problems.append(SourceError(reason, hint="check its permissions"))
+
     for path in paths:
         if path.is_file() or (path / DESCRIPTOR_FILE).is_file():
             yield path
             continue
         if not path.is_dir():
-            raise SourceError(f"'{path}' is no bundle, package or folder", hint="check the path")
-        for name, folders, files in os.walk(path):
+            problems.append(SourceError(f"'{path}' is no bundle, package or folder"))
+        for name, folders, files in os.walk(path, onerror=note):
             folder = Path(name)
             yield from (folder / f for f in sorted(files) if f.endswith(BUNDLE_SUFFIX))
             packages = [f for f in sorted(folders) if (folder / f / DESCRIPTOR_FILE).is_file()]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 
-from mlopsc import data, pipeline
+from mlopsc import data, pipeline, signing, tracing
 from mlopsc.bundle import Bundle
 from mlopsc.loader import Model, load
 from mlopsc.preprocessing import Preprocess, load_preprocess
@@ -15,20 +16,28 @@ from mlopsc.schema.fingerprint import Fingerprint
 from mlopsc.schema.import_options import ImportOptions
 from mlopsc.schema.package import Package
 from mlopsc.schema.target import Accuracy, Generator, Schedule
-from mlopsc.trust.policy import TrustOptions
+from mlopsc.tracing import Node
+from mlopsc.trust import policy
+from mlopsc.trust.keys import is_encrypted, load_private, password_from_environment
+from mlopsc.trust.policy import TrustOptions, Verification
 
 __all__ = [
     "Bundle",
     "Fingerprint",
     "Model",
+    "Node",
     "Package",
     "Preprocess",
+    "Verification",
     "build",
     "conform",
     "fingerprint",
     "import_model",
     "load",
     "load_preprocess",
+    "sign",
+    "trace",
+    "verify",
 ]
 
 
@@ -154,6 +163,83 @@ def conform(
         mlopsc.errors.BrokenPackageError: The package is damaged or fails.
     """
     return pipeline.conform(Path(package), bundle=_path(bundle), runner=runner)
+
+
+def verify(
+    artefact: str | Path,
+    *,
+    keys: Sequence[str | Path] = (),
+    roots: Sequence[str | Path] = (),
+    revocations: Sequence[str | Path] = (),
+    allow_unsigned: bool = False,
+    allow_expired: bool = False,
+) -> Verification:
+    """Check that a bundle or package is whole, in lock-step, signed and not revoked.
+
+    Args:
+        artefact: Its path.
+        keys: Public keys; one of them must have signed. Those of ``MLOPSC_VERIFY_KEY`` by default.
+        roots: Root certificates; or the signer's certificate must lead to one of them.
+        revocations: Revocation lists, beside the user's own.
+        allow_unsigned: Accept what nobody has signed.
+        allow_expired: Accept signatures and certificates whose time is over.
+
+    Returns:
+        What was looked at, and the artefact.
+
+    Raises:
+        mlopsc.errors.MlopscError: It must not be used.
+    """
+    options = TrustOptions(
+        keys=tuple(map(Path, keys)),
+        roots=tuple(map(Path, roots)),
+        revocations=tuple(map(Path, revocations)),
+        allow_unsigned=allow_unsigned,
+        allow_expired=allow_expired,
+    )
+    return policy.verify(Path(artefact), options)
+
+
+def sign(
+    artefact: str | Path,
+    key: str | Path,
+    *,
+    password: bytes | None = None,
+    expires: date | None = None,
+    unproven: bool = False,
+    force: bool = False,
+) -> str:
+    """Sign a bundle or a package where it lies.
+
+    Args:
+        artefact: Its path.
+        key: Private key, PEM.
+        password: Of the key; ``MLOPSC_KEY_PASSWORD`` by default, if the key has one.
+        expires: The last day on which the signature counts.
+        unproven: Sign a package without a passing conformance report; this is recorded.
+        force: Replace a signature.
+
+    Returns:
+        The name of the key.
+
+    Raises:
+        mlopsc.errors.MlopscError: It cannot be signed; nothing was written.
+    """
+    path = Path(key)
+    if password is None and is_encrypted(path):
+        password = password_from_environment()
+    private = load_private(path, password)
+    _, name = signing.sign(Path(artefact), private, expires=expires, unproven=unproven, force=force)
+    return name
+
+
+def trace(artefact: str | Path) -> Node:
+    """Return a bundle or package and everything that it was made of, as a tree.
+
+    Raises:
+        mlopsc.errors.MlopscError: It is not whole.
+    """
+    return tracing.trace(Path(artefact))
 
 
 def fingerprint(path: str | Path, *, cache: bool = True) -> Fingerprint:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,10 @@ def load_lineage(path: Path) -> Lineage:
             raise LineageError(f"'{path}' has more than {MAX_BYTES} bytes; expected a lineage file")
         with path.open("rb") as file:
             document = yaml.load(file, Loader=_Loader)  # noqa: S506 - a SafeLoader
-        return Lineage.model_validate(document or {})
+        if document is None:  # an empty file says nothing
+            document = {}
+        json.dumps(document, allow_nan=False).encode()
+        return Lineage.model_validate(document)
     except OSError as error:
         raise LineageError(
             f"cannot read '{path}': {error.strerror or error}; expected a lineage file",
@@ -36,9 +40,12 @@ def load_lineage(path: Path) -> Lineage:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         raise LineageError(f"'{path}', {where}: {first['msg']}, not {first['input']!r}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         text = " ".join(str(error).split())[:300]
         raise LineageError(f"'{path}' is not valid YAML: {text}") from error
+    except (TypeError, ValueError) as error:  # sets, bytes, infinities, halves of characters
+        text = " ".join(str(error).split())[:300]
+        raise LineageError(f"'{path}' holds a value that JSON does not have: {text}") from error
 
 
 class _Loader(yaml.SafeLoader):
@@ -56,12 +63,13 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         """Refuse a key that is there twice."""
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
+        keys: set[str] = set()
+        for key in (self.construct_object(key, deep=True) for key, _ in node.value):
             if not isinstance(key, str):
                 raise yaml.YAMLError(f"the key {key!r}; expected text")
-            if keys.count(key) > 1:
+            if key in keys:
                 raise yaml.YAMLError(f"the key '{key}' is there twice")
+            keys.add(key)
         return super().construct_mapping(node, deep=deep)
 
 

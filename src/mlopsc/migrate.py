@@ -38,6 +38,7 @@ from mlopsc.schema.package import (
 from mlopsc.schema.sbom import SBOM_FILE
 from mlopsc.trust.artefact import Artefact, open_artefact
 from mlopsc.trust.log import record
+from mlopsc.trust.revocations import read_revocations
 
 _LATEST = {"bundle": MANIFEST_VERSIONS, "package": PACKAGE_VERSIONS}
 
@@ -61,9 +62,10 @@ def migrate(
 
     Raises:
         InputError: It has today's format, or ``bundle`` is missing or another one.
-        MlopscError: It is not whole, or cannot be written.
+        MlopscError: It is not whole, is revoked, or cannot be written.
     """
     artefact = open_artefact(path)
+    read_revocations().check(path, artefact.ancestors())
     latest = _LATEST[artefact.kind]
     if artefact.format_version == latest:
         raise InputError(f"'{path}' has format version {latest} already", hint="use it as it is")

@@ -21,7 +21,7 @@ from mlopsc.import_job import import_to, run_import
 from mlopsc.lineage_file import LINEAGE_YAML
 from mlopsc.outputs import atomic_file, atomic_folders, check_folder, check_free
 from mlopsc.preprocessing import Converted, as_onnx, write_onnx
-from mlopsc.schema.build_options import BuildOptions
+from mlopsc.schema.build_options import UNSIGNED, BuildOptions
 from mlopsc.schema.bundle import BUNDLE_SUFFIX, is_bundle
 from mlopsc.schema.conformance import ConformanceReport
 from mlopsc.schema.import_options import ImportOptions
@@ -45,6 +45,7 @@ if TYPE_CHECKING:  # loaded when they are needed: what is in the cache needs no 
 
 MAX_WEIGHTS = (1 << 31) - (1 << 26)  # of a library: code beside the weights must reach their ends
 UNCHANGED = "unchanged (cache)"
+NOT_SIGNED = "not signed, which the packages record"
 Progress = Callable[[str, str], None]  # target, or "import"; what is being done
 _DEFAULTS = BuildOptions()
 _NOBODY = TrustOptions()
@@ -190,6 +191,7 @@ def build(
         cache: Whether results may come from the cache, and are kept there.
         logged: Whether the log gets an entry for each package.
         progress: Called with the target and the step that begins; ``UNCHANGED`` if there is none.
+            With "bundle" and ``NOT_SIGNED`` for a bundle that nobody has signed.
 
     Raises:
         MlopscError: See ``mlopsc.errors``; no package is written then.
@@ -239,6 +241,8 @@ def build_for(
         if trust is not None:
             signer, allowed = authorise(artefact, trust)
             how = how.model_copy(update={"bundle_signer": signer, "allowed": allowed})
+            if signer == UNSIGNED and bundle == source:
+                progress("bundle", NOT_SIGNED)
         snapshot = take_snapshot({"bundle": bundle}, limit=results.limit)
         keys = {t.name: _key(snapshot, t, how) for t in loaded} if snapshot is not None else {}
         ready: dict[str, Path] = {}
@@ -385,6 +389,8 @@ def conform(
 ) -> ConformanceReport:
     """Judge the package in folder ``package`` and write its ``conformance.json``.
 
+    The report that a signed package carries is its signer's: it stays if this one passes, too.
+
     Args:
         package: The folder.
         bundle: If given, the reference runs its graph now.
@@ -403,18 +409,19 @@ def conform(
     from mlopsc.package_reader import read_package
 
     report_path = output or package / REPORT_FILE
-    read_package(package, verify=False)  # before anything is removed from what may be no package
-    read_revocations(revocations)  # nor is it if a list cannot be read
-    if write:
+    # Before anything is removed from what may be no package, or must not be used.
+    found = read_package(package, verify=False)
+    refuse_revoked(found, revocations)
+    signed = output is None and bool(found.signatures()) and report_path.is_file()
+    if write and not signed:
         try:
             report_path.unlink(missing_ok=True)  # a verdict of the past must not outlive a failure
         except OSError as error:
             raise OutputError(f"cannot write '{report_path}': {error.strerror}") from error
     loaded = read_package(package)
-    refuse_revoked(loaded, revocations)
     opened = read_bundle(bundle) if bundle is not None else None
     report = conform_package(loaded, bundle=opened, runner=runner, timeout=timeout)
-    if write:
+    if write and not (signed and report.verdict == "pass"):
         with atomic_file(report_path, force=True) as path:
             path.write_text(report.to_json(), encoding="utf-8")
     return report

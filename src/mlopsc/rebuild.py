@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -107,10 +108,18 @@ def _recorded(artefact: Artefact) -> tuple[Provenance, BuildOptions, Target]:
 def _time_of(artefact: Artefact) -> Iterator[None]:
     """Let ``SOURCE_DATE_EPOCH`` be what it was when the package was built."""
     documents = artefact.require_package().documents()
-    recorded = read_sbom(documents[SBOM_FILE].decode()).metadata.timestamp
+    try:
+        recorded = read_sbom(documents[SBOM_FILE].decode()).metadata.timestamp
+        moment = None if recorded is None else int(recorded.timestamp())
+        if moment is not None and moment < 0:
+            raise ValueError("its time is before 1970")
+    except (KeyError, ValueError, OverflowError) as error:
+        raise BrokenPackageError(
+            f"'{artefact.path}' is not a usable package: {SBOM_FILE}: {error}"
+        ) from error
     before = os.environ.pop(EPOCH_VARIABLE, None)
-    if recorded is not None:
-        os.environ[EPOCH_VARIABLE] = str(int(recorded.timestamp()))
+    if moment is not None:
+        os.environ[EPOCH_VARIABLE] = str(moment)
     try:
         yield
     finally:
@@ -148,8 +157,15 @@ def _check_versions(path: Path, made: Provenance) -> None:
 
     Raises:
         MissingToolError: They are not.
+        BrokenPackageError: What is recorded are no names and versions.
     """
     recorded = made.run_details.builder.version
+    for name, number in recorded.items():
+        if not (_PLAIN.fullmatch(name) and _PLAIN.fullmatch(number)):
+            raise BrokenPackageError(
+                f"'{path}' is not a usable package: {PROVENANCE_FILE} names the tool {name!r} in "
+                f"version {number!r}"
+            )
     here = {name: _installed(name) for name in recorded}
     other = {n: v for n, v in recorded.items() if here[n] != v}
     if other:
@@ -162,6 +178,7 @@ def _check_versions(path: Path, made: Provenance) -> None:
 
 
 _DISTRIBUTIONS = {"zig": "ziglang"}
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
 def _installed(name: str) -> str:

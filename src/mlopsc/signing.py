@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 from mlopsc.bundle import write_bundle
-from mlopsc.errors import OutputError
+from mlopsc.errors import InputError, OutputError
 from mlopsc.outputs import atomic_file, atomic_folder
 from mlopsc.resident import little_resident
 from mlopsc.schema.common import Digest
@@ -16,6 +16,7 @@ from mlopsc.trust.artefact import Artefact, check_lockstep, is_signed, open_arte
 from mlopsc.trust.attest import make_signatures
 from mlopsc.trust.keys import Certificate, PrivateKey, key_id
 from mlopsc.trust.log import record
+from mlopsc.trust.model_signature import named_signer
 from mlopsc.trust.revocations import read_revocations
 
 
@@ -43,12 +44,19 @@ def sign(
     """
     artefact = open_artefact(path)
     check_lockstep(artefact)
-    name = key_id(key.public_key())
-    made_of = {**artefact.ancestors(), f"key:{name}": "the key that signed it"}
-    read_revocations().check(path, made_of)
     if is_signed(artefact) and not force:
         raise OutputError(
             f"'{path}' is signed already", hint="add --force to replace the signature"
+        )
+    name = key_id(key.public_key())
+    made_of = {**artefact.ancestors(), f"key:{name}": "the key that signed it"}
+    replaced = named_signer(artefact.signatures)
+    if replaced not in (None, name):
+        del made_of[f"key:{replaced}"]
+    read_revocations().check(path, made_of)
+    if expires is not None and expires < datetime.now(UTC).date():
+        raise InputError(
+            f"the signature would have expired on {expires}", hint="give a date to come"
         )
     signatures = make_signatures(
         artefact, key, certificate=certificate, expires=expires, unproven=unproven

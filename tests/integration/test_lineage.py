@@ -20,7 +20,7 @@ from mlopsc.lineage_file import load_lineage
 from mlopsc.lineage_init import without_credentials
 from mlopsc.schema.common import digest_file
 from mlopsc.schema.lineage import Lineage
-from mlopsc.trace import Node, trace, walk
+from mlopsc.tracing import Node, trace, walk
 
 DIGEST = "sha256:" + "5" * 64
 FULL: dict[str, Any] = {
@@ -105,7 +105,7 @@ def test_a_package_leads_back_to_everything(model: Path, tmp_path: Path) -> None
     assert (parent.name, parent.digest, parent.facts) == (
         "backbone",
         DIGEST,
-        {"relation": "fine-tuned"},
+        {"relation": "fine-tuned", "its history": "is in its own bundle: trace that"},
     )
     assert [node.name for node in found["metric"]] == ["accuracy = 0.93"]
     assert {"torch 2.13.0", "apache-tvm 0.27.0.post1"} <= {node.name for node in found["tool"]}

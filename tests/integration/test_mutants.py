@@ -20,7 +20,7 @@ from mlopsc.errors import MlopscError
 from mlopsc.materials import sbom_of
 from mlopsc.rebuild import rebuild
 from mlopsc.schema.common import canonical_json
-from mlopsc.trace import trace
+from mlopsc.tracing import trace
 from mlopsc.trust.policy import TrustOptions, verify
 
 COUNT = 150

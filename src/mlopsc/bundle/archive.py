@@ -126,10 +126,13 @@ def read_bundle(path: Path) -> Bundle:
         FormatVersionError: It is newer than this program.
     """
     try:
+        before = _state(path)
         found = read_container(path)
         if next(iter(found), None) != MANIFEST_FILE:
             raise ValueError(f"it does not begin with {MANIFEST_FILE}")
         contents = {name: _content(path, name, member) for name, member in found.items()}
+        if _state(path) != before:  # what is mapped is not what was checked
+            raise ValueError("it changed while it was read")
         raw = bytes(contents.pop(MANIFEST_FILE).data)
         manifest, version = _manifest(raw, path)
     except OSError as error:
@@ -174,6 +177,12 @@ def _manifest(data: bytes, path: Path) -> tuple[Manifest, int]:
         raise ValueError(f"{MANIFEST_FILE}, field {where!r}: {first['msg']}") from error
     except ValueError as error:
         raise ValueError(f"{MANIFEST_FILE}: {error}") from error
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """Return what changes when a file does."""
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _content(path: Path, name: str, member: Member) -> Weight:

@@ -16,6 +16,7 @@ from typing import NoReturn
 import click
 
 from mlopsc._version import __version__
+from mlopsc.cli.render import visible
 from mlopsc.errors import MlopscError, OutputError
 
 INTERRUPTED = 130
@@ -90,9 +91,9 @@ def main() -> NoReturn:
         error.show()
         sys.exit(error.exit_code)
     except MlopscError as error:
-        click.echo(f"mlopsc: error: {_visible(error.message)}", err=True)
+        click.echo(f"mlopsc: error: {visible(error.message)}", err=True)
         if error.hint:
-            click.echo(f"  next: {_visible(error.hint)}", err=True)
+            click.echo(f"  next: {visible(error.hint)}", err=True)
         if error.also:
             more = f"and {len(error.also)} more; 'mlopsc import --check' lists all problems"
             click.echo(f"  {more}", err=True)
@@ -114,11 +115,6 @@ def main() -> NoReturn:
         click.echo("  next: report it, with what MLOPSC_TRACEBACK=1 prints", err=True)
         sys.exit(1)
     sys.exit(0)
-
-
-def _visible(text: str) -> str:
-    """Return ``text`` without what would steer a terminal: names come from files of others."""
-    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
 def _leave_interrupted() -> NoReturn:

@@ -86,7 +86,7 @@ def command(
             force=force,
             cache=cache,
             progress=lambda target, what: update(
-                f"{target}: {what}", keep=what == pipeline.UNCHANGED
+                f"{target}: {what}", keep=what in (pipeline.UNCHANGED, pipeline.NOT_SIGNED)
             ),
         )
     if as_json:

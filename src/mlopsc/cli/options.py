@@ -78,7 +78,7 @@ def trust_options(function: F) -> F:
                 type=PATH,
                 multiple=True,
                 metavar="PUB",
-                help="Public key that may have signed; repeat. Also MLOPSC_VERIFY_KEY.",
+                help="Public key that may have signed; repeat. MLOPSC_VERIFY_KEY by default.",
             ),
             click.option(
                 "--root",

@@ -13,6 +13,11 @@ import click
 UNBOUNDED = 10_000
 
 
+def visible(text: str) -> str:
+    """Return ``text`` without what would steer a terminal: names come from files of others."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
 def echo_json(value: Any) -> None:
     """Print one JSON document."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
@@ -25,12 +30,12 @@ def echo_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     from rich.text import Text
 
     # As Text: brackets in names and paths are no markup.
-    click.echo(title)
+    click.echo(visible(title))
     table = Table(header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(visible(cell)) for cell in row))
     # Into a file or pipe there is no width to fit: a path is never broken.
     Console(width=None if sys.stdout.isatty() else UNBOUNDED).print(table)
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import click
 
 from mlopsc.cli.options import PATH, force_option, json_option
-from mlopsc.cli.render import UNBOUNDED, echo_json
+from mlopsc.cli.render import UNBOUNDED, echo_json, visible
 
 if TYPE_CHECKING:
     from rich.tree import Tree
 
-    from mlopsc.trace import Node
+    from mlopsc.tracing import Node
 
 _STYLES = {
     "package": "bold magenta", "bundle": "bold cyan", "graph": "bold blue", "dataset": "bold green",
@@ -32,7 +32,7 @@ _WIDTH = 120  # of the picture, in characters
 def command(artefact: Path, picture: Path | None, force: bool, as_json: bool) -> None:
     """Walk back from a package or bundle to every data set, commit, tool and decision."""
     from mlopsc.outputs import atomic_file
-    from mlopsc.trace import trace
+    from mlopsc.tracing import trace
 
     found = trace(artefact)
     if picture is not None:
@@ -52,12 +52,12 @@ def _tree(node: Node, parent: Tree | None = None) -> Tree:
     from rich.text import Text
     from rich.tree import Tree
 
-    line = Text.assemble((f"{node.kind} ", _STYLES.get(node.kind, "bold")), node.name)
+    line = Text.assemble((f"{node.kind} ", _STYLES.get(node.kind, "bold")), visible(node.name))
     if node.digest is not None:
         line.append(f"  {node.digest}", style="dim")
     for name, value in node.facts.items():
-        line.append(f"\n{name}: ", style="dim")
-        line.append(value)
+        line.append(f"\n{visible(name)}: ", style="dim")
+        line.append(visible(value))
     branch = Tree(line) if parent is None else parent.add(line)
     for part in node.made_of:
         _tree(part, branch)
@@ -72,7 +72,7 @@ def _draw(node: Node) -> str:
     console = Console(record=True, width=_WIDTH, file=io.StringIO(), force_terminal=True)
     console.print(_tree(node))
     return console.export_svg(
-        title=node.name, theme=SVG_EXPORT_THEME, code_format=_SVG, unique_id="trace"
+        title=visible(node.name), theme=SVG_EXPORT_THEME, code_format=_SVG, unique_id="trace"
     )
 
 

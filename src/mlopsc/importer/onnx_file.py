@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -85,9 +85,15 @@ def load_onnx(path: Path) -> LoadedModel:
         )
     _check(path, model)
     producer = f"{model.producer_name} {model.producer_version}".strip()
-    return LoadedModel(
-        model, Source(framework="onnx", producer=producer, digest=digest_bytes(data))
-    )
+    digest = digest_bytes(data, *_external_data(model))
+    return LoadedModel(model, Source(framework="onnx", producer=producer, digest=digest))
+
+
+def _external_data(model: onnx.ModelProto) -> Iterator[memoryview]:
+    """Yield the data of the tensors of a located model that lies in other files, in order."""
+    for tensor in external_tensors(model):
+        place = place_of(tensor)
+        yield map_file(Path(place.location), place.offset, place.length)
 
 
 def external_locations(path: Path) -> list[str]:

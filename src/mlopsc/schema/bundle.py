@@ -26,7 +26,7 @@ class Source(Frozen):
     Attributes:
         framework: The frontend that read it (``onnx``).
         producer: Name and version of the exporter, from the file, or an empty string.
-        digest: Of the file that was given.
+        digest: Of the file that was given, followed by its external data if it has any.
     """
 
     framework: str

@@ -7,8 +7,9 @@ is there, and its documents are about it.
 from __future__ import annotations
 
 import os
+import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -19,22 +20,40 @@ from mlopsc.bundle import Bundle, read_bundle
 from mlopsc.documents import lineage_of
 from mlopsc.errors import BrokenBundleError, BrokenPackageError, LockstepError
 from mlopsc.package_reader import LoadedPackage, read_package, read_regular
-from mlopsc.schema.attestation import Provenance, Statement
+from mlopsc.schema.attestation import (
+    BUILD_TYPE,
+    PROVENANCE_PREDICATE,
+    Provenance,
+    Statement,
+    resource,
+)
+from mlopsc.schema.build_options import UNCHECKED, UNSIGNED
 from mlopsc.schema.bundle import MANIFEST_FILE, PROVENANCE_FILE, Manifest, is_bundle, parse_manifest
 from mlopsc.schema.common import Digest, digest_bytes
 from mlopsc.schema.conformance import ConformanceReport
 from mlopsc.schema.graph import weights_name
-from mlopsc.schema.lineage import LINEAGE_FILE, Lineage
+from mlopsc.schema.lineage import LINEAGE_FILE, TRAINING_PREDICATE, Lineage
 from mlopsc.schema.package import (
     BUNDLE_FILES,
     BUNDLE_FOLDER,
     DESCRIPTOR_FILE,
     REPORT_FILE,
 )
+from mlopsc.schema.sbom import SBOM_FILE
 from mlopsc.schema.signing import SIGNATURE_FILES, SIGNATURE_FOLDER
 from mlopsc.trust.model_signature import named_signer
 
 Kind = Literal["bundle", "package"]
+# What dependencies of these kinds are called where they are revoked.
+_KINDS = {"bundle": "bundle", "package": "package", "graph": "model"}
+_MODEL = {"model.onnx", weights_name("model")}
+_DOCUMENTS = {MANIFEST_FILE, LINEAGE_FILE, PROVENANCE_FILE, SBOM_FILE}
+# What each statement must say, and of which files.
+_SUBJECTS: dict[str, tuple[str, Callable[[str], bool]]] = {
+    LINEAGE_FILE: (TRAINING_PREDICATE, lambda name: name in _MODEL),
+    PROVENANCE_FILE: (PROVENANCE_PREDICATE, lambda name: name not in _DOCUMENTS),
+}
+_SIGNER = re.compile(rf"sha256:[0-9a-f]{{64}}|{UNSIGNED}|{UNCHECKED}")
 _MAX_REPORT = 1 << 24
 
 
@@ -109,7 +128,8 @@ class Artefact:
         found = {self.reference: f"{self.kind} {name}"}
         if self.package is not None:
             found[f"bundle:{self.package.info.bundle}"] = f"bundle {name}"
-            found |= _signer_of_bundle(self.statements.get(PROVENANCE_FILE))
+        found |= _named_in(self.statements.get(PROVENANCE_FILE))
+        found |= _named_in(self.statements.get(f"{BUNDLE_FOLDER}/{PROVENANCE_FILE}"))
         return found | _history(self.manifest, self.lineage, self.signatures)
 
 
@@ -125,20 +145,32 @@ def package_ancestors(package: LoadedPackage) -> dict[str, str]:
         f"bundle:{package.info.bundle}": f"bundle {name}",
     }
     try:
-        found |= _signer_of_bundle(package.documents().get(PROVENANCE_FILE))
+        documents = package.documents()
+        found |= _named_in(documents.get(PROVENANCE_FILE))
+        found |= _named_in(documents.get(f"{BUNDLE_FOLDER}/{PROVENANCE_FILE}"))
     except ValueError as error:
         raise _broken(package.path, f"{PROVENANCE_FILE} is no provenance") from error
     return found | _history(*bundle_side(package), package.signatures())
 
 
-def _signer_of_bundle(made: bytes | None) -> dict[str, str]:
-    """Return the key that had signed a package's bundle, as its provenance says."""
+def _named_in(made: bytes | None) -> dict[str, str]:
+    """Return what a provenance names: what it was made of, and who had signed that, by reference.
+
+    Raises:
+        ValueError: It is none.
+    """
     if made is None:
         return {}
     how = Provenance.model_validate(Statement.model_validate_json(made).predicate)
+    found = {
+        f"{_KINDS[kind]}:{used.sha256}": f"the {kind} it was made of"
+        for used in how.build_definition.resolved_dependencies
+        if (kind := str((used.annotations or {}).get("kind"))) in _KINDS and used.sha256
+    }
     signer = how.build_definition.internal_parameters.get("bundleSigner")
-    is_key = isinstance(signer, str) and signer.startswith("sha256:")
-    return {f"key:{signer}": "the key that signed its bundle"} if is_key else {}
+    if isinstance(signer, str) and signer.startswith("sha256:"):
+        found[f"key:{signer}"] = "the key that signed its bundle"
+    return found
 
 
 def _history(
@@ -251,6 +283,7 @@ def _open_package(path: Path) -> Artefact:
         manifest, lineage = bundle_side(package)
         own = {n: d for n, d in documents.items() if n == PROVENANCE_FILE}
         _check_statements(own, listed)
+        _check_dependency(package, own.get(PROVENANCE_FILE))
     except OSError as error:
         raise _broken(path, error.strerror or str(error)) from error
     except ValueError as error:
@@ -348,12 +381,13 @@ def bundle_side(package: LoadedPackage) -> tuple[Manifest | None, Lineage | None
 
 
 def _check_statements(statements: Mapping[str, bytes], files: Mapping[str, Digest]) -> None:
-    """Check that each statement is one, and about files that are there.
+    """Check that each statement is of its kind, and about all the files that it must be about.
 
     Raises:
         ValueError: It is not.
     """
     for name, data in statements.items():
+        kind, about = _SUBJECTS[name]
         try:
             statement = Statement.model_validate_json(data)
             if name == PROVENANCE_FILE:
@@ -362,11 +396,29 @@ def _check_statements(statements: Mapping[str, bytes], files: Mapping[str, Diges
             raise ValueError(
                 f"{name} is no in-toto statement of the kind that it must be"
             ) from error
-        if not statement.subject or statement.to_json().encode() != data:
+        if statement.predicate_type != kind or statement.to_json().encode() != data:
             raise ValueError(f"{name} is not in its canonical form")
-        for subject in statement.subject:
-            if files.get(subject.name) != subject.sha256:
-                raise ValueError(f"{name} is about another '{subject.name}'")
+        expected = [resource(n, d) for n, d in sorted(files.items()) if about(n)]
+        if sorted(statement.subject, key=lambda s: s.name) != expected or not expected:
+            raise ValueError(f"{name} is not about the files that are there, and only these")
+
+
+def _check_dependency(package: LoadedPackage, made: bytes | None) -> None:
+    """Check that a package's provenance names the bundle that its descriptor does.
+
+    Raises:
+        ValueError: It does not.
+    """
+    if made is None:
+        return
+    how = Provenance.model_validate(Statement.model_validate_json(made).predicate)
+    signer = how.build_definition.internal_parameters.get("bundleSigner")
+    built = how.build_definition.build_type == BUILD_TYPE
+    if built and not (isinstance(signer, str) and _SIGNER.fullmatch(signer)):
+        raise ValueError(f"{PROVENANCE_FILE} does not say who had signed the bundle")
+    named = [used.sha256 for used in how.build_definition.resolved_dependencies]
+    if built and named != [package.info.bundle]:
+        raise ValueError(f"{PROVENANCE_FILE} does not name the bundle that it was built from")
 
 
 def _broken(path: Path, reason: str) -> BrokenPackageError:

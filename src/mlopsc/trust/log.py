@@ -6,8 +6,10 @@ signs the entries. An empty ``MLOPSC_LOG_DIR`` means that no log is kept.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +17,8 @@ from typing import Any, Final
 from filelock import FileLock
 
 from mlopsc.errors import KeyFileError, LogError, OutputError
-from mlopsc.schema.common import Digest
+from mlopsc.outputs import atomic_file
+from mlopsc.schema.common import Digest, digest_bytes
 from mlopsc.schema.log import Action, LogEntry
 from mlopsc.trust.chain import Chain, Heads, printable
 from mlopsc.trust.keys import (
@@ -29,7 +32,7 @@ from mlopsc.trust.keys import (
 from mlopsc.trust.places import HEADS_FILE, LOG_VARIABLE, log_folder
 
 MEDIA_TYPE: Final = "application/vnd.mlopsc.log+json"
-_FILE, _KEY = "log.jsonl", "log.key"
+_FILE, _KEY, _CLOSURE = "log.jsonl", "log.key", "closure.json"
 
 
 @dataclass(frozen=True)
@@ -111,21 +114,32 @@ class Log:
     def closure(self, references: Iterable[str]) -> dict[str, str]:
         """Return what is made of ``references``, directly or not: reference, and of which.
 
+        Who signed something is no part of what it is made of. As long as the log has not changed,
+        what was found out the last time is remembered beside it.
+
         Raises:
             LogError: The log does not hold.
         """
-        affected = {reference: reference for reference in references}
+        wanted = sorted(references)
+        state = [*_state(self.chain.path), digest_bytes(json.dumps(wanted).encode())]
+        memory = self.folder / _CLOSURE
+        with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
+            known = json.loads(memory.read_bytes())
+            if known["state"] == state:
+                return {str(r): str(through) for r, through in known["through"].items()}
+        affected = {reference: reference for reference in wanted}
         entries, _ = self.read()
         grown = True
         while grown:
             grown = False
             for entry in entries:
-                if entry.subject in affected:
-                    continue
-                through = next((r for r in entry.made_of if r in affected), None)
+                parts = (r for r in entry.made_of if r in affected and not r.startswith("key:"))
+                through = None if entry.subject in affected else next(parts, None)
                 if through is not None:
                     affected[entry.subject] = affected[through]
                     grown = True
+        with suppress(OutputError), atomic_file(memory, force=True) as new:
+            new.write_text(json.dumps({"state": state, "through": affected}), encoding="utf-8")
         return affected
 
     def _key(self) -> PrivateKey:
@@ -149,6 +163,15 @@ class Log:
                 hint=f"choose another with {LOG_VARIABLE}, or set it to nothing for no log",
             ) from error
         return load_private(path)
+
+
+def _state(path: Path) -> list[int]:
+    """Return what changes when a file does; nothing if it is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return []
+    return [found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
 
 
 def open_log() -> Log | None:

@@ -30,7 +30,7 @@ class TrustOptions:
     """Whom and what a user trusts.
 
     Attributes:
-        keys: Public keys; those of ``MLOPSC_VERIFY_KEY`` count, too.
+        keys: Public keys; those of ``MLOPSC_VERIFY_KEY`` if there are none.
         roots: Root certificates.
         revocations: Revocation lists, beside the user's own.
         allow_unsigned: Accept what nobody has signed.
@@ -53,7 +53,7 @@ class TrustOptions:
         """
         named = [Path(p) for p in os.environ.get(KEY_VARIABLE, "").split(os.pathsep) if p]
         return Trusted(
-            keys=tuple(load_public(path) for path in (*named, *self.keys)),
+            keys=tuple(load_public(path) for path in (self.keys or named)),
             roots=load_certificates(self.roots),
             allow_expired=self.allow_expired,
         )

@@ -106,7 +106,7 @@ def _bundle(artefact: Artefact, *, top: bool) -> Node:
     if made is not None:
         parts += _decisions(made.build_definition.external_parameters)
         parts += [
-            Node("file", r.name, r.sha256)
+            Node(str((r.annotations or {}).get("kind", "file")), r.name, r.sha256)
             for r in made.build_definition.resolved_dependencies
             if (r.annotations or {}).get("kind") != "graph"
         ]
@@ -173,7 +173,12 @@ def _history(lineage: Lineage) -> list[Node]:
         nodes.append(Node("decision", "configuration", facts=shown))
     nodes += [Node("tool", f"{f.name} {f.version}".rstrip()) for f in lineage.frameworks]
     nodes += [
-        Node("model", parent.name, parent.digest, {"relation": parent.relation})
+        Node(
+            "model",
+            parent.name,
+            parent.digest,
+            {"relation": parent.relation, "its history": "is in its own bundle: trace that"},
+        )
         for parent in lineage.parents
     ]
     nodes += [
