@@ -104,6 +104,7 @@ def _artefacts(paths: Sequence[Path], problems: list[MlopscError]) -> Iterator[P
             continue
         if not path.is_dir():
             problems.append(SourceError(f"'{path}' is no bundle, package or folder"))
+            continue
         for name, folders, files in os.walk(path, onerror=note):
             folder = Path(name)
             yield from (folder / f for f in sorted(files) if f.endswith(BUNDLE_SUFFIX))

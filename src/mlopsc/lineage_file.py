@@ -29,8 +29,9 @@ def load_lineage(path: Path) -> Lineage:
             document = yaml.load(file, Loader=_Loader)  # noqa: S506 - a SafeLoader
         if document is None:  # an empty file says nothing
             document = {}
-        json.dumps(document, allow_nan=False).encode()
-        return Lineage.model_validate(document)
+        found = Lineage.model_validate(document)
+        json.dumps(document, allow_nan=False, ensure_ascii=False).encode()
+        return found
     except OSError as error:
         raise LineageError(
             f"cannot read '{path}': {error.strerror or error}; expected a lineage file",

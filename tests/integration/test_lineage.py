@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
 import models
 import numpy as np
+import onnx
 import pytest
 import yaml
 from support import check_refused, run_cli, unchanged
 
 import mlopsc
-from mlopsc.errors import BrokenPackageError, LineageError, LockstepError
+from mlopsc.errors import BrokenPackageError, LineageError, LockstepError, SignatureError
 from mlopsc.lineage_file import load_lineage
 from mlopsc.lineage_init import without_credentials
 from mlopsc.schema.common import digest_file
@@ -347,3 +349,87 @@ def test_other_preprocessing_is_refused_with_both_digests(
     assert DIGEST in result.stderr
     assert not (tmp_path / "m.mlb").exists()
     assert not (tmp_path / "out").exists()
+
+
+def external(folder: Path, value: float) -> Path:
+    """Save preprocessing whose constant lies in a file beside the graph."""
+    constant = np.full((1, 1, 8, 8), value, np.float32)
+    made = models.model(
+        [models.node("Mul", ["image", "scale"], ["input"])],
+        [models.value("image", [1, 1, 8, 8])],
+        [models.value("input", [1, 1, 8, 8])],
+        {"scale": constant},
+    )
+    folder.mkdir()
+    path = folder / "pre.onnx"
+    onnx.save(made, path, save_as_external_data=True, location="pre.data", size_threshold=0)
+    return path
+
+
+def test_constants_in_files_of_their_own_count(digits_folder: Path, tmp_path: Path) -> None:
+    one, other = external(tmp_path / "one", 0.5), external(tmp_path / "other", 0.25)
+    assert one.read_bytes() == other.read_bytes()
+    bundles = [
+        mlopsc.import_model(
+            digits_folder / "digits.onnx",
+            tmp_path / f"{path.parent.name}.mlb",
+            preprocess=path,
+            find_lineage=False,
+        )
+        for path in (one, other)
+    ]
+    sources = [bundle.manifest.stages[0].source.digest for bundle in bundles]
+    assert sources[0] != sources[1]
+    assert sources[0].removeprefix("sha256:") in bundles[0].documents["provenance.json"].decode()
+    for digest in (sources[0], mlopsc.load_preprocess(tmp_path / "one.mlb").digest):
+        for path, accepted in ((one, True), (other, False)):
+            result = run_cli(
+                "import", digits_folder / "digits.onnx", "-o", tmp_path / "again.mlb", "--force",
+                "--preprocess", path, "--no-lineage", "--trained-with", digest,
+            )  # fmt: skip
+            assert (result.returncode == 0) == accepted, result.stderr
+
+
+def test_text_of_others_does_not_steer_the_terminal(model: Path, tmp_path: Path) -> None:
+    hostile = "red \x1b[31m\x1b]0;title\a"
+    write(tmp_path, {"model": {"description": hostile}, "datasets": [{"name": hostile}]})
+    mlopsc.import_model(model, tmp_path / "m.mlb")
+    for arguments in (["trace"], ["inspect"]):
+        shown = run_cli(*arguments, tmp_path / "m.mlb").stdout
+        assert "\x1b" not in shown
+        assert "\\x1b[31m" in shown
+    run_cli("trace", tmp_path / "m.mlb", "--picture", tmp_path / "m.svg")
+    ET.parse(tmp_path / "m.svg")  # noqa: S314 - ours
+
+
+@pytest.mark.parametrize("text", ["[]", "false", "0", "configuration: {a: .inf}",
+                                  "configuration: {a: !!set {b}}",
+                                  "configuration: {a: !!binary aGk=}",
+                                  'configuration: {a: "\\ud800"}'])  # fmt: skip
+def test_what_is_no_json_is_refused(text: str, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "lineage.yaml").write_text(text, encoding="utf-8")
+    result = run_cli("import", model, "-o", tmp_path / "m.mlb")
+    check_refused(result, LineageError, "lineage.yaml")
+
+
+def test_python_signs_verifies_and_traces(model: Path, tmp_path: Path) -> None:
+    write(tmp_path, FULL)
+    mlopsc.import_model(model, tmp_path / "m.mlb")
+    assert run_cli("keygen", "-o", tmp_path / "key", "--no-password").returncode == 0
+    name = mlopsc.sign(tmp_path / "m.mlb", tmp_path / "key")
+    found = mlopsc.verify(tmp_path / "m.mlb", keys=[tmp_path / "key.pub"])
+    assert {check.name: check.verdict for check in found.checks}["signature"] == "pass"
+    assert name in {node.digest for node in walk(mlopsc.trace(tmp_path / "m.mlb"))}
+    with pytest.raises(SignatureError):
+        mlopsc.verify(tmp_path / "m.mlb")
+
+
+def test_loading_a_model_imports_little() -> None:
+    program = (
+        "import sys, mlopsc; mlopsc.load; "
+        "print([m for m in ('cryptography', 'cyclonedx', 'spdx_tools', 'onnxruntime', 'tvm', "
+        "'onnx_ir', 'filelock', 'mlopsc.pipeline') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True,
+                          check=True)  # fmt: skip
+    assert done.stdout.strip() == "[]"

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from support import check_refused, check_words, run_cli, tree, unchanged
+from support import REPOSITORY, check_refused, check_words, run_cli, tree, unchanged
 
 import mlopsc
 from mlopsc import pipeline
@@ -25,8 +25,10 @@ from mlopsc.errors import (
     RevokedError,
     SourceError,
 )
+from mlopsc.migrate import migrate
 from mlopsc.package_reader import read_package
 from mlopsc.signing import sign
+from mlopsc.tracing import trace, walk
 from mlopsc.trust.artefact import open_artefact
 from mlopsc.trust.keys import PrivateKey, generate_keys, key_id, load_private
 from mlopsc.trust.log import open_log
@@ -201,10 +203,10 @@ def test_closure_goes_through_the_log(
         lineage = {"parents": [{"name": "parent", "digest": read_bundle(path).digest}]}
     package = mlopsc.build(paths[2], TARGET, tmp_path)[TARGET]
     assert package.bundle == read_bundle(paths[2]).digest
-    found = {entry.reference: entry.where for entry in affected(f"dataset:{DATA}")}
-    assert list(found.values()) == [*map(str, paths), str(tmp_path / TARGET)]
-    assert affected("dataset:sha256:" + "1" * 64) == []
-    assert len(affected(f"bundle:{read_bundle(paths[1]).digest}")) == 2
+    found, _ = affected(f"dataset:{DATA}")
+    assert [e.where for e in found] == [(str(p),) for p in (*paths, tmp_path / TARGET)]
+    assert affected("dataset:sha256:" + "1" * 64) == ([], [])
+    assert len(affected(f"bundle:{read_bundle(paths[1]).digest}")[0]) == 2
     assert mlopsc.load(tmp_path / TARGET)
     revoke(log / "revocations.jsonl", f"dataset:{DATA}", "withdrawn", key)
     for path in paths:
@@ -216,19 +218,78 @@ def test_closure_goes_through_the_log(
 def test_affected_looks_into_folders(signed: Signed, tmp_path: Path) -> None:
     """Without a log: what the artefacts say themselves."""
     for what in OF_PACKAGE:
-        found = affected(signed.reference(what), [signed.bundle.parent])
+        found, _ = affected(signed.reference(what), [signed.bundle.parent])
         kinds = [entry.reference.split(":")[0] for entry in found]
         expected = {"package": [], "package's key": ["package"], "bundle": ["package"]}
         assert sorted(kinds) == expected.get(what, ["bundle", "package"]), what
-    assert affected(f"dataset:{DATA}", [signed.package]) != []
-    assert affected(f"dataset:{DATA}") == []
-    with pytest.raises(SourceError):
-        affected(f"dataset:{DATA}", [tmp_path / "missing"])
+    assert affected(f"dataset:{DATA}", [signed.package])[0] != []
+    with pytest.raises(LogError, match="MLOPSC_LOG_DIR"):
+        affected(f"dataset:{DATA}")
+    _, (problem,) = affected(f"dataset:{DATA}", [tmp_path / "missing"])
+    assert isinstance(problem, SourceError)
     shutil.copy(signed.bundle, tmp_path)
     with (tmp_path / "digits.mlb").open("ab") as file:
         file.write(b"x")
-    with pytest.raises(BrokenBundleError):
-        affected(f"dataset:{DATA}", [tmp_path])
+    (tmp_path / "sound").mkdir()
+    shutil.copytree(signed.package, tmp_path / "sound" / "a")
+    shutil.copytree(signed.package, tmp_path / "sound" / "b")
+    found, (problem,) = affected(f"dataset:{DATA}", [tmp_path])
+    assert isinstance(problem, BrokenBundleError), "told, and the others are found all the same"
+    places = (str(tmp_path / "sound" / "a"), str(tmp_path / "sound" / "b"))
+    assert [entry.where for entry in found] == [places], "each place is listed"
+
+
+def test_a_key_that_was_revoked_can_be_replaced(
+    digits_bundle: Path, tmp_path: Path, log: Path, key: PrivateKey
+) -> None:
+    """Who signed is no part of what a bundle is made of."""
+    bundle = tmp_path / "d.mlb"
+    shutil.copy(digits_bundle, bundle)
+    other = tmp_path / "other"
+    generate_keys(other, kind="ed25519", password=None)
+    _, name = sign(bundle, load_private(other))
+    revoke(log / "revocations.jsonl", f"key:{name}", "was lost", key)
+    with pytest.raises(RevokedError):
+        verify(bundle, TrustOptions(keys=(tmp_path / "other.pub",)))
+    with pytest.raises(RevokedError):
+        sign(bundle, load_private(other), force=True)
+    fresh = tmp_path / "fresh"
+    generate_keys(fresh, kind="ecdsa-p256", password=None)
+    sign(bundle, load_private(fresh), force=True)
+    verify(bundle, TrustOptions(keys=(tmp_path / "fresh.pub",)))
+
+
+def test_migration_is_no_way_out(tmp_path: Path, log: Path, key: PrivateKey) -> None:
+    old = REPOSITORY / "tests" / "compat" / "v1" / "digits.mlb"
+    new = tmp_path / "new.mlb"
+    migrate(old, new)
+    (log / "log.jsonl").unlink()  # as on another machine, which knows nothing of the migration
+    for name in ("heads.json", "closure.json"):
+        (log / name).unlink(missing_ok=True)
+    revoke(log / "revocations.jsonl", f"bundle:{read_bundle(old).digest}", "wrong", key)
+    for path in (old, new):
+        with pytest.raises(RevokedError):
+            verify(path, TrustOptions(allow_unsigned=True))
+    with pytest.raises(RevokedError):
+        migrate(old, tmp_path / "again.mlb")
+    assert read_bundle(old).digest.removeprefix("sha256:") in str(
+        [node.digest for node in walk(trace(new)) if node.kind == "bundle"]
+    )
+
+
+def test_what_follows_from_the_log_is_remembered_as_long_as_it_holds(
+    digits_bundle: Path, tmp_path: Path, log: Path, key: PrivateKey
+) -> None:
+    mlopsc.build(digits_bundle, TARGET, tmp_path)
+    revoke(log / "revocations.jsonl", "dataset:sha256:" + "7" * 64, "unrelated", key)
+    assert mlopsc.load(tmp_path / TARGET)
+    first = (log / "closure.json").read_bytes()
+    assert mlopsc.load(tmp_path / TARGET)
+    assert (log / "closure.json").read_bytes() == first
+    lines = (log / "log.jsonl").read_bytes().splitlines(keepends=True)
+    (log / "log.jsonl").write_bytes(b"".join(lines[:-1]) + b"x\n")
+    with pytest.raises(LogError):
+        mlopsc.load(tmp_path / TARGET)
 
 
 # Lists -------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -74,7 +74,8 @@ def load_onnx(path: Path) -> LoadedModel:
     for tensor in tensors(model):
         _check_shape(path, tensor)
     wanted, files = 0, {}
-    for tensor in external_tensors(model):
+    outside = list(external_tensors(model))
+    for tensor in outside:
         length, file, size = _locate(path, tensor)
         wanted, files[file] = wanted + length, size
     if wanted > _MAX_SHARING * sum(files.values()):
@@ -85,15 +86,16 @@ def load_onnx(path: Path) -> LoadedModel:
         )
     _check(path, model)
     producer = f"{model.producer_name} {model.producer_version}".strip()
-    digest = digest_bytes(data, *_external_data(model))
+    digest = digest_bytes(data, *map(_data_of, outside))
     return LoadedModel(model, Source(framework="onnx", producer=producer, digest=digest))
 
 
-def _external_data(model: onnx.ModelProto) -> Iterator[memoryview]:
-    """Yield the data of the tensors of a located model that lies in other files, in order."""
-    for tensor in external_tensors(model):
-        place = place_of(tensor)
-        yield map_file(Path(place.location), place.offset, place.length)
+def _data_of(tensor: onnx.TensorProto) -> bytes | memoryview:
+    """Return the data of a tensor that lay in another file and is located, or read if small."""
+    if tensor.data_location != onnx.TensorProto.EXTERNAL:
+        return bytes(tensor.raw_data)
+    place = place_of(tensor)
+    return map_file(Path(place.location), place.offset, place.length)
 
 
 def external_locations(path: Path) -> list[str]:
