@@ -43,7 +43,7 @@ def load(
             variable ``MLOPSC_NUM_THREADS`` says, else the processors this process may run on. It
             holds for every model that this process loads from the same library; results do not
             depend on it.
-        key: Public key that must have signed the package; nobody's signature is asked for without.
+        key: Public key that must have signed the package; without, nobody's signature is asked for.
         revocations: Revocation lists, beside the user's own and those of ``MLOPSC_REVOCATIONS``.
 
     Returns:
