@@ -62,6 +62,9 @@ def restate(package: Path) -> None:
     statement = json.loads(path.read_bytes())
     for subject in statement["subject"]:
         subject["digest"]["sha256"] = digest((package / subject["name"]).read_bytes())[7:]
+    (dependency,) = statement["predicate"]["buildDefinition"]["resolvedDependencies"]
+    bundle = json.loads((package / "model.json").read_bytes())["bundle"]
+    dependency["digest"]["sha256"] = bundle.removeprefix("sha256:")
     path.write_text(canonical_json(statement), encoding="utf-8")
 
 

@@ -242,7 +242,7 @@ def test_build_tells_where_the_packages_are(digits_bundle: Path, tmp_path: Path)
     )
     assert result.returncode == 0, result.stderr
     assert "out/host" in result.stdout
-    assert result.stderr == ""
+    assert result.stderr == "bundle: not signed, which the packages record\n"
 
 
 def test_inspect_describes_a_bundle(digits_bundle: Path) -> None:
