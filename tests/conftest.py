@@ -7,14 +7,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support import REPOSITORY, SHARED_MODELS
+from support import PACKAGE_TARGETS, REPOSITORY, SHARED_MODELS
 
 import mlopsc
 
 # Tests are of what is made, never of what was kept; tests of the cache turn it on for themselves.
 os.environ["MLOPSC_CACHE_BYTES"] = "0"
 os.environ["MLOPSC_LOG_DIR"] = ""  # the user's log is not for tests; those of the log name one
-PACKAGE_TARGETS = ("host", "cortex-m7", "wasm32-simd")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

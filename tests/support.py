@@ -38,6 +38,7 @@ VECTOR_TARGETS = (
     "wasm32-simd",
     pytest.param("riscv64-gcv", marks=pytest.mark.tool("qemu-riscv64")),
 )
+PACKAGE_TARGETS = ("host", "cortex-m7", "wasm32-simd")  # what the example is always built for
 HANG_S = 180  # how long a command may take before a test calls it stuck
 
 
