@@ -11,10 +11,10 @@ from typing import Any
 
 from cyclonedx.model.bom import Bom, BomMetaData
 from cyclonedx.model.component import Component, ComponentType
-from cyclonedx.model.dependency import Dependency
 from cyclonedx.model.license import DisjunctiveLicense
 from cyclonedx.model.tool import ToolRepository
 from cyclonedx.output.json import JsonV1Dot6
+from cyclonedx.schema.schema import SchemaVersion1Dot6
 
 from mlopsc._version import __version__
 from mlopsc.errors import InputError
@@ -48,21 +48,16 @@ def write_document(
         licenses=[DisjunctiveLicense(id="Apache-2.0")],
     )
     tools = ToolRepository(components=[tool])
-    bom = Bom(
-        components=inventory.components,
-        metadata=BomMetaData(tools=tools, component=root),
-        dependencies=[
-            Dependency(
-                component.bom_ref,
-                [
-                    Dependency(needed.bom_ref)
-                    for needed in needs.get(component.bom_ref.value or "", ())
-                ],
-            )
-            for component in (root, *inventory.components)
-        ],
-    )
+    bom = Bom(metadata=BomMetaData(tools=tools, component=root))
     document: dict[str, Any] = json.loads(JsonV1Dot6(bom).output_as_string())
+    # Of thousands of components the library would compare every one with every other.
+    listed = sorted(inventory.components, key=_ref)
+    if listed:
+        document["components"] = [json.loads(_as_json(c)) for c in listed]
+    document["dependencies"] = [
+        _dependency(_ref(component), map(_ref, needs.get(_ref(component), ())))
+        for component in sorted((root, *listed), key=_ref)
+    ]
     for component in (document["metadata"]["component"], *document.get("components", [])):
         component.update(inventory.fields.get(component["bom-ref"], {}))
     del document["serialNumber"], document["metadata"]["timestamp"]
@@ -71,6 +66,20 @@ def write_document(
         document["metadata"]["timestamp"] = time.isoformat()
     serial = uuid.uuid5(NAMESPACE, canonical_json(document))
     return canonical_json({**document, "serialNumber": serial.urn})
+
+
+def _as_json(component: Component) -> str:
+    text: str = component.as_json(view_=SchemaVersion1Dot6)  # type: ignore[attr-defined]
+    return text  # a decorator of the library adds the method
+
+
+def _ref(component: Component) -> str:
+    return component.bom_ref.value or ""
+
+
+def _dependency(ref: str, needed: Iterable[str]) -> dict[str, Any]:
+    names = sorted(set(needed))
+    return {"ref": ref, "dependsOn": names} if names else {"ref": ref}
 
 
 def source_date() -> datetime | None:
