@@ -63,6 +63,21 @@ def test_import_of_more_than_2_gib_takes_little_memory_of_its_own(tmp_path: Path
     assert taken - base < 256 << 20
 
 
+@pytest.mark.slow
+def test_weights_do_not_stay_resident(tmp_path: Path) -> None:
+    """A quarter of them at most, although all of them are read several times."""
+    large = benchmark()
+    model, bundle = large.make_model(tmp_path, 2, side=8192), tmp_path / "chain.mlb"
+    large.run(tmp_path, "keygen", "-o", tmp_path / "key", "--no-password")
+    figures = [
+        large.run(tmp_path, "import", model, "-o", bundle, "--no-cache"),
+        large.run(tmp_path, "sign", bundle, "--key", tmp_path / "key"),
+        large.run(tmp_path, "verify", bundle, "--key", tmp_path / "key.pub"),
+    ]
+    assert bundle.stat().st_size > 2 << 30
+    assert max(found["resident"] for found in figures) < 512 << 20
+
+
 def test_model_too_large_for_a_library_is_refused_before_it_is_compiled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
