@@ -59,26 +59,29 @@ def _pixels(*shape: int) -> Array:
 IMAGE = _pixels(1, 9, 12, 3)  # NHWC
 
 
-def _triangle(x: Array) -> Array:
+def _triangle(x: Array, antialias: bool) -> Array:
     return np.maximum(0, 1 - np.abs(x))
 
 
-def _keys(x: Array, a: float = -0.75) -> Array:
-    x = np.abs(x)
+def _keys(x: Array, antialias: bool) -> Array:
+    x, a = np.abs(x), -0.5 if antialias else -0.75
     near = (a + 2) * x**3 - (a + 3) * x**2 + 1
     far = a * x**3 - 5 * a * x**2 + 8 * a * x - 4 * a
     return np.where(x <= 1, near, np.where(x < 2, far, 0))
 
 
 def _weights(before: int, after: int, kernel: Any, antialias: bool) -> Array:
-    """The matrix that resizes an axis: a kernel around half-pixel centres, edges repeated."""
+    """The matrix that resizes an axis: a kernel around half-pixel centres.
+
+    With antialias weights beyond the edge are dropped, as Pillow does; otherwise edges repeat.
+    """
     ratio = before / after
     wide = max(ratio, 1.0) if antialias else 1.0
     table = np.zeros((after, before))
     for row in range(after):
         centre = (row + 0.5) * ratio - 0.5
-        taps = np.arange(-4 * before, 5 * before)
-        weights = kernel((taps - centre) / wide)
+        taps = np.arange(before) if antialias else np.arange(-4 * before, 5 * before)
+        weights = kernel((taps - centre) / wide, antialias)
         np.add.at(table[row], np.clip(taps, 0, before - 1), weights)
     return table / table.sum(1, keepdims=True)
 
@@ -92,7 +95,7 @@ def resized(x: Array, height: int, width: int, kernel: Any, antialias: bool) -> 
 
 def _nearest(x: Array, height: int, width: int) -> Array:
     rows, columns = (
-        np.ceil((np.arange(after) + 0.5) * before / after - 1).astype(int).clip(0)
+        np.floor((np.arange(after) + 0.5) * before / after).astype(int)
         for before, after in ((x.shape[1], height), (x.shape[2], width))
     )
     return x[:, rows][:, :, columns]
@@ -130,6 +133,8 @@ def images() -> list[Case]:
             resized(x, 3, 4, _triangle, True)[0, :, :, 0], "HW", rtol=1e-5),
         one("resize_nearest", {"resize": {"height": 5, "width": 24, "mode": "nearest"}}, x,
             _nearest(x, 5, 24), "NHWC"),
+        one("resize_nearest_half", {"resize": {"height": 3, "width": 6, "mode": "nearest"}}, x,
+            x[:, 1::3, 1::2], "NHWC"),
         one("resize_inside", {"resize": {"height": 6, "width": 6, "fit": "inside"}}, x,
             resized(x, 5, 6, _triangle, True), "NHWC", rtol=1e-5),
         one("resize_cover", {"resize": {"height": 6, "width": 6, "fit": "cover"}}, x,
