@@ -270,6 +270,8 @@ def audio() -> list[Case]:
         x, 200, "hamming", 160, 80, "reflect", 20, scale="htk", norm="none", low=60, high=3500
     )
     magnitude = mel_spectrogram(x[0], 255, "blackman", 250, 100, None, 12, power=1)
+    narrow = mel_spectrogram(x, 256, "hann", 256, 64, "constant", 200)
+    assert (narrow == 0).all(-1).any()
     decibels = 10 * np.log10(np.maximum(librosa, 1e-10))
     basic = {"sample_rate": RATE, "frame_length": 256, "mels": 40}
     other = {"sample_rate": RATE, "frame_length": 200, "window_length": 160, "hop_length": 80,
@@ -287,6 +289,8 @@ def audio() -> list[Case]:
         one("log_mel", {"log_mel": basic}, x, decibels, rtol=1e-5),
         one("mel_power", {"log_mel": {**basic, "log": "none"}}, x, librosa),
         one("mel_torchaudio", {"log_mel": {**other, "log": "none"}}, x, torchaudio),
+        one("log_mel_empty_bands", {"log_mel": {**basic, "mels": 200}}, x,
+            10 * np.log10(np.maximum(narrow, 1e-10)), rtol=1e-5),
         one("log_mel_ln", {"log_mel": {**other, "log": "ln", "floor": 1e-3}}, x,
             np.log(np.maximum(torchaudio, 1e-3)), rtol=1e-5),
         one("mel_magnitude", {"log_mel": {**plain, "log": "log10"}}, x[0], np.log10(magnitude),
