@@ -313,6 +313,8 @@ def scores() -> list[Case]:
     x = _random(2, 5)
     names = ["ant", "bee", "cat", "dog", "eel"]
     order = np.argsort(-x, axis=1)[:, :3]
+    equal = np.random.default_rng(5).integers(0, 4, (2, 40))
+    first = np.argsort(-equal, axis=1, kind="stable")[:, :30]
     ranked = np.take_along_axis(x, order, 1)
     return [
         one("softmax", {"softmax": {}}, x, scipy.special.softmax(x, 1)),
@@ -327,6 +329,11 @@ def scores() -> list[Case]:
         Case("top_k", [{"top_k": {"k": 3}}], {"x": x}, {"values": ranked, "classes": order}),
         Case("top_k_labels", [{"top_k": {"k": 3, "labels": names}}], {"x": x},
              {"values": ranked, "classes": np.array(names)[order]}, strings=frozenset({"classes"})),
+        *(
+            Case(f"top_k_ties_{tied.dtype}", [{"top_k": {"k": 30}}], {"x": tied},
+                 {"values": np.take_along_axis(tied, first, 1), "classes": first})
+            for tied in (equal.astype(t) for t in (np.float32, np.uint8, np.int64))
+        ),
         Case("top_k_first", [{"top_k": {"k": 2, "axis": 0}}], {"x": x},
              {"values": -np.sort(-x, 0), "classes": np.argsort(-x, axis=0)}),
     ]  # fmt: skip
@@ -341,7 +348,13 @@ def overlap(a: Array, b: Array) -> float:
 
 
 def suppressed(
-    boxes: Array, corners: Array, scores: Array, most: int, iou: float, least: float
+    boxes: Array,
+    corners: Array,
+    scores: Array,
+    most: int,
+    iou: float,
+    least: float,
+    agnostic: bool = False,
 ) -> dict[str, Array]:
     """Greedy suppression class by class, as a list of candidates in the order of their scores."""
     found: dict[str, list[Array]] = {"boxes": [], "scores": [], "classes": [], "count": []}
@@ -355,8 +368,16 @@ def suppressed(
         )
         kept: list[tuple[int, int]] = []
         for _, kind, box in order:
-            near = (overlap(corners[sample, box], corners[sample, b]) for k, b in kept if k == kind)
-            if all(value <= iou for value in near) and len(kept) < most:
+            near = (
+                overlap(corners[sample, box], corners[sample, b])
+                for k, b in kept
+                if agnostic or k == kind
+            )
+            if (
+                all(value <= iou for value in near)
+                and len(kept) < most
+                and not (agnostic and box in [b for _, b in kept])
+            ):
                 kept.append((kind, box))
         padding = most - len(kept)
         found["count"].append(np.array(len(kept), np.int64))
@@ -399,6 +420,17 @@ def detections() -> list[Case]:
         *cases,
         Case("nms_few", [{"nms": {"max_detections": 3}}],
              {"boxes": corners[0], "scores": chances[0]}, one_sample),
+        Case("nms_agnostic", [{"nms": {"max_detections": 9, "class_agnostic": True}}],
+             {"boxes": corners, "scores": chances},
+             suppressed(corners, corners, chances, 9, 0.5, 0.0, agnostic=True)),
+        Case("nms_more_than_there_are", [{"nms": {"max_detections": 10**9, "iou_threshold": 1}}],
+             {"boxes": corners[:, :4], "scores": chances[:, :4]},
+             suppressed(corners[:, :4], corners[:, :4], chances[:, :4], 12, 1, 0.0)),
+        Case("nms_agnostic_all", [{"nms": {"max_detections": 10**9, "class_agnostic": True}}],
+             {"boxes": corners[0, :4], "scores": chances[0, :4]},
+             {name: array[0] for name, array in suppressed(
+                 corners[:1, :4], corners[:1, :4], chances[:1, :4], 4, 0.5, 0.0, agnostic=True
+             ).items()}),
         Case("nms_labels", [{"nms": {"max_detections": 3, "class_axis": -2,
                                      "labels": ["car", "bus", "van"]}}],
              {"boxes": corners[0], "scores": chances[0].T.copy()}, labelled,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -135,8 +136,8 @@ def test_the_file_says_where_it_comes_from(tmp_path: Path) -> None:
 # Who has noted the digest of a file must get it from later versions: what changes a digest changes
 # schema.steps.SCHEMA_VERSION, too.
 DIGESTS = {
-    "example": "sha256:5a72f03dc42b6e276701f6f42e98d44a3dd45d0cea5086be77be38bac9bfaad8",
-    "nms_few": "sha256:665816a6e1cb3b2b16a208f77fa5c36e320cdb6a5561c7d3c86214f3bd08f3ac",
+    "example": "sha256:61e31d33db5d7f587bf4e826e9868186ac22a7f91b9c640b84626fbeead805c4",
+    "nms_few": "sha256:e49682ab2d85238206ae3672c5831b82a7152638e11c11d0330e764a2fa28dd1",
 }
 
 
@@ -240,6 +241,12 @@ WRONG: dict[str, tuple[Any, list[str]]] = {
     "unknown value": ([{"scale": {}, "input": "picture"}], ["'picture'", "image"]),
     "name twice": ([{"scale": {}, "output": "image"}], ["'image'", "already"]),
     "name of a result": ([{"top_k": {"k": 1}, "output": {"best": "b"}}], ["values, classes"]),
+    "number": ([{"resize": {"height": 10**20, "width": 3}}], ["(resize), height", "2147483647"]),
+    "no number": ([{"pad": {"axis": 1, "before": 10**24}}], ["step 1 (pad), before", "2147483647"]),
+    "place": ([{"one_hot": {"depth": 2, "axis": -(10**20)}}], ["(one_hot), axis", "-2147483647"]),
+    "large": ([{"resize": {"height": 10**6, "width": 10**6}}], ["elements", "2147483647"]),
+    "deep": ([{"one_hot": {"depth": 10**9}}], ["144000000000 elements"]),
+    "wide": ([{"pad": {"axis": 1, "before": 2**31 - 1}}], ["elements", "2147483647"]),
     "one name for two": ([{"top_k": {"k": 1}, "output": "b"}], ["values, classes"]),
 }  # fmt: skip
 
@@ -250,6 +257,53 @@ def test_errors_name_the_step_and_the_value(tmp_path: Path, what: str) -> None:
     with pytest.raises(SourceError) as caught:
         to_onnx(write(tmp_path, steps))
     check_words(caught.value.message, caught.value.hint, "pre.yaml", "step", *mentions)
+
+
+ODD = ("int2", "uint4", "float8_e4m3fn", "float4_e2m1fn", "bfloat16", "float16", "uint64", "bool")
+
+
+@pytest.mark.parametrize("name", STEP_NAMES)
+def test_odd_types_are_done_or_refused_with_the_step(name: str) -> None:
+    case = next(case for case in CASES if case.steps and name in case.steps[0])
+    for dtype in ODD:
+        document = step_cases.document([dataclasses.replace(case, steps=case.steps[:1])])
+        for given in document["inputs"].values():
+            given["dtype"] = dtype
+        steps = Steps.model_validate_json(json.dumps(document))
+        try:
+            onnx.checker.check_model(steps_to_onnx(steps, "odd.yaml"), full_check=True)
+        except SourceError as error:
+            check_words(error.message, error.hint, f"'odd.yaml', step 1 ({name})", dtype)
+
+
+def test_types_that_no_operator_has_are_refused(tmp_path: Path) -> None:
+    small = {"x": {"dtype": "int2", "shape": [4]}}
+    for steps in ([], [{"cast": {"dtype": "int2"}}], [{"cast": {"dtype": "int8"}}]):
+        with pytest.raises(SourceError, match="int2"):
+            to_onnx(write(tmp_path, steps, inputs=small))
+    labelled = [{"argmax": {"labels": ["a", "b", "c"]}}, {"scale": {}}]
+    with pytest.raises(SourceError, match=r"step 2 \(scale\): the value is string"):
+        to_onnx(write(tmp_path, labelled))
+
+
+def test_names_of_a_user_are_not_those_that_steps_make(tmp_path: Path) -> None:
+    for name in ("step1_scale_mul_2", "give_y", "constant"):
+        path = write(tmp_path, [{"scale": {"multiply": 2}}], inputs={name: IMAGE})
+        model = onnx.load_model_from_string(to_onnx(path))
+        made = [output for node in model.graph.node for output in node.output]
+        assert all(output.startswith("/step1/scale/") for output in made if output != "y")
+    for inputs, output in (({"/step1/scale/mul_2": IMAGE}, "y"), ({"a\nb": IMAGE}, "y"),
+                           ({"x": IMAGE}, "/y")):  # fmt: skip
+        with pytest.raises(SourceError, match=r"pre\.yaml.*printable.*begin with '/'"):
+            to_onnx(write(tmp_path, [{"scale": {}}], inputs=inputs, output=output))
+    with pytest.raises(SourceError, match=r"output: .*\['/y'\]"):
+        to_onnx(write(tmp_path, [{"scale": {}, "output": "/y"}], output=["/y"]))
+
+
+def test_an_input_that_nothing_can_hold_is_refused(tmp_path: Path) -> None:
+    large = {"x": {"dtype": "uint8", "shape": [65536, 32768]}}
+    with pytest.raises(SourceError, match=r"inputs: a value of shape.* 2147483648 elements"):
+        to_onnx(write(tmp_path, [{"scale": {}}], inputs=large))
 
 
 AUDIO: dict[str, tuple[dict[str, Any], list[str]]] = {

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from mlopsc.schema.common import Frozen
-from mlopsc.schema.step_types import Flag, Positive, Size, Window
+from mlopsc.schema.step_types import MOST, Flag, Positive, Size, Window
 
 
 class Frame(Frozen):
@@ -55,7 +55,7 @@ class LogMel(Frozen):
     """
 
     sample_rate: Size
-    frame_length: Annotated[int, Field(ge=2, strict=True)] = 2048
+    frame_length: Annotated[int, Field(ge=2, le=MOST, strict=True)] = 2048
     window_length: Size | None = None
     hop_length: Size | None = None
     window: Window = "hann"

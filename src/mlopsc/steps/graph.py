@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+import ml_dtypes
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
@@ -20,6 +21,7 @@ from onnx.shape_inference import infer_node_outputs
 
 from mlopsc.dtypes import BY_ONNX_CODE, DTYPES
 from mlopsc.labels import METADATA_KEY
+from mlopsc.schema.step_types import MOST, OWN
 
 Array = np.ndarray[Any, Any]
 Shape = tuple[int | str, ...]
@@ -29,6 +31,11 @@ _ML_OPSET: Final = 4
 _IR_VERSION: Final = 10  # what every reference runtime accepts that knows the opset
 _OPSETS: Final = (helper.make_opsetid("", OPSET), helper.make_opsetid(ML, _ML_OPSET))
 STRING: Final = "string"
+# What the schemas of operators call types, where that is not NumPy's name.
+_ONNX_NAMES: Final = {"float32": "float", "float64": "double", "float8_e4m3fn": "float8e4m3fn",
+    "float8_e4m3fnuz": "float8e4m3fnuz", "float8_e5m2": "float8e5m2",
+    "float8_e5m2fnuz": "float8e5m2fnuz", "float8_e8m0fnu": "float8e8m0",
+    "float4_e2m1fn": "float4e2m1"}  # fmt: skip
 
 
 class Refusal(Exception):  # noqa: N818 - it is an answer, not a failure
@@ -61,6 +68,10 @@ class Value:
     shape: Shape
     layout: str | None = None
     labels: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a value that nothing can hold."""
+        check_size(self.shape)
 
     @property
     def rank(self) -> int:
@@ -181,8 +192,10 @@ class Graph:
         names = [x.name if x else "" for x in given]
         node = helper.make_node(op_type, names, outputs, name, domain=domain, **attributes)
         self._nodes.append(node)
+        schema = onnx.defs.get_schema(op_type, _ML_OPSET if domain else OPSET, domain)
+        _check_types(schema.inputs, given)
         types = infer_node_outputs(
-            onnx.defs.get_schema(op_type, _ML_OPSET if domain else OPSET, domain),
+            schema,
             node,
             {x.name: _type(x) for x in given if x},
             {x.name: self._constants[x.name] for x in given if x and x.name in self._constants},
@@ -190,6 +203,7 @@ class Graph:
             ir_version=_IR_VERSION,
         )
         made = [_from_type(output, types[output], first) for output in outputs]
+        _check_types(schema.outputs, made)
         return [
             replace(v, layout=layout or (first.layout if v.rank == first.rank else None))
             for v in made
@@ -275,12 +289,18 @@ class Graph:
 
     def _name(self, what: str) -> str:
         self._count += 1
-        return f"{self.prefix}_{what}_{self._count}"
+        return f"{OWN}{self.prefix}/{what}_{self._count}"
 
     # What several families of steps need.
 
     def cast(self, x: Value, dtype: str) -> Value:
-        """Return ``x`` in another type."""
+        """Return ``x`` in another type.
+
+        Raises:
+            Refusal: It holds strings.
+        """
+        if x.dtype == STRING:
+            raise Refusal(f"the value is {x}; expected numbers", "leave out the labels before")
         return x if x.dtype == dtype else self.op("Cast", x, to=DTYPES[dtype].onnx)
 
     def as_float(self, x: Value) -> Value:
@@ -296,7 +316,7 @@ class Graph:
         if x.dtype == "bool":
             raise Refusal(f"the value is {x}; expected numbers", "cast it first")
         if x.is_integer:
-            limits = np.iinfo(x.dtype)
+            limits = ml_dtypes.iinfo(x.dtype)  # type: ignore[no-untyped-call]
             if number != int(number) or not limits.min <= number <= limits.max:
                 raise Refusal(
                     f"{what} is {number:g} and the value is {x}; expected an integer from "
@@ -348,6 +368,34 @@ def exact(numbers: Any, dtype: str) -> Array:
     if not np.isfinite(made).all() or ((made == 0) & (wide != 0)).any():
         raise Refusal(f"{numbers} is beyond what {dtype} holds", "cast to float64 first")
     return made
+
+
+def check_size(shape: Shape) -> None:
+    """Refuse a shape of more elements than a value may have.
+
+    Raises:
+        Refusal: It has more.
+    """
+    if elements(shape) > MOST:
+        raise Refusal(f"a value of shape {list(shape)} has {elements(shape)} elements; expected at "
+                      f"most {MOST}", "make sizes smaller")  # fmt: skip
+
+
+def _check_types(
+    formal: Sequence[onnx.defs.OpSchema.FormalParameter], values: Sequence[Value | None]
+) -> None:
+    """Refuse an element type that the operator does not take or give.
+
+    Raises:
+        Refusal: There is one.
+    """
+    for place, value in enumerate(values):
+        allowed = formal[min(place, len(formal) - 1)].types  # the last may stand for several
+        if value is None:
+            continue
+        if f"tensor({_ONNX_NAMES.get(value.dtype, value.dtype)})" not in allowed:
+            raise Refusal(f"the value is {value}, a type that it cannot be done with",
+                          "cast it to float32 or int32 first")  # fmt: skip
 
 
 def elements(shape: Shape) -> int:

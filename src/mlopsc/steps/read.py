@@ -107,7 +107,7 @@ def _first_problem(error: ValidationError, raw: dict[str, Any]) -> str:
     found = error.errors(include_url=False, include_context=False)[0]
     place = list(found["loc"])
     words = [str(part) for part in place if not _is_branch(part)]
-    what = ".".join(words) or "the file"
+    what = "".join(c if c.isprintable() else repr(c)[1:-1] for c in ".".join(words)) or "the file"
     if place[:1] == ["steps"] and len(place) > 1:
         number = int(place[1])
         step = raw["steps"][number]
