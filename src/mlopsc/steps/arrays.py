@@ -21,7 +21,8 @@ from mlopsc.schema.array_steps import (
     Standardise,
     Transpose,
 )
-from mlopsc.steps.graph import Graph, Refusal, Shape, Value, check_size, elements, exact
+from mlopsc.steps.graph import Graph, exact
+from mlopsc.steps.value import Refusal, Shape, Value, check_size, elements
 
 _QUANTISED = ("int8", "uint8", "int16", "uint16", "int32")
 

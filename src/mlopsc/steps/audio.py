@@ -12,7 +12,8 @@ from typing import Any, Final
 import numpy as np
 
 from mlopsc.schema.audio_steps import Frame, LogMel, Mfcc
-from mlopsc.steps.graph import Graph, Refusal, Value
+from mlopsc.steps.graph import Graph
+from mlopsc.steps.value import Refusal, Value
 
 Array = np.ndarray[Any, Any]
 _MAX_TABLE: Final = 1 << 25  # elements

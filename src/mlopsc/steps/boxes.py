@@ -11,8 +11,9 @@ from typing import Final
 import numpy as np
 
 from mlopsc.schema.score_steps import Nms
-from mlopsc.steps.graph import Graph, Refusal, Value
+from mlopsc.steps.graph import Graph
 from mlopsc.steps.scores import given_labels
+from mlopsc.steps.value import Refusal, Value
 
 _GONE: Final = np.finfo(np.float32).min
 _PADDING: Final = -1  # the class of what is not used

@@ -16,9 +16,10 @@ import onnx
 from mlopsc.errors import SourceError
 from mlopsc.schema.steps import SCHEMA_VERSION, Step, Steps
 from mlopsc.steps import arrays, audio, boxes, image, scores, script_parts
-from mlopsc.steps.graph import Graph, Refusal, Value
+from mlopsc.steps.graph import Graph
 from mlopsc.steps.read import HINT, read_steps
 from mlopsc.steps.script import script_to_onnx
+from mlopsc.steps.value import Refusal, Value
 
 PRODUCER: Final = "mlopsc steps"
 METADATA_KEY: Final = "mlopsc.steps"  # of the model: the steps, as canonical JSON

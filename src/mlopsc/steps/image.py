@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from mlopsc.schema.image_steps import Colour, Crop, Pad, Resize
-from mlopsc.steps.graph import Graph, Refusal, Value
+from mlopsc.steps.graph import Graph
+from mlopsc.steps.value import Refusal, Value
 
 # Of the cubic kernel: what Pillow has, and what OpenCV has, which does not widen it.
 _ANTIALIASED_CUBIC = -0.5
