@@ -59,26 +59,29 @@ def _pixels(*shape: int) -> Array:
 IMAGE = _pixels(1, 9, 12, 3)  # NHWC
 
 
-def _triangle(x: Array) -> Array:
+def _triangle(x: Array, antialias: bool) -> Array:
     return np.maximum(0, 1 - np.abs(x))
 
 
-def _keys(x: Array, a: float = -0.75) -> Array:
-    x = np.abs(x)
+def _keys(x: Array, antialias: bool) -> Array:
+    x, a = np.abs(x), -0.5 if antialias else -0.75
     near = (a + 2) * x**3 - (a + 3) * x**2 + 1
     far = a * x**3 - 5 * a * x**2 + 8 * a * x - 4 * a
     return np.where(x <= 1, near, np.where(x < 2, far, 0))
 
 
 def _weights(before: int, after: int, kernel: Any, antialias: bool) -> Array:
-    """The matrix that resizes an axis: a kernel around half-pixel centres, edges repeated."""
+    """The matrix that resizes an axis: a kernel around half-pixel centres.
+
+    With antialias weights beyond the edge are dropped, as Pillow does; otherwise edges repeat.
+    """
     ratio = before / after
     wide = max(ratio, 1.0) if antialias else 1.0
     table = np.zeros((after, before))
     for row in range(after):
         centre = (row + 0.5) * ratio - 0.5
-        taps = np.arange(-4 * before, 5 * before)
-        weights = kernel((taps - centre) / wide)
+        taps = np.arange(before) if antialias else np.arange(-4 * before, 5 * before)
+        weights = kernel((taps - centre) / wide, antialias)
         np.add.at(table[row], np.clip(taps, 0, before - 1), weights)
     return table / table.sum(1, keepdims=True)
 
@@ -92,7 +95,7 @@ def resized(x: Array, height: int, width: int, kernel: Any, antialias: bool) -> 
 
 def _nearest(x: Array, height: int, width: int) -> Array:
     rows, columns = (
-        np.ceil((np.arange(after) + 0.5) * before / after - 1).astype(int).clip(0)
+        np.floor((np.arange(after) + 0.5) * before / after).astype(int)
         for before, after in ((x.shape[1], height), (x.shape[2], width))
     )
     return x[:, rows][:, :, columns]
@@ -130,6 +133,8 @@ def images() -> list[Case]:
             resized(x, 3, 4, _triangle, True)[0, :, :, 0], "HW", rtol=1e-5),
         one("resize_nearest", {"resize": {"height": 5, "width": 24, "mode": "nearest"}}, x,
             _nearest(x, 5, 24), "NHWC"),
+        one("resize_nearest_half", {"resize": {"height": 3, "width": 6, "mode": "nearest"}}, x,
+            x[:, 1::3, 1::2], "NHWC"),
         one("resize_inside", {"resize": {"height": 6, "width": 6, "fit": "inside"}}, x,
             resized(x, 5, 6, _triangle, True), "NHWC", rtol=1e-5),
         one("resize_cover", {"resize": {"height": 6, "width": 6, "fit": "cover"}}, x,
@@ -265,6 +270,8 @@ def audio() -> list[Case]:
         x, 200, "hamming", 160, 80, "reflect", 20, scale="htk", norm="none", low=60, high=3500
     )
     magnitude = mel_spectrogram(x[0], 255, "blackman", 250, 100, None, 12, power=1)
+    narrow = mel_spectrogram(x, 256, "hann", 256, 64, "constant", 200)
+    assert (narrow == 0).all(-1).any()
     decibels = 10 * np.log10(np.maximum(librosa, 1e-10))
     basic = {"sample_rate": RATE, "frame_length": 256, "mels": 40}
     other = {"sample_rate": RATE, "frame_length": 200, "window_length": 160, "hop_length": 80,
@@ -282,6 +289,8 @@ def audio() -> list[Case]:
         one("log_mel", {"log_mel": basic}, x, decibels, rtol=1e-5),
         one("mel_power", {"log_mel": {**basic, "log": "none"}}, x, librosa),
         one("mel_torchaudio", {"log_mel": {**other, "log": "none"}}, x, torchaudio),
+        one("log_mel_empty_bands", {"log_mel": {**basic, "mels": 200}}, x,
+            10 * np.log10(np.maximum(narrow, 1e-10)), rtol=1e-5),
         one("log_mel_ln", {"log_mel": {**other, "log": "ln", "floor": 1e-3}}, x,
             np.log(np.maximum(torchaudio, 1e-3)), rtol=1e-5),
         one("mel_magnitude", {"log_mel": {**plain, "log": "log10"}}, x[0], np.log10(magnitude),
@@ -304,6 +313,8 @@ def scores() -> list[Case]:
     x = _random(2, 5)
     names = ["ant", "bee", "cat", "dog", "eel"]
     order = np.argsort(-x, axis=1)[:, :3]
+    equal = np.random.default_rng(5).integers(0, 4, (2, 40))
+    first = np.argsort(-equal, axis=1, kind="stable")[:, :30]
     ranked = np.take_along_axis(x, order, 1)
     return [
         one("softmax", {"softmax": {}}, x, scipy.special.softmax(x, 1)),
@@ -318,6 +329,11 @@ def scores() -> list[Case]:
         Case("top_k", [{"top_k": {"k": 3}}], {"x": x}, {"values": ranked, "classes": order}),
         Case("top_k_labels", [{"top_k": {"k": 3, "labels": names}}], {"x": x},
              {"values": ranked, "classes": np.array(names)[order]}, strings=frozenset({"classes"})),
+        *(
+            Case(f"top_k_ties_{tied.dtype}", [{"top_k": {"k": 30}}], {"x": tied},
+                 {"values": np.take_along_axis(tied, first, 1), "classes": first})
+            for tied in (equal.astype(t) for t in (np.float32, np.uint8, np.int64))
+        ),
         Case("top_k_first", [{"top_k": {"k": 2, "axis": 0}}], {"x": x},
              {"values": -np.sort(-x, 0), "classes": np.argsort(-x, axis=0)}),
     ]  # fmt: skip
@@ -332,7 +348,13 @@ def overlap(a: Array, b: Array) -> float:
 
 
 def suppressed(
-    boxes: Array, corners: Array, scores: Array, most: int, iou: float, least: float
+    boxes: Array,
+    corners: Array,
+    scores: Array,
+    most: int,
+    iou: float,
+    least: float,
+    agnostic: bool = False,
 ) -> dict[str, Array]:
     """Greedy suppression class by class, as a list of candidates in the order of their scores."""
     found: dict[str, list[Array]] = {"boxes": [], "scores": [], "classes": [], "count": []}
@@ -346,8 +368,16 @@ def suppressed(
         )
         kept: list[tuple[int, int]] = []
         for _, kind, box in order:
-            near = (overlap(corners[sample, box], corners[sample, b]) for k, b in kept if k == kind)
-            if all(value <= iou for value in near) and len(kept) < most:
+            near = (
+                overlap(corners[sample, box], corners[sample, b])
+                for k, b in kept
+                if agnostic or k == kind
+            )
+            if (
+                all(value <= iou for value in near)
+                and len(kept) < most
+                and not (agnostic and box in [b for _, b in kept])
+            ):
                 kept.append((kind, box))
         padding = most - len(kept)
         found["count"].append(np.array(len(kept), np.int64))
@@ -390,6 +420,17 @@ def detections() -> list[Case]:
         *cases,
         Case("nms_few", [{"nms": {"max_detections": 3}}],
              {"boxes": corners[0], "scores": chances[0]}, one_sample),
+        Case("nms_agnostic", [{"nms": {"max_detections": 9, "class_agnostic": True}}],
+             {"boxes": corners, "scores": chances},
+             suppressed(corners, corners, chances, 9, 0.5, 0.0, agnostic=True)),
+        Case("nms_more_than_there_are", [{"nms": {"max_detections": 10**9, "iou_threshold": 1}}],
+             {"boxes": corners[:, :4], "scores": chances[:, :4]},
+             suppressed(corners[:, :4], corners[:, :4], chances[:, :4], 12, 1, 0.0)),
+        Case("nms_agnostic_all", [{"nms": {"max_detections": 10**9, "class_agnostic": True}}],
+             {"boxes": corners[0, :4], "scores": chances[0, :4]},
+             {name: array[0] for name, array in suppressed(
+                 corners[:1, :4], corners[:1, :4], chances[:1, :4], 4, 0.5, 0.0, agnostic=True
+             ).items()}),
         Case("nms_labels", [{"nms": {"max_detections": 3, "class_axis": -2,
                                      "labels": ["car", "bus", "van"]}}],
              {"boxes": corners[0], "scores": chances[0].T.copy()}, labelled,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
 from mlopsc.errors import LineageError
 from mlopsc.schema.lineage import Lineage
+from mlopsc.yaml_file import parse_yaml
 
 LINEAGE_YAML = "lineage.yaml"
 MAX_BYTES = 1 << 24
@@ -26,7 +26,7 @@ def load_lineage(path: Path) -> Lineage:
         if path.stat().st_size > MAX_BYTES:
             raise LineageError(f"'{path}' has more than {MAX_BYTES} bytes; expected a lineage file")
         with path.open("rb") as file:
-            document = yaml.load(file, Loader=_Loader)  # noqa: S506 - a SafeLoader
+            document = parse_yaml(file)
         if document is None:  # an empty file says nothing
             document = {}
         found = Lineage.model_validate(document)
@@ -47,34 +47,3 @@ def load_lineage(path: Path) -> Lineage:
     except (TypeError, ValueError) as error:  # sets, bytes, infinities, halves of characters
         text = " ".join(str(error).split())[:300]
         raise LineageError(f"'{path}' holds a value that JSON does not have: {text}") from error
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML without aliases, which can grow without bound, repeated keys, and dates.
-
-    Dates stay the text that was written.
-    """
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        """Refuse an alias."""
-        if self.check_event(yaml.events.AliasEvent):
-            event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.YAMLError(f"an alias (*{event.anchor}); write the value again")
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        """Refuse a key that is there twice."""
-        keys: set[str] = set()
-        for key in (self.construct_object(key, deep=True) for key, _ in node.value):
-            if not isinstance(key, str):
-                raise yaml.YAMLError(f"the key {key!r}; expected text")
-            if key in keys:
-                raise yaml.YAMLError(f"the key '{key}' is there twice")
-            keys.add(key)
-        return super().construct_mapping(node, deep=deep)
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:timestamp"]
-    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}

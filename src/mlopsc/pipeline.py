@@ -20,7 +20,7 @@ from mlopsc.errors import BrokenBundleError, InputError, LimitError, MlopscError
 from mlopsc.import_job import import_to, run_import
 from mlopsc.lineage_file import LINEAGE_YAML
 from mlopsc.outputs import atomic_file, atomic_folders, check_folder, check_free
-from mlopsc.preprocessing import Converted, as_onnx, write_onnx
+from mlopsc.preprocessing import Converted, as_onnx, check_onnx_output, write_onnx
 from mlopsc.schema.build_options import UNSIGNED, BuildOptions
 from mlopsc.schema.bundle import BUNDLE_SUFFIX, is_bundle
 from mlopsc.schema.conformance import ConformanceReport
@@ -155,12 +155,13 @@ def preprocess(source: Path, output: Path, *, force: bool = False) -> Converted:
 
     Args:
         source: Steps, a Python file, or an ONNX file, which is checked and copied.
-        output: The ONNX file.
+        output: The ONNX file, ``.onnx``; not the source.
         force: Replace a file that exists.
 
     Raises:
         MlopscError: See ``mlopsc.errors``; nothing is written then.
     """
+    check_onnx_output(source, output)
     with atomic_file(output, force=force) as path:
         return write_onnx(source, path)
 

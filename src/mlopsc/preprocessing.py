@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlopsc.errors import InputError, SourceError
+from mlopsc.errors import InputError, OutputError, SourceError
 from mlopsc.schema.bundle import is_bundle
 from mlopsc.schema.common import TensorSpec, digest_bytes
 from mlopsc.schema.graph import StageGraph
@@ -55,10 +55,37 @@ def as_onnx(options: ImportOptions) -> Iterator[ImportOptions]:
         made: dict[str, Path | None] = {}
         for stage in ("preprocess", "postprocess"):
             made[stage] = path = getattr(options, stage)
-            if path is not None and is_source(path):
+            if path is None:
+                continue
+            _check_graph(path, stage)
+            if is_source(path):
                 made[stage] = ready = Path(name) / f"{stage}.onnx"
                 _convert(path, ready)
         yield replace(options, preprocess=made["preprocess"], postprocess=made["postprocess"])
+
+
+def check_onnx_output(source: Path, output: Path) -> None:
+    """Refuse an output that is no ONNX file by its name, or is the source.
+
+    Raises:
+        OutputError: It is one of them.
+    """
+    if output.suffix != ".onnx":
+        raise OutputError(
+            f"the output is '{output}'; expected a name that ends in .onnx",
+            hint="choose a name such as preprocess.onnx",
+        )
+    parts = script_parts(source)
+    file = source if parts is None else parts[0]
+    try:
+        same = output.samefile(file)
+    except OSError:
+        return  # one is not there
+    if same:
+        raise OutputError(
+            f"the output '{output}' is the source itself; expected another path",
+            hint="choose another path for -o",
+        )
 
 
 def write_onnx(source: Path, output: Path) -> Converted:
@@ -84,15 +111,37 @@ def write_onnx(source: Path, output: Path) -> Converted:
     )
 
 
+def _check_graph(source: Path, stage: str) -> None:
+    """Refuse what holds a graph but is none.
+
+    Raises:
+        SourceError: It is a bundle or a folder, which may be a package.
+    """
+    if is_bundle(source) and source.exists():
+        raise SourceError(
+            f"'{source}' is a bundle; expected an ONNX file, steps or a Python file",
+            hint=f"take the graph out of it: unzip {source} {stage}.onnx",
+        )
+    if source.is_dir():
+        raise SourceError(
+            f"'{source}' is a folder; expected an ONNX file, steps or a Python file",
+            hint="if it is a package, use the bundle (.mlb) that it was built from",
+        )
+
+
 def _convert(source: Path, output: Path) -> None:
-    steps = is_source(source)
+    _check_graph(source, "preprocess")
+    steps, script = is_source(source), script_parts(source) is not None
     run_worker(
         "mlopsc.steps.convert:convert_file" if steps else "mlopsc.import_worker:copy_graph",
         {"source": str(source), "output": str(output.resolve())},
         crash=SourceError,
         label=f"the conversion of '{source}'",
+        hint="run it with Python: it ends, or does not end, before it is translated"
+        if script
+        else "",
         timeout=IMPORT_TIMEOUT_S,
-        memory=_MEMORY if script_parts(source) is None else None,
+        memory=None if script else _MEMORY,
     )
 
 

@@ -140,6 +140,7 @@ def run_worker(
     timeout: float = WORKER_TIMEOUT_S,
     memory: int | None = None,
     label: str = "",
+    hint: str = "",
 ) -> Any:
     """Call ``module:function(**arguments)`` in a worker process and return its JSON result.
 
@@ -149,6 +150,7 @@ def run_worker(
         crash: The error raised when the process dies or fails unexpectedly.
         timeout: Seconds until the worker is killed.
         label: What it does, for messages; the function by default.
+        hint: What to do when it dies or takes too long; that of ``crash`` by default.
         memory: Bytes of memory of its own that it may take (Linux); mapped files do not count.
 
     Raises:
@@ -175,9 +177,9 @@ def run_worker(
             child.wait(_KILLED_S)
             _live_workers.discard(child)
         if status is None:
-            raise crash(f"{label} did not finish within {timeout:g} s and was stopped")
+            raise crash(f"{label} did not finish within {timeout:g} s and was stopped", hint=hint)
         if not (folder / "reply.json").is_file():
-            raise crash(_describe_death(label, status, folder / "stderr"))
+            raise crash(_describe_death(label, status, folder / "stderr"), hint=hint)
         reply = json.loads((folder / "reply.json").read_text())
     if "error" in reply:
         raise _rebuild_error(reply["error"], crash)

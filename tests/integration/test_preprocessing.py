@@ -17,7 +17,7 @@ from support import check_refused, run_cli, unchanged
 
 import mlopsc
 from mlopsc.bundle import read_bundle
-from mlopsc.errors import InputError, MissingToolError, SourceError
+from mlopsc.errors import InputError, MissingToolError, OutputError, SourceError
 from mlopsc.schema.common import digest_bytes, digest_file
 
 DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits"
@@ -172,6 +172,11 @@ BROKEN = {
     "raises": ("import nothing_of_that_name\n", ["line 1", "ModuleNotFoundError"]),
     "exits": ("print('out')\nraise SystemExit(3)\n", ["line 2", "SystemExit"]),
     "untyped": (SCRIPT.replace(': UINT8["batch", 8, 8]', ""), ["input 'image'", "annotate"]),
+    "no result type": (SCRIPT.replace(' -> FLOAT["batch", 1, 8, 8]', ""),
+                       ["result 'input'", "annotate", "-> FLOAT["]),
+    "no result shape": (SCRIPT.replace(' -> FLOAT["batch", 1, 8, 8]', " -> FLOAT"), ["'->'"]),
+    "two results": (SCRIPT.replace("return input", "return input, scaled"), ["number of return"]),
+    "dies": ("import os\nos._exit(3)\n", ["status 3", "run it with Python"]),
     "wrong": (SCRIPT.replace('1, 8, 8]:', '1, 9, 8]:'), ["'digits' is not valid"]),
     "foreign": (SCRIPT.replace("op.Div(", "op.Nothing("), ["bad.py"]),
 }  # fmt: skip
@@ -214,6 +219,44 @@ def test_an_onnx_file_is_copied_if_it_holds_all_its_weights(sources: Path) -> No
     refused = run_cli("preprocess", "outside.onnx", "-o", "other.onnx", cwd=sources)
     check_refused(refused, SourceError, "outside.onnx", "weights.bin")
     assert not (sources / "other.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "output", "mention"),
+    [
+        ("pre.onnx", "pre.onnx", "the source itself"),
+        ("pre.onnx", "./pre.onnx", "the source itself"),
+        ("linked.onnx", "pre.onnx", "the source itself"),
+        ("pre.py:digits", "pre.py", "ends in .onnx"),
+        ("pre.yaml", "pre.yaml", "ends in .onnx"),
+        ("pre.yaml", "pre", "ends in .onnx"),
+        ("named.py:digits", "named.onnx", "the source itself"),
+    ],
+)
+def test_the_source_is_never_replaced(
+    sources: Path, source: str, output: str, mention: str
+) -> None:
+    (sources / "pre.onnx").write_bytes((DIGITS / "preprocess.onnx").read_bytes())
+    (sources / "linked.onnx").symlink_to("pre.onnx")
+    (sources / "named.py").symlink_to("named.onnx")
+    (sources / "named.onnx").write_text(SCRIPT)
+    with unchanged(sources):
+        result = run_cli("preprocess", source, "-o", output, "--force", cwd=sources)
+    check_refused(result, OutputError, mention)
+
+
+def test_a_bundle_or_a_package_is_no_graph(sources: Path) -> None:
+    mlopsc.import_model(DIGITS / "digits.onnx", sources / "old.mlb", find_lineage=False)
+    (sources / "package").mkdir()
+    model = DIGITS / "digits.onnx"
+    for source, hint in (("old.mlb", "unzip old.mlb preprocess.onnx"), ("package", "bundle")):
+        for arguments in (("preprocess", source, "-o", "p.onnx"),
+                          ("import", model, "--preprocess", source, "-o", "new.mlb")):  # fmt: skip
+            result = run_cli(*arguments, cwd=sources)
+            check_refused(result, SourceError, source, hint)
+    with pytest.raises(SourceError) as caught:
+        mlopsc.load_preprocess(sources / "package")
+    assert "the bundle (.mlb) that it was built from" in caught.value.hint
 
 
 def test_loading_preprocessing_that_is_not_there(tmp_path: Path) -> None:

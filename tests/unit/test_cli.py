@@ -55,6 +55,16 @@ def parse(text: str) -> Any:
     return json.loads(text, parse_constant=refuse)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [("data", "fingerprint", ""), ("preprocess", "", "-o", "p.onnx"), ("inspect", "")],
+    ids=" ".join,
+)
+def test_an_empty_path_is_refused(arguments: tuple[str, ...]) -> None:
+    result = call(*arguments)
+    assert result.exit_code == 2 and "the path is empty" in result.output, result.output
+
+
 def json_of(*arguments: str | Path) -> Any:
     result = call(*arguments)
     assert result.exit_code == 0, result.output

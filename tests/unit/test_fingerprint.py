@@ -348,6 +348,27 @@ def test_a_folder_that_changes_is_refused(name: str, data: Path) -> None:
         read_contents(data, progress=lambda files, hashed, total: (data / name).touch())
 
 
+@pytest.mark.parametrize("what", ["link", "gone", "socket"])
+def test_a_file_that_is_no_file_any_more_has_changed(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the path of a socket is short
+    file = Path("data") / "file"
+    file.parent.mkdir()
+    file.write_bytes(b"1")
+
+    def replace(*_: object) -> None:
+        file.unlink(missing_ok=True)
+        if what == "link":
+            file.symlink_to("data")
+        elif what == "socket":
+            with socket.socket(socket.AF_UNIX) as made:
+                made.bind(str(file))
+
+    with pytest.raises(DataError, match=r"file' changed while it was read"):
+        read_contents(Path("data"), progress=replace)
+
+
 # What is read again.
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from mlopsc.schema.common import digest_bytes
 from mlopsc.schema.steps import STEP_NAMES, Steps
 from mlopsc.steps import is_source, script_parts, steps_example
 from mlopsc.steps.convert import METADATA_KEY, steps_to_onnx, to_onnx
+from mlopsc.yaml_file import parse_yaml
 
 CASES = [case for make in step_cases.FAMILIES.values() for case in make()]
 IMAGE = {"dtype": "uint8", "shape": [1, 8, 6, 3], "layout": "NHWC"}
@@ -133,8 +136,8 @@ def test_the_file_says_where_it_comes_from(tmp_path: Path) -> None:
 # Who has noted the digest of a file must get it from later versions: what changes a digest changes
 # schema.steps.SCHEMA_VERSION, too.
 DIGESTS = {
-    "example": "sha256:0dc6ffb0ae2388a61f3f8108aa425d243999a0f3f1aef3c580167a02b4382f99",
-    "nms_few": "sha256:665816a6e1cb3b2b16a208f77fa5c36e320cdb6a5561c7d3c86214f3bd08f3ac",
+    "example": "sha256:61e31d33db5d7f587bf4e826e9868186ac22a7f91b9c640b84626fbeead805c4",
+    "nms_few": "sha256:e49682ab2d85238206ae3672c5831b82a7152638e11c11d0330e764a2fa28dd1",
 }
 
 
@@ -166,6 +169,25 @@ def test_words_of_yaml_are_what_they_look_like(tmp_path: Path) -> None:
     )
     found = run_graph(to_onnx(str(path)), {"x": np.float32([1, 2])})["y"]
     assert found.tolist() == ["no", "yes"]
+
+
+def test_numbers_of_yaml_are_decimal() -> None:
+    text = "[10, -3, +4, 0, 1.5, .5, 1e3, 010, 0x10, 1:30, 1_000, 2026-01-01, .inf, on, ~, true]"
+    given = parse_yaml(text)
+    assert given[:7] == [10, -3, 4, 0, 1.5, 0.5, 1000.0]
+    assert [type(x) for x in given[:7]] == [int] * 4 + [float] * 3
+    assert given[7:] == [
+        "010", "0x10", "1:30", "1_000", "2026-01-01", ".inf", "on", None, True,
+    ]  # fmt: skip
+
+
+def test_aliases_are_refused_before_they_grow(tmp_path: Path) -> None:
+    rows = ["a0: &a0 [x, x]", *(f"a{n}: &a{n} [{f'*a{n - 1}, ' * 9}]" for n in range(1, 12))]
+    (tmp_path / "pre.yaml").write_text("\n".join(rows))
+    begin = time.monotonic()
+    with pytest.raises(SourceError, match=r"alias \(\*a0\)"):
+        to_onnx(str(tmp_path / "pre.yaml"))
+    assert time.monotonic() - begin < 2
 
 
 def test_what_must_be_converted_is_told_by_its_name() -> None:
@@ -219,6 +241,12 @@ WRONG: dict[str, tuple[Any, list[str]]] = {
     "unknown value": ([{"scale": {}, "input": "picture"}], ["'picture'", "image"]),
     "name twice": ([{"scale": {}, "output": "image"}], ["'image'", "already"]),
     "name of a result": ([{"top_k": {"k": 1}, "output": {"best": "b"}}], ["values, classes"]),
+    "number": ([{"resize": {"height": 10**20, "width": 3}}], ["(resize), height", "2147483647"]),
+    "no number": ([{"pad": {"axis": 1, "before": 10**24}}], ["step 1 (pad), before", "2147483647"]),
+    "place": ([{"one_hot": {"depth": 2, "axis": -(10**20)}}], ["(one_hot), axis", "-2147483647"]),
+    "large": ([{"resize": {"height": 10**6, "width": 10**6}}], ["elements", "2147483647"]),
+    "deep": ([{"one_hot": {"depth": 10**9}}], ["144000000000 elements"]),
+    "wide": ([{"pad": {"axis": 1, "before": 2**31 - 1}}], ["elements", "2147483647"]),
     "one name for two": ([{"top_k": {"k": 1}, "output": "b"}], ["values, classes"]),
 }  # fmt: skip
 
@@ -231,14 +259,60 @@ def test_errors_name_the_step_and_the_value(tmp_path: Path, what: str) -> None:
     check_words(caught.value.message, caught.value.hint, "pre.yaml", "step", *mentions)
 
 
+ODD = ("int2", "uint4", "float8_e4m3fn", "float4_e2m1fn", "bfloat16", "float16", "uint64", "bool")
+
+
+@pytest.mark.parametrize("name", STEP_NAMES)
+def test_odd_types_are_done_or_refused_with_the_step(name: str) -> None:
+    case = next(case for case in CASES if case.steps and name in case.steps[0])
+    for dtype in ODD:
+        document = step_cases.document([dataclasses.replace(case, steps=case.steps[:1])])
+        for given in document["inputs"].values():
+            given["dtype"] = dtype
+        steps = Steps.model_validate_json(json.dumps(document))
+        try:
+            onnx.checker.check_model(steps_to_onnx(steps, "odd.yaml"), full_check=True)
+        except SourceError as error:
+            check_words(error.message, error.hint, f"'odd.yaml', step 1 ({name})", dtype)
+
+
+def test_types_that_no_operator_has_are_refused(tmp_path: Path) -> None:
+    small = {"x": {"dtype": "int2", "shape": [4]}}
+    for steps in ([], [{"cast": {"dtype": "int2"}}], [{"cast": {"dtype": "int8"}}]):
+        with pytest.raises(SourceError, match="int2"):
+            to_onnx(write(tmp_path, steps, inputs=small))
+    labelled = [{"argmax": {"labels": ["a", "b", "c"]}}, {"scale": {}}]
+    with pytest.raises(SourceError, match=r"step 2 \(scale\): the value is string"):
+        to_onnx(write(tmp_path, labelled))
+
+
+def test_names_of_a_user_are_not_those_that_steps_make(tmp_path: Path) -> None:
+    for name in ("step1_scale_mul_2", "give_y", "constant"):
+        path = write(tmp_path, [{"scale": {"multiply": 2}}], inputs={name: IMAGE})
+        model = onnx.load_model_from_string(to_onnx(path))
+        made = [output for node in model.graph.node for output in node.output]
+        assert all(output.startswith("/step1/scale/") for output in made if output != "y")
+    for inputs, output in (({"/step1/scale/mul_2": IMAGE}, "y"), ({"a\nb": IMAGE}, "y"),
+                           ({"x": IMAGE}, "/y")):  # fmt: skip
+        with pytest.raises(SourceError, match=r"pre\.yaml.*printable.*begin with '/'"):
+            to_onnx(write(tmp_path, [{"scale": {}}], inputs=inputs, output=output))
+    with pytest.raises(SourceError, match=r"output: .*\['/y'\]"):
+        to_onnx(write(tmp_path, [{"scale": {}, "output": "/y"}], output=["/y"]))
+
+
+def test_an_input_that_nothing_can_hold_is_refused(tmp_path: Path) -> None:
+    large = {"x": {"dtype": "uint8", "shape": [65536, 32768]}}
+    with pytest.raises(SourceError, match=r"inputs: a value of shape.* 2147483648 elements"):
+        to_onnx(write(tmp_path, [{"scale": {}}], inputs=large))
+
+
 AUDIO: dict[str, tuple[dict[str, Any], list[str]]] = {
     "short": ({"frame_length": 2048, "centre": False}, ["1000 samples", "2048"]),
     "mirror": ({"frame_length": 2048, "pad": "reflect"}, ["1000 samples", "1024"]),
     "window": ({"frame_length": 256, "window_length": 300}, ["window_length is 300", "256"]),
     "frequencies": ({"f_min": 4000}, ["f_min is 4000"]),
     "nyquist": ({"f_max": 5000}, ["f_max is 5000", "4000"]),
-    "empty bands": ({"frame_length": 256, "mels": 200}, ["mels is 200", "band 0"]),
-    "table": ({"frame_length": 8192}, ["table"]),
+    "table": ({"frame_length": 5792, "hop_length": 512}, ["frame_length is 5792", "table"]),
 }
 
 
@@ -250,6 +324,25 @@ def test_errors_of_spectrograms(tmp_path: Path, what: str) -> None:
     with pytest.raises(SourceError) as caught:
         to_onnx(path)
     check_words(caught.value.message, caught.value.hint, "step 1 (log_mel)", *mentions)
+
+
+@pytest.mark.parametrize("length", [4096, 5791])
+def test_long_frames(tmp_path: Path, length: int) -> None:
+    x = step_cases.signal(1.0)
+    given = {"sound": {"dtype": "float32", "shape": list(x.shape)}}
+    step = {"sample_rate": 8000, "frame_length": length, "mels": 40, "log": "none"}
+    found = run_graph(to_onnx(write(tmp_path, [{"log_mel": step}], inputs=given)), {"sound": x})
+    expected = step_cases.mel_spectrogram(x, length, "hann", length, length // 4, "constant", 40)
+    np.testing.assert_allclose(found["y"], expected, rtol=0, atol=1e-5 * expected.max())
+
+
+def test_one_frame_needs_no_signal_behind_it(tmp_path: Path) -> None:
+    given = {"sound": {"dtype": "float32", "shape": [1, 600]}}
+    path = write(tmp_path, [{"frame": {"length": 500, "hop": 10**9}}], inputs=given)
+    x = np.arange(600, dtype=np.float32)[None]
+    model = to_onnx(path)
+    assert run_graph(model, {"sound": x})["y"].tolist() == x[:, None, :500].tolist()
+    assert "Pad" not in {node.op_type for node in onnx.load_model_from_string(model).graph.node}
 
 
 FILES = {

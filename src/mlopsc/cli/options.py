@@ -34,7 +34,19 @@ timeout_option = click.option(
     metavar="SECONDS",
     help="Stop a package that runs longer.",
 )
-PATH = click.Path(path_type=Path)
+
+
+class _PathType(click.Path):
+    """A path; an empty one is refused, which would be the current folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path."""
+        if value == "":
+            self.fail("the path is empty; expected the path of a file or folder", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+PATH = _PathType(path_type=Path)
 revocations_option = click.option(
     "--revocations",
     type=PATH,

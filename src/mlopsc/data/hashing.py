@@ -10,6 +10,7 @@ Files are read, not mapped: a mapped file that is truncated kills the process.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
@@ -25,6 +26,8 @@ _BATCH_GROUPS = 64
 _PROGRESS_S = 0.1
 # A link or a pipe that took the file's place is not followed or waited for.
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+# What opening says when it is a link, is not there any more, or is a socket.
+_GONE = (errno.ELOOP, errno.ENOENT, errno.ENOTDIR, errno.ENXIO)
 
 
 class HashProgress(Protocol):
@@ -113,6 +116,8 @@ class Hashing:
             finally:
                 os.close(descriptor)
         except OSError as error:
+            if error.errno in _GONE:
+                raise changed(file.path) from error
             raise cannot_read(file.path, error) from error
         return leaves
 

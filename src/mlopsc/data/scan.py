@@ -106,6 +106,8 @@ def check_unchanged(folders: list[tuple[str, State]]) -> None:
     for path, state in folders:
         try:
             now = state_of(Path(path).lstat())
+        except FileNotFoundError as error:
+            raise changed(path) from error
         except OSError as error:
             raise cannot_read(path, error) from error
         if now != state:

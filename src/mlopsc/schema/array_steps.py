@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from mlopsc.dtypes import DTypeName
 from mlopsc.schema.common import Frozen
-from mlopsc.schema.step_types import Axis, Layout, Number, Place, Positive, Size, Text
+from mlopsc.schema.step_types import MOST, Axis, Layout, Number, Place, Positive, Size, Text
 
 
 class ChangeLayout(Frozen):
@@ -43,7 +43,7 @@ class Reshape(Frozen):
         layout: Letters of the axes afterwards.
     """
 
-    shape: tuple[Annotated[int, Field(ge=-1, strict=True)] | Text, ...]
+    shape: tuple[Annotated[int, Field(ge=-1, le=MOST, strict=True)] | Text, ...]
     layout: Layout | None = None
 
 
@@ -63,6 +63,9 @@ class Slice(Frozen):
 
 class Cast(Frozen):
     """Changes the type. Floats become integers by dropping the fraction and saturating.
+
+    Integers that the type does not hold wrap around, as in NumPy: 300 becomes 44 in `uint8`. Use
+    `clip` in front to keep them within its limits.
 
     Attributes:
         dtype: The type afterwards.

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from mlopsc.schema.common import Frozen
-from mlopsc.schema.step_types import Flag, Positive, Size, Window
+from mlopsc.schema.step_types import MOST, Flag, Positive, Size, Window
 
 
 class Frame(Frozen):
@@ -32,11 +32,13 @@ class LogMel(Frozen):
     By default what `librosa.power_to_db(librosa.feature.melspectrogram(y, ...), top_db=None)`
     gives. With `mel_scale: htk`, `mel_norm: none`, `pad: reflect` and `log: none` it is
     `torchaudio.transforms.MelSpectrogram`. The Fourier transform is a product with a table: its
-    cost grows with the square of `frame_length`.
+    cost grows with the square of `frame_length`. A band that lies between two frequencies of the
+    transform is empty, as it is there: it gives `floor`.
 
     Attributes:
         sample_rate: Samples per second.
-        frame_length: Samples in a frame, which is the length of the Fourier transform.
+        frame_length: Samples in a frame, which is the length of the Fourier transform; at most
+            5791, or more with a shorter window.
         window_length: Samples that the window covers, in the middle of a frame; all by default.
         hop_length: Samples from one frame to the next; a quarter of the frame by default.
         window: Periodic, as `scipy.signal.get_window` gives it.
@@ -53,7 +55,7 @@ class LogMel(Frozen):
     """
 
     sample_rate: Size
-    frame_length: Annotated[int, Field(ge=2, strict=True)] = 2048
+    frame_length: Annotated[int, Field(ge=2, le=MOST, strict=True)] = 2048
     window_length: Size | None = None
     hop_length: Size | None = None
     window: Window = "hann"

@@ -11,17 +11,24 @@ from mlopsc.schema.step_types import Axis, Count, Flag, Number, Size
 
 
 class Resize(Frozen):
-    """Resizes an image, as ONNX's `Resize` with half-pixel centres.
+    """Resizes an image, with half-pixel centres.
 
-    Takes a layout with `H` and `W`. `nearest` keeps the type; `linear` and `cubic` give float32.
+    Takes a layout with `H` and `W`. `nearest` keeps the type; `linear` and `cubic` give floats,
+    which are not rounded. With `antialias` they are what Pillow and torchvision compute: weights
+    beyond the border are left out and the others sum to 1. Without it, `linear` and `cubic` are
+    those of OpenCV and of `torch.nn.functional.interpolate`: pixels at the border are repeated.
+    `nearest` takes the pixel that the centre lies in, as Pillow and torch's `nearest-exact` do;
+    between two pixels it is the second.
 
     Attributes:
         height: Pixels.
         width: Pixels.
-        mode: How to interpolate; `cubic` has the coefficient -0.75.
+        mode: How to interpolate. The coefficient of `cubic` is -0.5 with `antialias`, otherwise
+            -0.75.
         antialias: Whether `linear` and `cubic` widen their kernel when the image shrinks.
         fit: `stretch` gives the size exactly; `inside` keeps the ratio and gives the largest image
-            that fits in, `cover` the smallest that covers it. `pad` or `crop` then make it exact.
+            that fits in, `cover` the smallest that covers it; the other side is rounded to the
+            nearest, halves up. `pad` or `crop` then make it exact.
     """
 
     height: Size

@@ -26,7 +26,7 @@ from mlopsc.schema.audio_steps import Frame, LogMel, Mfcc
 from mlopsc.schema.common import Frozen
 from mlopsc.schema.image_steps import Colour, Crop, Pad, Resize
 from mlopsc.schema.score_steps import ArgMax, Nms, Sigmoid, Softmax, Threshold, TopK
-from mlopsc.schema.step_types import Layout, Size, Text
+from mlopsc.schema.step_types import Layout, Name, Size, Text
 
 SCHEMA_VERSION = 1
 
@@ -42,7 +42,7 @@ class StepInput(Frozen):
     """
 
     dtype: DTypeName
-    shape: tuple[Size | Text, ...]
+    shape: tuple[Size | Name, ...]
     layout: Layout | None = None
 
     @model_validator(mode="after")
@@ -139,6 +139,6 @@ class Steps(Frozen):
     """
 
     schema_version: Literal[1] = 1
-    inputs: Annotated[dict[Text, StepInput], Field(min_length=1)]
+    inputs: Annotated[dict[Name, StepInput], Field(min_length=1)]
     steps: tuple[Step, ...] = ()
-    output: Text | Annotated[tuple[Text, ...], Field(min_length=1)]
+    output: Name | Annotated[tuple[Name, ...], Field(min_length=1)]

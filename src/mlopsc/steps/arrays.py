@@ -21,7 +21,8 @@ from mlopsc.schema.array_steps import (
     Standardise,
     Transpose,
 )
-from mlopsc.steps.graph import Graph, Refusal, Shape, Value, elements, exact
+from mlopsc.steps.graph import Graph, exact
+from mlopsc.steps.value import Refusal, Shape, Value, check_size, elements
 
 _QUANTISED = ("int8", "uint8", "int16", "uint16", "int32")
 
@@ -187,6 +188,7 @@ def one_hot(b: Graph, x: Value, step: OneHot) -> Value:
     axis = step.axis % (x.rank + 1)
     if axis == 0 and x.shape and isinstance(x.shape[0], str):
         raise Refusal(f"axis is {step.axis} and the value is {x}; expected the batch first")
+    check_size((*x.shape, step.depth))
     spread = b.op("Unsqueeze", b.cast(x, "int64"), np.array([axis], np.int64))
     places = np.arange(step.depth).reshape([-1 if a == axis else 1 for a in range(x.rank + 1)])
     made = b.cast(b.op("Equal", spread, places), step.dtype)

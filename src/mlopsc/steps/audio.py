@@ -12,10 +12,11 @@ from typing import Any, Final
 import numpy as np
 
 from mlopsc.schema.audio_steps import Frame, LogMel, Mfcc
-from mlopsc.steps.graph import Graph, Refusal, Value
+from mlopsc.steps.graph import Graph
+from mlopsc.steps.value import Refusal, Value
 
 Array = np.ndarray[Any, Any]
-_MAX_TABLE: Final = 1 << 24  # elements
+_MAX_TABLE: Final = 1 << 25  # elements
 _MAX_BLOCKS: Final = 512  # parts that a frame is joined from
 _COSINES: Final = {  # of multiples of the angle, with alternating signs
     "hann": (0.5, 0.5),
@@ -71,6 +72,8 @@ def _frames(b: Graph, x: Value, length: int, hop: int, offset: int, *, around: i
             f"the signal has {x.size(-1) - 2 * around} samples; expected at least "
             f"{whole - 2 * around} for one frame"
         )
+    if count == 1:
+        hop = length  # there is no next one
     # A frame begins a block of 'hop' samples and goes on in the next: views instead of a table.
     blocks = -(-length // hop)
     if blocks > _MAX_BLOCKS:
@@ -205,7 +208,7 @@ def mel_table(step: LogMel) -> Array:
     """Return the matrix from frequencies to mel bands: triangles between equally spaced points.
 
     Raises:
-        Refusal: The frequencies contradict each other, or a band is empty.
+        Refusal: The frequencies contradict each other.
     """
     highest = step.sample_rate / 2 if step.f_max is None else step.f_max
     if not step.f_min < highest <= step.sample_rate / 2:
@@ -222,12 +225,6 @@ def mel_table(step: LogMel) -> Array:
         rising = (frequencies - left) / (centre - left)
         falling = (right - frequencies) / (right - centre)
         table[:, band] = np.maximum(0, np.minimum(rising, falling))
-        if not table[:, band].any():
-            raise Refusal(
-                f"mels is {step.mels}: band {band} ({left:.0f} to {right:.0f} Hz) lies between two "
-                f"frequencies of frames of {step.frame_length}; expected fewer mels, or longer "
-                "frames"
-            )
         if step.mel_norm == "slaney":
             table[:, band] *= 2 / (right - left)
     return table

@@ -11,8 +11,9 @@ from typing import Final
 import numpy as np
 
 from mlopsc.schema.score_steps import Nms
-from mlopsc.steps.graph import Graph, Refusal, Value
+from mlopsc.steps.graph import Graph
 from mlopsc.steps.scores import given_labels
+from mlopsc.steps.value import Refusal, Value
 
 _GONE: Final = np.finfo(np.float32).min
 _PADDING: Final = -1  # the class of what is not used
@@ -29,7 +30,8 @@ def nms(b: Graph, given: dict[str, Value], step: Nms) -> dict[str, Value]:
         scores = b.transpose(scores, [0, 2, 1])
     classes, count = scores.size(1), scores.size(2)
     labels = given_labels(step.labels, classes, f"scores are {given['scores']}")
-    kept = _kept(b, boxes, scores, step)
+    pairs = count if step.class_agnostic else classes * count
+    kept = _kept(b, boxes, scores, step, min(step.max_detections, pairs))
     # Rows of a batch: [kept, batch, 1] becomes [batch, kept].
     place, score = (_rows(b, x) for x in kept)
     valid = b.op("Greater", score, step.score_threshold)
@@ -99,7 +101,7 @@ def _area(b: Graph, low: Value, high: Value) -> Value:
     return b.op("Mul", one, other)
 
 
-def _kept(b: Graph, boxes: Value, scores: Value, step: Nms) -> list[Value]:
+def _kept(b: Graph, boxes: Value, scores: Value, step: Nms, most: int) -> list[Value]:
     """Return places (class times boxes plus box) and scores, the best first.
 
     Args:
@@ -107,6 +109,7 @@ def _kept(b: Graph, boxes: Value, scores: Value, step: Nms) -> list[Value]:
         boxes: ``[batch, boxes, 4]``.
         scores: ``[batch, classes, boxes]``.
         step: The parameters.
+        most: How many are kept at most.
     """
     classes, count = scores.size(1), scores.size(2)
     corners = _corners(b, boxes, step.box_format)
@@ -131,7 +134,9 @@ def _kept(b: Graph, boxes: Value, scores: Value, step: Nms) -> list[Value]:
         overlap = b.op("Greater", shared, b.op("Mul", union, step.iou_threshold))
         overlap = b.op("Transpose", overlap, perm=[0, 2, 1])
         itself = b.op("Equal", b.op("Unsqueeze", box, one), box_numbers)
-        same = b.op("Equal", b.op("Unsqueeze", b.op("Div", place, count), one), class_numbers)
-        gone = b.op("And", same, b.op("Or", overlap, itself))
+        gone = b.op("Or", overlap, itself)
+        if not step.class_agnostic:
+            kind = b.op("Unsqueeze", b.op("Div", place, count), one)
+            gone = b.op("And", b.op("Equal", kind, class_numbers), gone)
         after = b.op("Where", gone, np.array(_GONE, np.float32), before)
-    return b.loop(step.max_detections, start, (before.name, after.name), [place, score], nodes)
+    return b.loop(most, start, (before.name, after.name), [place, score], nodes)

@@ -16,9 +16,10 @@ import onnx
 from mlopsc.errors import SourceError
 from mlopsc.schema.steps import SCHEMA_VERSION, Step, Steps
 from mlopsc.steps import arrays, audio, boxes, image, scores, script_parts
-from mlopsc.steps.graph import Graph, Refusal, Value
+from mlopsc.steps.graph import Graph
 from mlopsc.steps.read import HINT, read_steps
 from mlopsc.steps.script import script_to_onnx
+from mlopsc.steps.value import Refusal, Value
 
 PRODUCER: Final = "mlopsc steps"
 METADATA_KEY: Final = "mlopsc.steps"  # of the model: the steps, as canonical JSON
@@ -52,6 +53,7 @@ _MAKE: Final[dict[str, Make]] = {
     "threshold": scores.threshold,
     "nms": boxes.nms,
 }
+_PROBLEMS: Final = (Refusal, onnx.checker.ValidationError, onnx.shape_inference.InferenceError)
 # The names of the inputs of steps that have several.
 _SEVERAL: Final[dict[str, tuple[str, ...]]] = {"nms": ("boxes", "scores")}
 
@@ -91,30 +93,34 @@ def steps_to_onnx(steps: Steps, source: str) -> bytes:
         SourceError: A step cannot be done.
     """
     graph = Graph()
-    known = {
-        name: graph.input(name, given.dtype, given.shape, given.layout)
-        for name, given in steps.inputs.items()
-    }
+    try:
+        known = {
+            name: graph.input(name, given.dtype, given.shape, given.layout)
+            for name, given in steps.inputs.items()
+        }
+    except Refusal as error:
+        raise SourceError(f"'{source}', inputs: {error}", hint=error.hint or HINT) from error
     current = next(iter(known.values())) if len(known) == 1 else None
     for number, step in enumerate(steps.steps, 1):
-        graph.prefix = f"step{number}_{step.name}"
+        graph.prefix = f"step{number}/{step.name}"
         try:
             given = _inputs(step, known, current)
             made = _MAKE[step.name](graph, given, step.parameters)
             current = _name_outputs(step, made, known)
-        except (Refusal, onnx.shape_inference.InferenceError) as error:
+        except _PROBLEMS as error:
             hint = getattr(error, "hint", "") or HINT
             text = " ".join(str(error).split())
             raise SourceError(
                 f"'{source}', step {number} ({step.name}): {text}", hint=hint
             ) from error
-    try:
-        outputs = _outputs(steps, known, current)
-    except Refusal as error:
-        raise SourceError(f"'{source}': {error}", hint=HINT) from error
     canonical = steps.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     text = json.dumps(canonical, ensure_ascii=False, separators=(",", ":"))
-    return graph.finish(outputs, {METADATA_KEY: text}, PRODUCER, str(SCHEMA_VERSION))
+    try:
+        outputs = _outputs(steps, known, current)
+        return graph.finish(outputs, {METADATA_KEY: text}, PRODUCER, str(SCHEMA_VERSION))
+    except _PROBLEMS as error:
+        problem = " ".join(str(error).split())
+        raise SourceError(f"'{source}': {problem}", hint=HINT) from error
 
 
 def _inputs(step: Step, known: Mapping[str, Value], current: Value | None) -> Any:

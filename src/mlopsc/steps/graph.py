@@ -1,4 +1,4 @@
-"""What steps are written with: values that know type, shape and layout, and nodes made of them.
+"""What steps are written with: nodes of a graph, made of values.
 
 Ensures: the same calls give the same graph, byte for byte; every value has a type and a shape whose
 sizes are known, but for the first, which may be the name of the batch.
@@ -7,12 +7,12 @@ sizes are known, but for the first, which may be the name of the batch.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
+import ml_dtypes
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
@@ -20,106 +20,20 @@ from onnx.shape_inference import infer_node_outputs
 
 from mlopsc.dtypes import BY_ONNX_CODE, DTYPES
 from mlopsc.labels import METADATA_KEY
+from mlopsc.schema.step_types import OWN
+from mlopsc.steps.value import STRING, Refusal, Shape, Value
 
 Array = np.ndarray[Any, Any]
-Shape = tuple[int | str, ...]
 OPSET: Final = 21  # of the importer's normal form
 ML: Final = "ai.onnx.ml"
 _ML_OPSET: Final = 4
 _IR_VERSION: Final = 10  # what every reference runtime accepts that knows the opset
 _OPSETS: Final = (helper.make_opsetid("", OPSET), helper.make_opsetid(ML, _ML_OPSET))
-STRING: Final = "string"
-
-
-class Refusal(Exception):  # noqa: N818 - it is an answer, not a failure
-    """Why a step cannot be done; the message follows the step's number and name.
-
-    Attributes:
-        hint: What to do, if there is more to say than to change the step.
-    """
-
-    def __init__(self, reason: str, hint: str = "") -> None:
-        """Store them."""
-        super().__init__(reason)
-        self.hint = hint
-
-
-@dataclass(frozen=True)
-class Value:
-    """A tensor of the graph.
-
-    Attributes:
-        name: In the graph.
-        dtype: Element type, or ``string``.
-        shape: Sizes; the first may be a name.
-        layout: A letter for each axis, or None.
-        labels: The strings that it chooses from, if it holds strings.
-    """
-
-    name: str
-    dtype: str
-    shape: Shape
-    layout: str | None = None
-    labels: tuple[str, ...] | None = None
-
-    @property
-    def rank(self) -> int:
-        """Number of axes."""
-        return len(self.shape)
-
-    @property
-    def is_float(self) -> bool:
-        """Whether the elements are floating-point numbers."""
-        return "float" in self.dtype
-
-    @property
-    def is_integer(self) -> bool:
-        """Whether the elements are integers; booleans are none."""
-        return "int" in self.dtype
-
-    def axis(self, axis: int | str) -> int:
-        """Return the number of an axis from 0 on.
-
-        Raises:
-            Refusal: There is none.
-        """
-        if isinstance(axis, str):
-            if self.layout is None or axis not in self.layout:
-                raise Refusal(
-                    f"there is no axis '{axis}' in {self}",
-                    "give the input a layout, such as NHWC, or use the number of the axis",
-                )
-            return self.layout.index(axis)
-        if not -self.rank <= axis < self.rank:
-            raise Refusal(f"axis {axis} is not in {self}; expected {-self.rank} to {self.rank - 1}")
-        return axis % self.rank
-
-    def size(self, axis: int | str) -> int:
-        """Return the size of an axis.
-
-        Raises:
-            Refusal: There is none, or its size is a name.
-        """
-        size = self.shape[self.axis(axis)]
-        if isinstance(size, str):
-            raise Refusal(f"the size of axis {axis} of {self} is open; expected a number")
-        return size
-
-    @property
-    def sample_axes(self) -> tuple[int, ...]:
-        """The axes of one sample: all but the batch."""
-        if self.layout is not None:
-            return tuple(a for a, letter in enumerate(self.layout) if letter != "N")
-        return tuple(range(1, self.rank)) if self.rank > 1 else tuple(range(self.rank))
-
-    def without(self, axis: int) -> str | None:
-        """Return the layout without an axis."""
-        return self.layout and self.layout[:axis] + self.layout[axis + 1 :]
-
-    def __str__(self) -> str:
-        """Render as ``uint8[1, 8, 8, 3] NHWC``."""
-        layout = f" {self.layout}" if self.layout else ""
-        return f"{self.dtype}[{', '.join(map(str, self.shape))}]{layout}"
+# What the schemas of operators call types, where that is not NumPy's name.
+_ONNX_NAMES: Final = {"float32": "float", "float64": "double", "float8_e4m3fn": "float8e4m3fn",
+    "float8_e4m3fnuz": "float8e4m3fnuz", "float8_e5m2": "float8e5m2",
+    "float8_e5m2fnuz": "float8e5m2fnuz", "float8_e8m0fnu": "float8e8m0",
+    "float4_e2m1fn": "float4e2m1"}  # fmt: skip
 
 
 Operand = Value | Array | int | float | None
@@ -181,8 +95,10 @@ class Graph:
         names = [x.name if x else "" for x in given]
         node = helper.make_node(op_type, names, outputs, name, domain=domain, **attributes)
         self._nodes.append(node)
+        schema = onnx.defs.get_schema(op_type, _ML_OPSET if domain else OPSET, domain)
+        _check_types(schema.inputs, given)
         types = infer_node_outputs(
-            onnx.defs.get_schema(op_type, _ML_OPSET if domain else OPSET, domain),
+            schema,
             node,
             {x.name: _type(x) for x in given if x},
             {x.name: self._constants[x.name] for x in given if x and x.name in self._constants},
@@ -190,6 +106,7 @@ class Graph:
             ir_version=_IR_VERSION,
         )
         made = [_from_type(output, types[output], first) for output in outputs]
+        _check_types(schema.outputs, made)
         return [
             replace(v, layout=layout or (first.layout if v.rank == first.rank else None))
             for v in made
@@ -275,12 +192,18 @@ class Graph:
 
     def _name(self, what: str) -> str:
         self._count += 1
-        return f"{self.prefix}_{what}_{self._count}"
+        return f"{OWN}{self.prefix}/{what}_{self._count}"
 
     # What several families of steps need.
 
     def cast(self, x: Value, dtype: str) -> Value:
-        """Return ``x`` in another type."""
+        """Return ``x`` in another type.
+
+        Raises:
+            Refusal: It holds strings.
+        """
+        if x.dtype == STRING:
+            raise Refusal(f"the value is {x}; expected numbers", "leave out the labels before")
         return x if x.dtype == dtype else self.op("Cast", x, to=DTYPES[dtype].onnx)
 
     def as_float(self, x: Value) -> Value:
@@ -296,7 +219,7 @@ class Graph:
         if x.dtype == "bool":
             raise Refusal(f"the value is {x}; expected numbers", "cast it first")
         if x.is_integer:
-            limits = np.iinfo(x.dtype)
+            limits = ml_dtypes.iinfo(x.dtype)  # type: ignore[no-untyped-call]
             if number != int(number) or not limits.min <= number <= limits.max:
                 raise Refusal(
                     f"{what} is {number:g} and the value is {x}; expected an integer from "
@@ -350,9 +273,21 @@ def exact(numbers: Any, dtype: str) -> Array:
     return made
 
 
-def elements(shape: Shape) -> int:
-    """Return the number of elements of a shape, a name counting as 1."""
-    return math.prod(size for size in shape if isinstance(size, int))
+def _check_types(
+    formal: Sequence[onnx.defs.OpSchema.FormalParameter], values: Sequence[Value | None]
+) -> None:
+    """Refuse an element type that the operator does not take or give.
+
+    Raises:
+        Refusal: There is one.
+    """
+    for place, value in enumerate(values):
+        allowed = formal[min(place, len(formal) - 1)].types  # the last may stand for several
+        if value is None:
+            continue
+        if f"tensor({_ONNX_NAMES.get(value.dtype, value.dtype)})" not in allowed:
+            raise Refusal(f"the value is {value}, a type that it cannot be done with",
+                          "cast it to float32 or int32 first")  # fmt: skip
 
 
 def _type(value: Value) -> onnx.TypeProto:

@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 
 from mlopsc.schema.image_steps import Colour, Crop, Pad, Resize
-from mlopsc.steps.graph import Graph, Refusal, Value
+from mlopsc.steps.graph import Graph
+from mlopsc.steps.value import Refusal, Value
 
-_CUBIC_COEFFICIENT = -0.75
+# Of the cubic kernel: what Pillow has, and what OpenCV has, which does not widen it.
+_ANTIALIASED_CUBIC = -0.5
+_PLAIN_CUBIC = -0.75
 _GREY = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601
 _HINT = "give the input a layout, such as NHWC"
 
@@ -42,10 +45,12 @@ def resize(b: Graph, x: Value, step: Resize) -> Value:
 
 def _resize(b: Graph, x: Value, axes: tuple[int, int], sizes: Sequence[int], step: Resize) -> Value:
     special: dict[str, Any] = {}
-    if step.mode != "nearest":
-        special["antialias"] = int(step.antialias)
+    if step.mode == "nearest":
+        special["nearest_mode"] = "round_prefer_ceil"
+    elif step.antialias:
+        special.update(antialias=1, exclude_outside=1)
     if step.mode == "cubic":
-        special["cubic_coeff_a"] = _CUBIC_COEFFICIENT
+        special["cubic_coeff_a"] = _ANTIALIASED_CUBIC if step.antialias else _PLAIN_CUBIC
     return b.op(
         "Resize", x, None, None, np.array(sizes, np.int64), axes=axes, mode=step.mode,
         coordinate_transformation_mode="half_pixel", **special,

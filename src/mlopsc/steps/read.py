@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -13,46 +12,10 @@ from pydantic import ValidationError
 
 from mlopsc.errors import SourceError
 from mlopsc.schema.steps import STEP_NAMES, Steps
+from mlopsc.yaml_file import parse_yaml
 
 HINT: Final = "docs/preprocessing.md describes every step and has examples"
-_MAX_BYTES: Final = 1 << 24
-
-
-_OWN: Final = ("bool", "float", "timestamp")  # kinds that YAML 1.1 sees where people do not
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML as people read it: ``no`` is a word, ``1e-5`` a number, and no key is there twice."""
-
-    yaml_implicit_resolvers: dict[Any, Any] = {  # noqa: RUF012 - as the base class has it
-        first: [pair for pair in found if pair[0].rpartition(":")[2] not in _OWN]
-        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        """Refuse a key that is there twice."""
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(
-                    None, None, "a key is no word", key.start_mark
-                )
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"'{key.value}' is there twice", key.start_mark
-                )
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$"),
-    list("-+.0123456789"),
-)
+_MAX_BYTES: Final = 1 << 20
 
 
 def read_steps(path: Path) -> Steps:
@@ -97,7 +60,7 @@ def _parse(path: Path, text: str) -> Any:
     try:
         if path.suffix.lower() == ".json":
             return json.loads(text, object_pairs_hook=_unique)
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        return parse_yaml(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         kind = "JSON" if path.suffix.lower() == ".json" else "YAML"
         text = " ".join(str(error).replace(f'in "{"<unicode string>"}", ', "at ").split())
@@ -105,11 +68,12 @@ def _parse(path: Path, text: str) -> Any:
 
 
 def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    keys = [key for key, _ in pairs]
-    for key in keys:
-        if keys.count(key) > 1:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
             raise ValueError(f"'{key}' is there twice")
-    return dict(pairs)
+        found[key] = value
+    return found
 
 
 def _read_labels(path: Path, raw: dict[str, Any]) -> None:
@@ -143,7 +107,7 @@ def _first_problem(error: ValidationError, raw: dict[str, Any]) -> str:
     found = error.errors(include_url=False, include_context=False)[0]
     place = list(found["loc"])
     words = [str(part) for part in place if not _is_branch(part)]
-    what = ".".join(words) or "the file"
+    what = "".join(c if c.isprintable() else repr(c)[1:-1] for c in ".".join(words)) or "the file"
     if place[:1] == ["steps"] and len(place) > 1:
         number = int(place[1])
         step = raw["steps"][number]

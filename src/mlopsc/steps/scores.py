@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from mlopsc.schema.score_steps import ArgMax, Sigmoid, Softmax, Threshold, TopK
-from mlopsc.steps.graph import Graph, Refusal, Value
+from mlopsc.steps.graph import Graph
+from mlopsc.steps.value import Refusal, Value
 
 
 def softmax(b: Graph, x: Value, step: Softmax) -> Value:

@@ -92,7 +92,7 @@ def _choose(path: Path, names: dict[str, Any], function: str | None, kind: type[
     return next(iter(found.values()))
 
 
-def _failed(path: Path, what: str, error: BaseException) -> SourceError:
+def _failed(path: Path, what: str, error: BaseException, hint: str = "") -> SourceError:
     """Return the error, with the line of the user's file that it came from."""
     lines = [
         f.lineno
@@ -101,15 +101,21 @@ def _failed(path: Path, what: str, error: BaseException) -> SourceError:
     ]
     line = error.lineno if isinstance(error, SyntaxError) else (lines[-1] if lines else None)
     place = f", line {line}" if line else ""
-    text = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
+    text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
     return SourceError(
         f"'{path}'{place}: {what}: {type(error).__name__}: {text[:300]}",
-        hint="run it with Python to see where",
+        hint=hint or "run it with Python to see where",
     )
 
 
 def _clean(path: Path, name: str, model: onnx.ModelProto, version: str) -> bytes:
     """Return the model with complete types, and nothing in it but what it computes."""
+    for value in model.graph.output:
+        if not value.type.tensor_type.elem_type:
+            raise SourceError(
+                f"'{path}': result '{value.name}' of function '{name}' has no type and shape",
+                hint='annotate it: def f(...) -> FLOAT["batch", 3, 224, 224]:',
+            )
     for value in model.graph.input:
         if not value.type.tensor_type.elem_type or not value.type.tensor_type.HasField("shape"):
             raise SourceError(
@@ -126,5 +132,6 @@ def _clean(path: Path, name: str, model: onnx.ModelProto, version: str) -> bytes
         del model.graph.value_info[:]
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise _failed(path, f"function '{name}' is not valid", error) from error
+        hint = "check the types and shapes in its signature, also of the results, after '->'"
+        raise _failed(path, f"function '{name}' is not valid", error, hint) from error
     return bytes(model.SerializeToString(deterministic=True))
