@@ -27,6 +27,10 @@ from mlopsc.schema.package import BUNDLE_FILES, Package
 from mlopsc.schema.program import Program
 from mlopsc.schema.sbom import Ingredient
 
+_FUNCTION = re.compile(
+    r"^(?:define [^\n]*?@(?P<ll>[\w.]+)\(|[a-z][^\n;(]*? \*?(?P<c>\w+)\()[^;{]*\{\n.*?^\}\n",
+    re.MULTILINE | re.DOTALL,
+)
 _LICENCE = "Apache-2.0"  # of mlopsc and of TVM
 _ZIG_LICENCES = "MIT AND Apache-2.0 WITH LLVM-exception"  # Zig, and the clang that it is
 
@@ -47,7 +51,7 @@ def ingredients(
         tools: Versions of the compilers by name.
         undefined: Symbols that the library expects where it runs.
     """
-    text = (work / generated[0]).read_text(encoding="utf-8")
+    functions = functions_in((work / generated[0]).read_text(encoding="utf-8"))
     headers, sources = runtime_files(program.runtime_symbols)
     licences = {"mlopsc": _LICENCE, "apache-tvm": _LICENCE, "zig": _ZIG_LICENCES}
     expected = sorted(undefined)
@@ -56,7 +60,7 @@ def ingredients(
             Ingredient(
                 kind="kernel",
                 name=symbol,
-                digest=kernel_digest(text, [symbol, *(p.symbol for p in kernel.phases)]),
+                digest=_digest(functions, [symbol, *(p.symbol for p in kernel.phases)]),
             )
             for symbol, kernel in program.kernels.items()
         ),
@@ -82,13 +86,14 @@ def ingredients(
     )
 
 
-def kernel_digest(text: str, symbols: Iterable[str]) -> Digest | None:
-    """Return the digest of the functions of a kernel in a generated file, C or LLVM IR."""
-    found = []
-    for symbol in symbols:
-        name = re.escape(symbol)
-        pattern = rf"^(?:define [^\n]*@{name}\(|[a-z][^\n;(]* {name}\()[^;{{]*\{{\n.*?^}}\n"
-        found += [m[0].encode() for m in re.finditer(pattern, text, re.MULTILINE | re.DOTALL)]
+def functions_in(text: str) -> dict[str, bytes]:
+    """Return the functions of a generated file, C or LLVM IR, by name."""
+    return {m["ll"] or m["c"]: m[0].encode() for m in _FUNCTION.finditer(text)}
+
+
+def _digest(functions: Mapping[str, bytes], symbols: Iterable[str]) -> Digest | None:
+    """Return the digest of the functions of one kernel."""
+    found = [functions[symbol] for symbol in symbols if symbol in functions]
     return digest_bytes(*found) if found else None
 
 
