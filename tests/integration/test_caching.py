@@ -77,7 +77,8 @@ def build(source: Path, output: Path, **options: Any) -> dict[str, bool]:
     found: dict[str, bool] = {}
 
     def progress(target: str, what: str) -> None:
-        found[target] = what == pipeline.UNCHANGED
+        if what != pipeline.NOT_SIGNED:
+            found[target] = what == pipeline.UNCHANGED
 
     targets = options.pop("targets", ["host"])
     how = {name: options.pop(name) for name in BuildOptions.model_fields if name in options}

@@ -402,7 +402,7 @@ def test_text_of_others_does_not_steer_the_terminal(model: Path, tmp_path: Path)
     ET.parse(tmp_path / "m.svg")  # noqa: S314 - ours
 
 
-@pytest.mark.parametrize("text", ["[]", "false", "0", "configuration: {a: .inf}",
+@pytest.mark.parametrize("text", ["[]", "false", "0",
                                   "configuration: {a: !!set {b}}",
                                   "configuration: {a: !!binary aGk=}",
                                   'configuration: {a: "\\ud800"}'])  # fmt: skip

@@ -23,9 +23,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from support import check_refused, check_words, run_cli
 
 from mlopsc.bundle import Bundle, read_bundle, write_bundle
-from mlopsc.errors import KeyFileError, SignatureError
+from mlopsc.errors import InputError, KeyFileError, SignatureError
 from mlopsc.signing import sign
 from mlopsc.trust.artefact import open_artefact
+from mlopsc.trust.attest import make_signatures
 from mlopsc.trust.dsse import dump
 from mlopsc.trust.keys import Certificate, generate_keys, private_pem, public_pem
 from mlopsc.trust.policy import TrustOptions, authorise, verify
@@ -170,11 +171,19 @@ def test_expiry_of_the_signature(signer: Signer) -> None:
     options = TrustOptions(keys=(signer.folder / "key.pub",))
     for days in (-400, -1, 0, 1, 400):
         expires = today + timedelta(days)
-        sign(signer.bundle, signer.key, expires=expires, force=True)
         if days < 0:
+            with pytest.raises(InputError, match=str(expires)):
+                sign(signer.bundle, signer.key, expires=expires, force=True)
+            # As it was signed before that day.
+            artefact = open_artefact(signer.bundle)
+            signatures = make_signatures(artefact, signer.key, expires=expires)
+            new = signer.bundle.with_suffix(".new")
+            write_bundle(replace(artefact.require_bundle(), signatures=signatures), new)
+            new.replace(signer.bundle)
             refused(signer.bundle, options, str(expires), "--allow-expired")
             assert verify(signer.bundle, replace(options, allow_expired=True))
         else:
+            sign(signer.bundle, signer.key, expires=expires, force=True)
             assert any(
                 str(expires) in check.detail for check in verify(signer.bundle, options).checks
             )
