@@ -96,6 +96,7 @@ def mutant_bundle(shop: Workshop, chance: random.Random) -> tuple[str, bytes]:
     return name, shop.assemble(made)
 
 
+@pytest.mark.slow
 def test_mutant_bundles(shop: Workshop, tmp_path: Path) -> None:
     for seed in range(COUNT):
         name, data = mutant_bundle(shop, random.Random(seed))  # noqa: S311 (repeatable)
@@ -121,6 +122,7 @@ def mutate_package(package: Path, name: str, chance: random.Random) -> None:
         tampered_packages.prove(package)
 
 
+@pytest.mark.slow
 def test_mutant_packages(shop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def build(source: Path, targets: list[Target], output: Path, **options: object) -> None:
         shutil.copytree(shop.package, output / targets[0].name)  # in the time of a copy

@@ -58,13 +58,14 @@ def test_every_target_is_the_same_elsewhere(
 @pytest.mark.parametrize(
     "flags",
     [
-        ("--source",),
-        ("--generator", "c"),
-        ("--schedule", "none"),
-        ("--accuracy", "strict"),
+        ("--source", "--generator", "c", "--schedule", "none", "--accuracy", "strict"),
+        pytest.param(("--source",), marks=pytest.mark.slow),
+        pytest.param(("--generator", "c"), marks=pytest.mark.slow),
+        pytest.param(("--schedule", "none"), marks=pytest.mark.slow),
+        pytest.param(("--accuracy", "strict"), marks=pytest.mark.slow),
         ("--unchecked",),
     ],
-    ids=lambda flags: flags[0],
+    ids=" ".join,
 )
 def test_flags_are_those_of_the_build(
     flags: tuple[str, ...], digits_bundle: Path, tmp_path: Path

@@ -265,6 +265,7 @@ def limited() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is limited on Linux only")
+@pytest.mark.slow
 @pytest.mark.parametrize("category", SAMPLE)
 def test_tampered_bundle_on_the_command_line(category: str, shop: Workshop, place: Path) -> None:
     """Within narrow limits of memory, with one message, and nothing written anywhere."""

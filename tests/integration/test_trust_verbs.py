@@ -42,6 +42,7 @@ def bundle(digits_bundle: Path, tmp_path: Path) -> Path:
     return Path(shutil.copy(digits_bundle, tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "verb",
     [("verify",), ("trace",), ("rebuild",), ("sign", "--key", "KEY"), ("migrate", "-o", "NEW"),
