@@ -65,6 +65,8 @@ WHERE: list[tuple[str, Generator]] = [
 # same generators would show nothing about types.
 QUICK = (("host", "llvm"), ("host", "c"))
 SLOW = (("cortex-m7", "c"), ("aarch64-generic", "llvm"), ("wasm32-simd", "c"))
+# Only in the full run: generators that those targets do not use by default.
+UNUSUAL = (("cortex-m7", "llvm"), ("cortex-m4f", "llvm"))
 
 
 def _runs() -> Iterator[Any]:
@@ -75,7 +77,8 @@ def _runs() -> Iterator[Any]:
                 continue
             if group.slow and (target, generator) not in (*QUICK, *SLOW):
                 continue
-            quick = not group.slow or (target, generator) in QUICK
+            where = (target, generator)
+            quick = where in QUICK or not (group.slow or where in UNUSUAL)
             marks = () if quick else (pytest.mark.slow,)
             yield pytest.param(target, generator, name, marks=marks)
 
