@@ -37,7 +37,7 @@ from mlopsc.schema.package import (
 )
 from mlopsc.schema.sbom import SBOM_FILE
 from mlopsc.trust.artefact import Artefact, open_artefact
-from mlopsc.trust.log import record
+from mlopsc.trust.log import record_artefact
 from mlopsc.trust.revocations import read_revocations
 
 _LATEST = {"bundle": MANIFEST_VERSIONS, "package": PACKAGE_VERSIONS}
@@ -125,11 +125,6 @@ def _finish(artefact: Artefact, made: Path, output: Path) -> Artefact:
     """Check what was written, and write it to the log."""
     found = open_artefact(made)
     origin = {artefact.reference: f"the same, in format version {artefact.format_version}"}
-    record(
-        "migrate",
-        found.reference,
-        f"{found.name} {found.version}",
-        {**found.ancestors(), **origin},
-        path=str(output.absolute()),
-    )
+    made_of = {**found.ancestors(), **origin}
+    record_artefact("migrate", found, output, made_of=made_of)
     return found

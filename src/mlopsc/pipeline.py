@@ -25,7 +25,6 @@ from mlopsc.schema.build_options import UNSIGNED, BuildOptions
 from mlopsc.schema.bundle import BUNDLE_SUFFIX, is_bundle
 from mlopsc.schema.conformance import ConformanceReport
 from mlopsc.schema.import_options import ImportOptions
-from mlopsc.schema.log import Action
 from mlopsc.schema.package import REPORT_FILE, Package
 from mlopsc.schema.program import PROGRAM_FILE, WEIGHTS_FILE, Program
 from mlopsc.schema.target import Target
@@ -33,7 +32,7 @@ from mlopsc.snapshot import Snapshot, take_snapshot
 from mlopsc.targets import load_target
 from mlopsc.tools import IMPORT_TIMEOUT_S, RUN_TIMEOUT_S, run_worker
 from mlopsc.trust.artefact import Artefact, open_artefact
-from mlopsc.trust.log import record
+from mlopsc.trust.log import record_artefact
 from mlopsc.trust.policy import TrustOptions, authorise, refuse_revoked
 from mlopsc.trust.revocations import read_revocations
 
@@ -107,7 +106,7 @@ def import_model(
             progress("import", UNCHANGED)
         artefact = open_artefact(path)
         read_revocations().check(source, artefact.ancestors())
-        _record("import", artefact, written=output)
+        record_artefact("import", artefact, output)
         return artefact.require_bundle()
 
 
@@ -117,17 +116,6 @@ def with_lineage(source: Path, options: ImportOptions) -> ImportOptions:
     if options.lineage is None and options.find_lineage and beside.is_file():
         return replace(options, lineage=beside)
     return options
-
-
-def _record(action: Action, artefact: Artefact, *, written: Path, **details: Any) -> None:
-    record(
-        action,
-        artefact.reference,
-        f"{artefact.name} {artefact.version}",
-        artefact.ancestors(),
-        path=str(written.absolute()),
-        **details,
-    )
 
 
 def check_model(
@@ -268,8 +256,8 @@ def build_for(
                 if made.require_package().info.bundle != artefact.digest:
                     raise BrokenBundleError(f"'{bundle}' was replaced while it was being built")
                 if logged:
-                    details = {"target": name, "allowed": list(how.allowed)}
-                    _record("build", made, written=output / name, **details)
+                    flags = list(how.allowed)
+                    record_artefact("build", made, output / name, target=name, allowed=flags)
                 packages[name] = made.require_package().info
             return packages
 

@@ -21,7 +21,7 @@ from mlopsc.errors import (
     ReproductionError,
 )
 from mlopsc.sbom import EPOCH_VARIABLE, read_sbom
-from mlopsc.schema.attestation import BUILD_TYPE, Provenance, Statement
+from mlopsc.schema.attestation import BUILD_TYPE, Provenance, provenance_of
 from mlopsc.schema.build_options import BuildOptions
 from mlopsc.schema.bundle import PROVENANCE_FILE
 from mlopsc.schema.common import Digest
@@ -85,7 +85,7 @@ def rebuild(path: Path, bundle: Path | None = None, *, any_version: bool = False
 def _recorded(artefact: Artefact) -> tuple[Provenance, BuildOptions, Target]:
     """Return how a package was built."""
     claim = artefact.statements.get(PROVENANCE_FILE)
-    made = claim and Provenance.model_validate(Statement.model_validate_json(claim).predicate)
+    made = claim and provenance_of(claim)
     if not made or made.build_definition.build_type != BUILD_TYPE:
         raise InputError(
             f"'{artefact.path}' does not record how it was built: it has format version "

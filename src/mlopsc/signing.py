@@ -15,8 +15,7 @@ from mlopsc.schema.signing import SIGNATURE_FOLDER
 from mlopsc.trust.artefact import Artefact, check_lockstep, is_signed, open_artefact
 from mlopsc.trust.attest import make_signatures
 from mlopsc.trust.keys import Certificate, PrivateKey, key_id
-from mlopsc.trust.log import record
-from mlopsc.trust.model_signature import named_signer
+from mlopsc.trust.log import record_artefact
 from mlopsc.trust.revocations import read_revocations
 
 
@@ -49,10 +48,8 @@ def sign(
             f"'{path}' is signed already", hint="add --force to replace the signature"
         )
     name = key_id(key.public_key())
-    made_of = {**artefact.ancestors(), f"key:{name}": "the key that signed it"}
-    replaced = named_signer(artefact.signatures)
-    if replaced not in (None, name):
-        del made_of[f"key:{replaced}"]
+    unsigned = replace(artefact, signatures={})  # who signs now replaces who has signed
+    made_of = {**unsigned.ancestors(), f"key:{name}": "the key that signed it"}
     read_revocations().check(path, made_of)
     if expires is not None and expires < datetime.now(UTC).date():
         raise InputError(
@@ -65,15 +62,10 @@ def sign(
         bundle = artefact.require_bundle()
         with little_resident(), atomic_file(path, force=True) as new:
             write_bundle(replace(bundle, signatures=signatures), new)
-            _record(artefact, made_of)
+            record_artefact("sign", artefact, path, made_of=made_of)
     else:
         with atomic_folder(path / SIGNATURE_FOLDER, force=True) as folder:
             for member, data in signatures.items():
                 (folder / Path(member).name).write_bytes(data)
-            _record(artefact, made_of)
+            record_artefact("sign", artefact, path, made_of=made_of)
     return artefact, name
-
-
-def _record(artefact: Artefact, made_of: dict[str, str]) -> None:
-    name = f"{artefact.name} {artefact.version}"
-    record("sign", artefact.reference, name, made_of, path=str(artefact.path.absolute()))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlopsc.schema.attestation import Provenance, Statement
+from mlopsc.schema.attestation import Provenance, provenance_of
 from mlopsc.schema.bundle import PROVENANCE_FILE, Manifest
 from mlopsc.schema.common import Digest
 from mlopsc.schema.lineage import Lineage
@@ -212,7 +212,7 @@ def _tools(made: Provenance) -> list[Node]:
 def _provenance(data: bytes | None) -> Provenance | None:
     if data is None:
         return None
-    return Provenance.model_validate(Statement.model_validate_json(data).predicate)
+    return provenance_of(data)
 
 
 def _known(facts: dict[str, str]) -> dict[str, str]:

@@ -114,6 +114,15 @@ class Provenance(_Camel):
     run_details: RunDetails
 
 
+def provenance_of(data: bytes) -> Provenance:
+    """Return the provenance that a statement holds.
+
+    Raises:
+        ValueError: It is no such statement.
+    """
+    return Provenance.model_validate(Statement.model_validate_json(data).predicate)
+
+
 def resource(name: str, digest: Digest | None, **annotations: Any) -> Resource:
     """Return a resource with a SHA-256 digest."""
     by_algorithm = None if digest is None else {"sha256": digest.removeprefix("sha256:")}

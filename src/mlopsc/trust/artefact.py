@@ -25,6 +25,7 @@ from mlopsc.schema.attestation import (
     PROVENANCE_PREDICATE,
     Provenance,
     Statement,
+    provenance_of,
     resource,
 )
 from mlopsc.schema.build_options import UNCHECKED, UNSIGNED
@@ -161,7 +162,7 @@ def _named_in(made: bytes | None) -> dict[str, str]:
     """
     if made is None:
         return {}
-    how = Provenance.model_validate(Statement.model_validate_json(made).predicate)
+    how = provenance_of(made)
     found = {
         f"{_KINDS[kind]}:{used.sha256}": f"the {kind} it was made of"
         for used in how.build_definition.resolved_dependencies
@@ -411,7 +412,7 @@ def _check_dependency(package: LoadedPackage, made: bytes | None) -> None:
     """
     if made is None:
         return
-    how = Provenance.model_validate(Statement.model_validate_json(made).predicate)
+    how = provenance_of(made)
     signer = how.build_definition.internal_parameters.get("bundleSigner")
     built = how.build_definition.build_type == BUILD_TYPE
     if built and not (isinstance(signer, str) and _SIGNER.fullmatch(signer)):

@@ -20,6 +20,7 @@ from mlopsc.errors import KeyFileError, LogError, OutputError
 from mlopsc.outputs import atomic_file
 from mlopsc.schema.common import Digest, digest_bytes
 from mlopsc.schema.log import Action, LogEntry
+from mlopsc.trust.artefact import Artefact
 from mlopsc.trust.chain import Chain, Heads, printable
 from mlopsc.trust.keys import (
     PUBLIC_SUFFIX,
@@ -178,6 +179,31 @@ def open_log() -> Log | None:
     """Return the log, or None if none is kept."""
     folder = log_folder()
     return None if folder is None else Log(folder, LOG_VARIABLE in os.environ)
+
+
+def record_artefact(
+    action: Action,
+    artefact: Artefact,
+    path: Path,
+    *,
+    made_of: Mapping[str, str] | None = None,
+    **details: Any,
+) -> None:
+    """Add an entry about a bundle or package, if a log is kept.
+
+    Args:
+        action: What was done.
+        artefact: What came out.
+        path: Where that is.
+        made_of: Of what, by reference; what the artefact says by default.
+        details: More.
+
+    Raises:
+        OutputError, LogError: As ``Log.record``.
+    """
+    name = f"{artefact.name} {artefact.version}"
+    parts = artefact.ancestors() if made_of is None else made_of
+    record(action, artefact.reference, name, parts, path=str(path.absolute()), **details)
 
 
 def record(
