@@ -48,6 +48,10 @@ class Hardware(Frozen):
         l1_bytes: Data cache per core; 0 where there is none.
         l2_bytes: Second-level cache per core; 0 where there is none.
         cpu_flags: Names that must stand in the flags of the running processor to execute here.
+        dot: Instruction that sums products of four 8-bit integers into each lane: ``vnni`` takes
+            unsigned times signed (AVX-512 VNNI, AVX-VNNI), ``sdot`` signed times signed (Arm).
+        micro: Hand-written kernels for 8-bit integers: ``portable`` C, ``dsp`` (Arm's SIMD in
+            32-bit registers: SMLAD), ``mve`` (Helium), or none.
     """
 
     pointer_bits: Literal[32, 64]
@@ -58,6 +62,8 @@ class Hardware(Frozen):
     l1_bytes: Annotated[int, Field(ge=0)] = 0
     l2_bytes: Annotated[int, Field(ge=0)] = 0
     cpu_flags: tuple[str, ...] = ()
+    dot: Literal["none", "vnni", "sdot"] = "none"
+    micro: Literal["none", "portable", "dsp", "mve"] = "none"
 
 
 class Limits(Frozen):
