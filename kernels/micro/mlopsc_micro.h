@@ -1,0 +1,67 @@
+/* Kernels for 8-bit integer models on microcontrollers: whole operators of a model.
+ *
+ * docs/integer-semantics.md defines every result bit for bit. Tensors are dense and in ONNX's order
+ * (channels, rows, columns; the batch is 1). Weights come in the order that the implementation
+ * packs them in (src/mlopsc/lower/micro.py says which, and how much scratch it needs). Nothing here
+ * allocates, keeps state or calls anything but mem*. */
+#ifndef MLOPSC_MICRO_H
+#define MLOPSC_MICRO_H
+
+#include <stdint.h>
+
+typedef struct {
+  int32_t channels_in, height_in, width_in;
+  int32_t channels_out, height_out, width_out;
+  int32_t kernel_height, kernel_width;
+  int32_t stride_height, stride_width;
+  int32_t dilation_height, dilation_width;
+  int32_t pad_top, pad_left; /* what is below and to the right follows from the sizes */
+  int32_t zero_in;           /* zero point of the input: the value of the border */
+  int32_t zero_out, low, high, left_shift;
+} mlopsc_conv_shape;
+
+typedef struct {
+  int32_t rows, columns_in, columns_out; /* y[rows][columns_out] = x[rows][columns_in] w */
+  int32_t zero_out, low, high, left_shift;
+} mlopsc_dense_shape;
+
+/* bias holds what does not depend on the input: b' of docs/integer-semantics.md. */
+void mlopsc_conv_s8(const int8_t *x, const int8_t *w, const int32_t *bias,
+                    const int32_t *multiplier, int8_t *y, void *scratch,
+                    const mlopsc_conv_shape *shape);
+void mlopsc_depthwise_s8(const int8_t *x, const int8_t *w, const int32_t *bias,
+                         const int32_t *multiplier, int8_t *y, void *scratch,
+                         const mlopsc_conv_shape *shape);
+void mlopsc_dense_s8(const int8_t *x, const int8_t *w, const int32_t *bias,
+                     const int32_t *multiplier, int8_t *y, void *scratch,
+                     const mlopsc_dense_shape *shape);
+
+typedef struct {
+  int32_t elements;
+  int32_t multiplier_a, multiplier_b, constant, shift; /* (a ma + b mb + c) >> k */
+  int32_t low, high;
+} mlopsc_add_shape;
+
+/* y may be a or b. */
+void mlopsc_add_s8(const int8_t *a, const int8_t *b, int8_t *y, const mlopsc_add_shape *shape);
+
+/* Average over rows of `count` adjacent elements (global average pooling). */
+typedef struct {
+  int32_t rows, count;
+  int32_t zero_in, zero_out, low, high, multiplier, left_shift;
+} mlopsc_mean_shape;
+
+void mlopsc_mean_s8(const int8_t *x, int8_t *y, const mlopsc_mean_shape *shape);
+
+/* y[i] = table[x[i] + 128]; y may be x. */
+void mlopsc_table_s8(const int8_t *x, const int8_t *table, int8_t *y, int32_t elements);
+
+typedef struct {
+  int32_t rows, count;
+  int32_t zero_out, scale; /* c of the definition */
+} mlopsc_softmax_shape;
+
+void mlopsc_softmax_s8(const int8_t *x, const uint32_t *table, int8_t *y,
+                       const mlopsc_softmax_shape *shape);
+
+#endif
