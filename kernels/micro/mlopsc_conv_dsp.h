@@ -104,7 +104,7 @@ static inline void mlopsc_outputs(const uint32_t *columns, int32_t bytes, const 
 
 /* sum[n][0..3] += products, of all channels n. The weights of the next channel lie `depth` bytes
  * behind; `bytes` of them count. */
-static inline void mlopsc_add_products(const uint32_t *columns, int32_t bytes, const int8_t *w,
+static void mlopsc_add_products(const uint32_t *columns, int32_t bytes, const int8_t *w,
                                        int32_t depth, int32_t *sum, int32_t channels) {
   struct {
     int32_t *sum;

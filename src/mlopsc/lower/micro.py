@@ -219,14 +219,17 @@ def _one_group(shape: ConvShape) -> bool:
 def _plane(shape: ConvShape) -> int:
     """Bytes of a plane of the input with the border that taps reach."""
     height = (shape.height_out - 1) * shape.stride_height
+    return (height + (shape.kernel_height - 1) * shape.dilation_height + 1) * _plane_width(shape)
+
+
+def _plane_width(shape: ConvShape) -> int:
     width = (shape.width_out - 1) * shape.stride_width
-    height += (shape.kernel_height - 1) * shape.dilation_height + 1
-    width += (shape.kernel_width - 1) * shape.dilation_width + 1
-    return height * width
+    return width + (shape.kernel_width - 1) * shape.dilation_width + 1
 
 
 def _plane_dsp(shape: ConvShape) -> int:
-    return _plane(shape) + 3
+    """A plane, and a row and three bytes that are read and not used."""
+    return _plane(shape) + _plane_width(shape) + 3
 
 
 def _shrinks(shape: ConvShape) -> bool:
