@@ -121,7 +121,6 @@ void mlopsc_conv_s8(const int8_t *x, const int8_t *w, const int32_t *bias,
   const int32_t taps = s.kernel_height * s.kernel_width;
   const int32_t depth = (taps * s.channels_in + 3) & ~3;
   const int32_t parts = s.taps < taps;
-  const int32_t plain = s.left_shift == 0 && s.low == -128 && s.high == 127;
   int32_t *const sums = (int32_t *)scratch;
   uint32_t *const columns = (uint32_t *)scratch + (parts != 0 ? s.channels_out * MLOPSC_LANES : 0);
   int32_t row = 0, column = 0;
@@ -129,7 +128,7 @@ void mlopsc_conv_s8(const int8_t *x, const int8_t *w, const int32_t *bias,
     mlopsc_block block;
     mlopsc_place_block(&s, first, row, column, &block);
     for (column += MLOPSC_LANES; column >= s.width_out; column -= s.width_out) ++row;
-    const int32_t whole = plain != 0 && block.count == MLOPSC_LANES;
+    const int32_t whole = s.left_shift == 0 && block.count == MLOPSC_LANES;
     for (int32_t n = 0; parts != 0 && n < s.channels_out; ++n)
       for (int32_t i = 0; i < MLOPSC_LANES; ++i) sums[n * MLOPSC_LANES + i] = bias[n];
     for (int32_t tap = 0; tap < taps; tap += s.taps) {
@@ -151,4 +150,5 @@ void mlopsc_conv_s8(const int8_t *x, const int8_t *w, const int32_t *bias,
     for (int32_t n = 0; parts != 0 && n < s.channels_out; ++n)
       finish(&s, sums + n * MLOPSC_LANES, multiplier[n], block.count, y + first + n * positions);
   }
+  mlopsc_clamp(y, s.channels_out * positions, s.low, s.high);
 }

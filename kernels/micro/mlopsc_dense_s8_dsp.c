@@ -67,7 +67,6 @@ void mlopsc_dense_s8(const int8_t *x, const int8_t *w, const int32_t *bias,
                      const mlopsc_dense_shape *shape) {
   const mlopsc_dense_shape s = *shape;
   const int32_t whole = s.columns_in & ~3, left = s.columns_in & 3;
-  const int32_t plain = s.left_shift == 0 && s.low == -128 && s.high == 127;
   (void)scratch;
   for (int32_t row = 0; row < s.rows; ++row, x += s.columns_in) {
     const int8_t *weight = w;
@@ -86,9 +85,10 @@ void mlopsc_dense_s8(const int8_t *x, const int8_t *w, const int32_t *bias,
       for (int32_t i = 0; left != 0 && i < outputs; ++i, weight += 4)
         sum[i] = dot(rest, mlopsc_word(weight), sum[i]);
       for (int32_t i = 0; i < outputs; ++i, ++n)
-        *y++ = plain != 0 ? mlopsc_scale(sum[i], multiplier[n], s.zero_out)
+        *y++ = s.left_shift == 0 ? mlopsc_scale(sum[i], multiplier[n], s.zero_out)
                           : mlopsc_requantize(sum[i], multiplier[n], s.left_shift, s.zero_out,
                                               s.low, s.high);
     }
   }
+  mlopsc_clamp(y - s.rows * s.columns_out, s.rows * s.columns_out, s.low, s.high);
 }
