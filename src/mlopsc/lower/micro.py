@@ -291,6 +291,8 @@ KERNELS: Final[dict[Variant, dict[Operator, MicroKernel[Any]]]] = {
             scratch_bytes=_plane_dsp,
         ),
         "dense": replace(_PORTABLE["dense"], source="mlopsc_dense_s8_dsp.c", pack=_pack_dense_dsp),
+        "add": replace(_PORTABLE["add"], source="mlopsc_add_s8_dsp.c"),
+        "mean": replace(_PORTABLE["mean"], source="mlopsc_mean_s8_dsp.c"),
     },
 }
 
