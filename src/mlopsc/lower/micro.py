@@ -208,8 +208,9 @@ def _conv_scratch_portable(shape: ConvShape) -> int:
 
 
 def _conv_scratch_dsp(shape: ConvShape) -> int:
-    columns = min(shape.taps, shape.all_taps) * shape.channels_in
-    return _sums(shape) + 2 * _LANES * -(-columns // 4) * 4
+    columns = -(-min(shape.taps, shape.all_taps) * shape.channels_in // 4) * 4
+    offsets = 4 * columns if shape.channels_in % 2 else 0
+    return _sums(shape) + 2 * _LANES * columns + offsets
 
 
 def _one_group(shape: ConvShape) -> bool:
