@@ -50,10 +50,19 @@ class Tensor:
 
 @dataclass(frozen=True)
 class KernelCall:
-    """``kernel(arguments...)``; outputs come last."""
+    """``kernel(arguments...)``; outputs come last.
+
+    Attributes:
+        kernel: Name of the function.
+        arguments: What it takes, scratch left out.
+        in_place: Pairs of numbers of arguments, an input and an output, that may lie at one address:
+            the kernel reads each element of the input before it writes there. The storage plan
+            decides which do, where the input is not needed any more.
+    """
 
     kernel: str
     arguments: tuple[Tensor, ...]
+    in_place: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
