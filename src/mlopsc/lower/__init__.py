@@ -22,6 +22,7 @@ from mlopsc.lower.emit import emit_steps, pack_weights
 from mlopsc.lower.flatten import FlatProgram, calls_of, flatten
 from mlopsc.lower.in_place import with_in_place
 from mlopsc.lower.intrinsics import let_nan_through, use_own_starts
+from mlopsc.lower.layers import blocks_of, layers_of
 from mlopsc.lower.lifetimes import lifetimes
 from mlopsc.lower.ops.arithmetic import call_functions
 from mlopsc.lower.parallel import mark_parallel
@@ -36,6 +37,7 @@ from mlopsc.schema.common import c_identifier, digest_bytes
 from mlopsc.schema.graph import StageGraph
 from mlopsc.schema.program import Kernel, Program, calls_in
 from mlopsc.schema.target import Accuracy, Generator, Schedule, Target
+from mlopsc.schema.timeline import Timeline
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def lower(
     packed = schedule == "tiled" and generator == "llvm"
     lanes = target.hardware.vector_bits // 32 if packed else 1
     l2_bytes = target.hardware.l2_bytes
-    module, flows, inputs, outputs = compile_graph(
+    module, flows, fused, inputs, outputs = compile_graph(
         stages, tvm_t, lanes, l2_bytes, accuracy=accuracy
     )
     if lanes > 1:
@@ -94,7 +96,7 @@ def lower(
         )
         if target.toolchain.threads:
             module = mark_parallel(module)
-    flat = with_in_place(flatten(module, flows), module)
+    flat = with_in_place(flatten(module, flows, fused), module)
     symbols = _symbols(name, flat)
     functions = bare_functions(module, symbols, tvm_t, target.hardware)
     align = max(16, target.hardware.vector_bits // 8)
@@ -131,6 +133,10 @@ def lower(
         weights_bytes=len(weights),
         weights_digest=digest_bytes(weights),
         runtime_symbols=functions.runtime_symbols,
+        timeline=Timeline(
+            layers=tuple(layers_of(flat, symbols, functions.parameters)),
+            blocks=blocks_of(alive.blocks, plan.offsets),
+        ),
     )
     kernels = call_functions(let_nan_through(functions.module))
     return LoweredModule(program, weights, kernels, tvm_target(target, generator))
