@@ -13,7 +13,7 @@ list of steps), ``bare`` (no runtime left), ``lifetimes`` and ``plan`` (where ev
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from mlopsc.lower.in_place import with_in_place
 from mlopsc.lower.intrinsics import let_nan_through, use_own_starts
 from mlopsc.lower.layers import blocks_of, layers_of
 from mlopsc.lower.lifetimes import lifetimes
+from mlopsc.lower.micro_scratch import scratch_of, use_free_scratch, with_least_scratch
 from mlopsc.lower.ops.arithmetic import call_functions
 from mlopsc.lower.parallel import mark_parallel
 from mlopsc.lower.plan import plan_storage
@@ -83,8 +84,14 @@ def lower(
     packed = schedule == "tiled" and generator == "llvm"
     lanes = target.hardware.vector_bits // 32 if packed else 1
     l2_bytes = target.hardware.l2_bytes
+    micro = target.hardware.micro if schedule == "tiled" else "none"
     module, flows, fused, inputs, outputs = compile_graph(
-        stages, tvm_t, lanes, l2_bytes, accuracy=accuracy
+        stages,
+        tvm_t,
+        lanes,
+        l2_bytes,
+        accuracy=accuracy,
+        micro=None if micro == "none" else micro,
     )
     if lanes > 1:
         module = split_rows(module, target.hardware)
@@ -96,13 +103,18 @@ def lower(
         )
         if target.toolchain.threads:
             module = mark_parallel(module)
-    flat = with_in_place(flatten(module, flows, fused), module)
+    flat = with_least_scratch(with_in_place(flatten(module, flows, fused), module))
     symbols = _symbols(name, flat)
     functions = bare_functions(module, symbols, tvm_t, target.hardware)
     align = max(16, target.hardware.vector_bits // 8)
-    scratch = {kernel: functions.scratch[symbol] for kernel, symbol in symbols.items()}
+    scratch = scratch_of(flat) | {
+        kernel: functions.scratch[symbol]
+        for kernel, symbol in symbols.items()
+        if symbol in functions.scratch
+    }
     alive = lifetimes(flat, scratch)
     plan = plan_storage(alive.blocks, align, alive.sharings)
+    flat, alive, plan = use_free_scratch(flat, alive, plan, align)
     functions, variants, origins = use_in_place(functions, symbols, flat, alive, plan.shared)
     kernel_of = {symbol: kernel for kernel, symbol in symbols.items()}
     weights, offsets = pack_weights(flat, align)
@@ -125,7 +137,8 @@ def lower(
             )
             for s in functions.parameters
             if s in called
-        },
+        }
+        | _micro_kernels(flat, symbols),
         steps=steps,
         arena_bytes=plan.size,
         arena_align=align,
@@ -140,6 +153,24 @@ def lower(
     )
     kernels = call_functions(let_nan_through(functions.module))
     return LoweredModule(program, weights, kernels, tvm_target(target, generator))
+
+
+def _micro_kernels(flat: FlatProgram, symbols: Mapping[str, str]) -> dict[str, Kernel]:
+    """Return the uses of hand-written kernels by symbol."""
+    return {
+        symbols[call.kernel]: Kernel(
+            symbol=symbols[call.kernel],
+            parameters=(
+                *call.micro.parameters,
+                *(("int8",) if call.micro.scratch_bytes else ()),
+            ),
+            scratch=(call.micro.scratch_bytes,) if call.micro.scratch_bytes else (),
+            schedule=call.micro.describe(),
+            micro=call.micro.use(),
+        )
+        for call in calls_of(flat.steps)
+        if call.micro is not None
+    }
 
 
 def _symbols(name: str, flat: FlatProgram) -> dict[str, str]:

@@ -50,7 +50,11 @@ def _layers(
                     nodes=tuple(LayerNode(name=o.name, op=o.op) for o in step.origins),
                     calls=calls,
                     macs=sum(origin.macs for origin in step.origins),
-                    weights=_weights(flat, step.arguments, parameters[symbol]),
+                    weights=_weights(
+                        flat,
+                        step.arguments,
+                        step.micro.parameters if step.micro else parameters[symbol],
+                    ),
                 )
             case TensorCopy():
                 yield Layer(kind="copy", calls=calls)
