@@ -192,7 +192,7 @@ def _pack_depthwise_dsp(weights: Array) -> Array:
 def _pack_dense_dsp(weights: Array) -> Array:
     filled = _fill_up(weights, 4)
     whole = filled.shape[0] // 4 * 4
-    fours = filled[:whole].reshape(whole // 4, 4, -1, 4).transpose(0, 2, 1, 3)
+    fours = filled[:whole].reshape(whole // 4, 4, filled.shape[1] // 4, 4).transpose(0, 2, 1, 3)
     return np.concatenate([_as_is(fours), _as_is(filled[whole:])])
 
 

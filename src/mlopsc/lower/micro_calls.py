@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from mlopsc.dtypes import DTypeName
+from mlopsc.dtypes import DTypeName, dtype_name
 from mlopsc.integer.recipe import DOMAIN
 from mlopsc.lower.micro import (
     KERNELS,
@@ -74,9 +74,8 @@ class MicroCall:
     @property
     def parameters(self) -> tuple[DTypeName, ...]:
         """Element type of each pointer: activations, constants, the result."""
-        names: dict[str, DTypeName] = {"int8": "int8", "int32": "int32", "uint32": "uint32"}
-        kinds = [names[array.dtype.name] for array in self.constants]
-        return ("int8",) * self.inputs + tuple(kinds) + ("int8",)
+        constants = [dtype_name(array.dtype.name) for array in self.constants]
+        return (*[dtype_name("int8")] * self.inputs, *constants, "int8")
 
     @property
     def in_place(self) -> tuple[tuple[int, int], ...]:
@@ -89,7 +88,7 @@ class MicroCall:
     @property
     def scratch_bytes(self) -> int:
         """Bytes of scratch."""
-        return self.kernel.scratch_bytes(self.shape)
+        return int(self.kernel.scratch_bytes(self.shape))
 
     def use(self) -> MicroUse:
         """Return what the driver needs to know."""
@@ -117,7 +116,8 @@ def micro_call(node: Node, variant: Variant) -> MicroCall | None:
 
 
 def _range(node: Node) -> tuple[int, int, int]:
-    return tuple(int(node.attribute(name)) for name in ("zero_out", "low", "high"))  # type: ignore[return-value]
+    zero, low, high = (int(node.attribute(name)) for name in ("zero_out", "low", "high"))
+    return zero, low, high
 
 
 def _is_int8(array: Array | None) -> bool:
@@ -137,11 +137,29 @@ def _conv(node: Node, variant: Variant) -> MicroCall | None:
         [int(v) for v in node.attribute(name)] for name in ("strides", "dilations", "pads")
     )
     out = node.result.shape[2:]
+    zero, low, high = _range(node)
     shape = ConvShape(
-        channels, *x.shape[2:], features, *out, *w.shape[2:], *strides, *dilations, pads[0],
-        pads[1], int(node.attribute("zero_in")), *_range(node),
-        int(node.attribute("left_shift")), w.shape[2] * w.shape[3],
-    )  # fmt: skip
+        channels_in=channels,
+        height_in=x.shape[2],
+        width_in=x.shape[3],
+        channels_out=features,
+        height_out=out[0],
+        width_out=out[1],
+        kernel_height=w.shape[2],
+        kernel_width=w.shape[3],
+        stride_height=strides[0],
+        stride_width=strides[1],
+        dilation_height=dilations[0],
+        dilation_width=dilations[1],
+        pad_top=pads[0],
+        pad_left=pads[1],
+        zero_in=int(node.attribute("zero_in")),
+        zero_out=zero,
+        low=low,
+        high=high,
+        left_shift=int(node.attribute("left_shift")),
+        taps=w.shape[2] * w.shape[3],
+    )
     kernel = KERNELS[variant][operator]
     return MicroCall(
         operator, variant, shape, (kernel.pack(w), *_affine(node)), 1, math.prod(out) * w.size
