@@ -238,9 +238,7 @@ def _largest(sizes: Sequence[int]) -> int | None:
     return max(range(len(sizes)), key=lambda i: sizes[i]) if any(sizes) else None
 
 
-def _notes(
-    target: Target, run: RunResult | None, reason: str, timeline: Timeline
-) -> list[str]:
+def _notes(target: Target, run: RunResult | None, reason: str, timeline: Timeline) -> list[str]:
     notes = []
     if run is None:
         notes.append(f"nothing was run: {reason}; the stack and instructions are not known")

@@ -115,9 +115,7 @@ def _tiles(report: FitReport) -> str:
     return f'<div class="tiles">{"".join(tiles)}</div>'
 
 
-def _memory(
-    name: str, use: FlashUse | RamUse, parts: Sequence[tuple[str, int | None, str]]
-) -> str:
+def _memory(name: str, use: FlashUse | RamUse, parts: Sequence[tuple[str, int | None, str]]) -> str:
     whole = max(use.total, use.limit or 0, 1)
     limit = "" if use.limit is None else f" of {use.limit:,}"
     bars = "".join(
@@ -203,9 +201,7 @@ def _name(layer: LayerUse) -> str:
     if layer.calls != 1:
         about += f", {layer.calls:,} times"
     kernel = f" <small>{text(layer.kernel)}</small>" if layer.kernel else ""
-    return (
-        f'<td class="left name">{text(layer.name)}<br><small>{text(about)}</small>{kernel}</td>'
-    )
+    return f'<td class="left name">{text(layer.name)}<br><small>{text(about)}</small>{kernel}</td>'
 
 
 def _bar(number: int | None, top: int, colour: str) -> str:

@@ -65,7 +65,7 @@ class Runner(Protocol):
         count: bool,
         threads: int | None,
     ) -> Execution:
-        """Run the package on each set of inputs; count instructions of the first if asked.
+        """Run the package on each set of inputs; measure the first if asked (``count``).
 
         ``threads`` is the number that a call may use; only *native* is given more than one.
 

@@ -93,7 +93,7 @@ def run_package(
         package: A verified package.
         inputs: Checked arrays by input name.
         runner: Which runner, or None for the target's preferred one.
-        count: Whether instructions are counted, where the runner can.
+        count: Whether instructions are counted and the stack is measured, where the runner can.
         threads: Number of threads a call may use; the library's default if None.
         timeout: Seconds until the run is stopped.
 
