@@ -34,24 +34,34 @@ class Code:
         data: Its bytes.
         encoding: Lengths of its instructions.
         driver: Names of the functions that make up the driver.
-        link: Unicorn's number of the register with the return address.
     """
 
     base: int
     data: bytes
     encoding: Encoding
     driver: Collection[str]
-    link: int
 
 
 class _CallSite(ctypes.Structure):
-    """``call_site`` of ``kernels/harness/block_counter.c``."""
+    """``call_site`` of ``kernels/harness/call_sites.h``."""
 
     _fields_ = (
         ("from_", ctypes.c_uint64),
         ("function", ctypes.c_uint64),
         ("calls", ctypes.c_uint64),
         ("instructions", ctypes.c_uint64),
+    )
+
+
+class _CallSites(ctypes.Structure):
+    """``call_sites`` of ``kernels/harness/call_sites.h``."""
+
+    _fields_ = (
+        ("sites", ctypes.POINTER(_CallSite)),
+        ("capacity", ctypes.c_uint32),
+        ("used", ctypes.c_uint32),
+        ("current", ctypes.c_uint32),
+        ("from_", ctypes.c_uint64),
     )
 
 
@@ -65,13 +75,8 @@ class _BlockCounter(ctypes.Structure):
         ("lengths", ctypes.c_void_p),
         ("code", ctypes.c_char_p),
         ("driver", ctypes.c_void_p),
-        ("sites", ctypes.POINTER(_CallSite)),
-        ("capacity", ctypes.c_uint32),
-        ("used", ctypes.c_uint32),
-        ("current", ctypes.c_uint32),
         ("encoding", ctypes.c_uint32),
-        ("link", ctypes.c_int32),
-        ("read_register", ctypes.c_void_p),
+        ("sites", _CallSites),
     )
 
 
@@ -102,13 +107,8 @@ class Counter:
             lengths=self._lengths.ctypes.data,
             code=code.data,
             driver=self._driver.ctypes.data,
-            sites=self._sites,
-            capacity=_MAX_SITES,
-            used=0,
-            current=_MAX_SITES,
             encoding=_ENCODINGS[code.encoding],
-            link=code.link,
-            read_register=ctypes.cast(uclib.uc_reg_read, ctypes.c_void_p),
+            sites=_CallSites(self._sites, _MAX_SITES, 0, _MAX_SITES, 0),
         )
         self._hook = ctypes.c_size_t()
         uclib.uc_hook_add(
@@ -133,7 +133,7 @@ class Counter:
         uclib.uc_hook_del(self._engine._uch, self._hook)
         sites = [
             CallSite(self._symbols.function_at(site.function), site.calls, site.instructions)
-            for site in self._sites[: self._state.used]
+            for site in self._sites[: self._state.sites.used]
         ]
         return self._symbols.profile(self._executed()), sites
 
@@ -147,10 +147,8 @@ class Counter:
 def _marks(code: Code, symbols: Symbols) -> Any:
     """Return, per two bytes of the code, whether they belong to the driver."""
     marks = np.zeros(len(code.data) // 2 + 1, np.uint8)
-    ends = [start for start, _ in symbols.functions[1:]] + [code.base + len(code.data)]
-    for (start, name), end in zip(symbols.functions, ends, strict=True):
-        if name in code.driver:
-            marks[(start - code.base) // 2 : (end - code.base) // 2] = 1
+    for start, end in symbols.ranges(code.driver):
+        marks[max(start - code.base, 0) // 2 : (end - code.base) // 2] = 1
     return marks
 
 

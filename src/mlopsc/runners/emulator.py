@@ -269,14 +269,13 @@ class _Emulator:
         return start
 
     def code(self, driver: set[str]) -> Code:
-        """Return the image's code, for counting; ``driver`` are the functions that run the steps."""
+        """Return the image's code, to count; ``driver`` are the functions that run the steps."""
         base, end = self._code
         return Code(
             base=base,
             data=self.read(base, end - base),
             encoding=self.machine.encoding,
             driver=driver,
-            link=self.machine.link,
         )
 
     def read(self, address: int, size: int) -> bytes:
