@@ -311,7 +311,7 @@ def _compile_all(
 
 def _check_weights(bundle: Bundle, target: Target) -> None:
     """Refuse, before compiling, a model whose weights alone exceed the target, or any library."""
-    from mlopsc.package import check_limits
+    from mlopsc.package import Needs, check_limits
 
     size = sum(len(w.data) for stage in bundle.stages for w in stage.weights.values())
     if size > MAX_WEIGHTS:
@@ -322,9 +322,12 @@ def _check_weights(bundle: Bundle, target: Target) -> None:
         )
     check_limits(
         target,
-        flash=sum(stage.parameters for stage in bundle.manifest.stages),
-        ram=sum(s.nbytes for s in (*bundle.manifest.inputs, *bundle.manifest.outputs)),
+        Needs(
+            flash=sum(stage.parameters for stage in bundle.manifest.stages),
+            ram=sum(s.nbytes for s in (*bundle.manifest.inputs, *bundle.manifest.outputs)),
+        ),
         what=f"model '{bundle.manifest.name}' (weights, inputs and outputs alone)",
+        hint=f"'mlopsc fit' with '--target {target.name}' says what to change",
     )
 
 

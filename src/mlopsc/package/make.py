@@ -15,7 +15,7 @@ from mlopsc.package.documents import bundle_files, ingredients, package_provenan
 from mlopsc.package.driver import EMBED_OFFSET, driver, header, weights_source
 from mlopsc.package.example import example_files
 from mlopsc.package.gate import ObjectFacts, check_objects, wasm_imports
-from mlopsc.package.limits import check_limits
+from mlopsc.package.limits import Needs, check_limits
 from mlopsc.schema.build_options import BuildOptions
 from mlopsc.schema.bundle import PROVENANCE_FILE
 from mlopsc.schema.common import FileEntry, digest_bytes
@@ -103,8 +103,12 @@ def make_package(
     memory = _memory(program, facts)
     check_limits(
         target,
-        flash=memory.code + memory.read_only,
-        ram=memory.arena + memory.io,
+        Needs(
+            flash=memory.code + memory.read_only,
+            ram=memory.arena + memory.io,
+            arena=memory.arena,
+            timeline=program.timeline,
+        ),
         what=f"model '{program.name}'",
     )
     package = _describe(compiled, bundle, target, memory, facts, (static, shared), output)
