@@ -46,6 +46,11 @@ from mlopsc.cli.render import echo_json, echo_table, progress, size
     help="'strict' allows no algorithm that trades accuracy for speed.",
 )
 @click.option("--source", "source_code", is_flag=True, help="Deliver the generated C too.")
+@click.option(
+    "--io-in-arena",
+    is_flag=True,
+    help="Inputs and outputs lie in the arena, at offsets that the header gives.",
+)
 @import_options
 @trust_options
 @click.option("--unchecked", is_flag=True, help="Do not look at the bundle's signature; recorded.")
@@ -60,6 +65,7 @@ def command(
     schedule: Any,
     accuracy: Any,
     source_code: bool,
+    io_in_arena: bool,
     force: bool,
     cache: bool,
     as_json: bool,
@@ -81,6 +87,7 @@ def command(
                 schedule=schedule,
                 accuracy=accuracy,
                 source_code=source_code,
+                io_in_arena=io_in_arena,
             ),
             trust=trust,
             force=force,
