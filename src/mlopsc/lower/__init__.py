@@ -23,18 +23,18 @@ from mlopsc.lower.flatten import FlatProgram, calls_of, flatten
 from mlopsc.lower.in_place import with_in_place
 from mlopsc.lower.intrinsics import let_nan_through, use_own_starts
 from mlopsc.lower.layers import blocks_of, layers_of
-from mlopsc.lower.lifetimes import lifetimes
+from mlopsc.lower.lifetimes import ArenaIO, lifetimes
 from mlopsc.lower.micro_scratch import scratch_of, use_free_scratch, with_least_scratch
 from mlopsc.lower.ops.arithmetic import call_functions
 from mlopsc.lower.parallel import mark_parallel
-from mlopsc.lower.plan import plan_storage
+from mlopsc.lower.plan import StoragePlan, plan_storage
 from mlopsc.lower.relax_graph import compile_graph
 from mlopsc.lower.rows import split_rows
 from mlopsc.lower.schedule import schedule_kernels
 from mlopsc.lower.schedule_winograd import trades_accuracy
 from mlopsc.lower.tvm_target import tvm_target
 from mlopsc.lower.variants import use_in_place
-from mlopsc.schema.common import c_identifier, digest_bytes
+from mlopsc.schema.common import ArenaOffsets, c_identifier, digest_bytes
 from mlopsc.schema.graph import StageGraph
 from mlopsc.schema.program import Kernel, Program, calls_in
 from mlopsc.schema.target import Accuracy, Generator, Schedule, Target
@@ -66,6 +66,7 @@ def lower(
     generator: Generator,
     schedule: Schedule,
     accuracy: Accuracy,
+    io_in_arena: bool = False,
 ) -> LoweredModule:
     """Lower a model for one target.
 
@@ -76,6 +77,7 @@ def lower(
         generator: Who will print the kernels; C gets no vector types.
         schedule: ``none`` leaves the loops as TVM makes them, to measure what scheduling gives.
         accuracy: ``strict`` forbids algorithms that trade accuracy for speed.
+        io_in_arena: Whether inputs and outputs lie in the arena.
 
     Raises:
         CompilerError: The compiler cannot lower the model.
@@ -112,7 +114,10 @@ def lower(
         for kernel, symbol in symbols.items()
         if symbol in functions.scratch
     }
-    alive = lifetimes(flat, scratch)
+    io = None
+    if io_in_arena:
+        io = ArenaIO(tuple(s.nbytes for s in inputs), tuple(s.nbytes for s in outputs))
+    alive = lifetimes(flat, scratch, io)
     plan = plan_storage(alive.blocks, align, alive.sharings)
     flat, alive, plan = use_free_scratch(flat, alive, plan, align)
     functions, variants, origins = use_in_place(functions, symbols, flat, alive, plan.shared)
@@ -143,6 +148,7 @@ def lower(
         arena_bytes=plan.size,
         arena_align=align,
         arena_lower_bound=plan.lower_bound,
+        arena_io=_places(plan, io),
         weights_bytes=len(weights),
         weights_digest=digest_bytes(weights),
         runtime_symbols=functions.runtime_symbols,
@@ -171,6 +177,16 @@ def _micro_kernels(flat: FlatProgram, symbols: Mapping[str, str]) -> dict[str, K
         for call in calls_of(flat.steps)
         if call.micro is not None
     }
+
+
+def _places(plan: StoragePlan, io: ArenaIO | None) -> ArenaOffsets | None:
+    """Return where the plan has put inputs and outputs."""
+    if io is None:
+        return None
+    return ArenaOffsets(
+        inputs=tuple(plan.offsets["input", i, 0] for i in range(len(io.inputs))),
+        outputs=tuple(plan.offsets["output", i, 0] for i in range(len(io.outputs))),
+    )
 
 
 def _symbols(name: str, flat: FlatProgram) -> dict[str, str]:

@@ -211,7 +211,7 @@ def _memory(program: Program, facts: ObjectFacts) -> Memory:
         arena=program.arena_bytes,
         arena_align=program.arena_align,
         arena_lower_bound=program.arena_lower_bound,
-        io=sum(s.nbytes for s in (*program.inputs, *program.outputs)),
+        io=0 if program.arena_io else sum(s.nbytes for s in (*program.inputs, *program.outputs)),
     )
 
 
@@ -238,6 +238,7 @@ def _describe(
         inputs=program.inputs,
         outputs=program.outputs,
         memory=memory,
+        arena_io=program.arena_io,
         kernels=tuple(
             KernelUse(symbol=s, schedule=k.schedule, calls=calls.count(s))
             for s, k in program.kernels.items()

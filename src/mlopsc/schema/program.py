@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from mlopsc.dtypes import DTypeName
-from mlopsc.schema.common import Digest, Frozen, TensorSpec
+from mlopsc.schema.common import ArenaOffsets, Digest, Frozen, TensorSpec
 from mlopsc.schema.target import Accuracy, Generator, Schedule
 from mlopsc.schema.timeline import Timeline
 
@@ -197,6 +197,7 @@ class Program(Frozen):
         arena_bytes: Size of the arena, scratch included.
         arena_align: Alignment of the arena and of every offset in it.
         arena_lower_bound: Largest sum of bytes alive at one step: no plan can be smaller.
+        arena_io: Where inputs and outputs lie in the arena, or None if they are the caller's.
         weights_bytes: Size of the weights block.
         weights_digest: Digest of the weights block.
         runtime_symbols: Functions of ``kernels/runtime`` that the kernels and their phases need.
@@ -215,6 +216,7 @@ class Program(Frozen):
     arena_bytes: int
     arena_align: int
     arena_lower_bound: int
+    arena_io: ArenaOffsets | None = None
     weights_bytes: int
     weights_digest: Digest
     runtime_symbols: tuple[str, ...]
