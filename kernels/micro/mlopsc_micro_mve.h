@@ -14,10 +14,18 @@ typedef struct {
   int32x4_t left_shift, zero_out, low, high;
 } mlopsc_mve_output;
 
+/* The same value in all lanes, of which the compiler does not know that it is: it would keep it in a
+ * general register, of which kernels have few. */
+static inline int32x4_t mlopsc_mve_all(int32_t value) {
+  int32x4_t lanes = vdupq_n_s32(value);
+  __asm__("" : "+w"(lanes));
+  return lanes;
+}
+
 static inline mlopsc_mve_output mlopsc_mve_output_of(int32_t left_shift, int32_t zero_out,
                                                      int32_t low, int32_t high) {
-  const mlopsc_mve_output output = {vdupq_n_s32(left_shift), vdupq_n_s32(zero_out),
-                                    vdupq_n_s32(low), vdupq_n_s32(high)};
+  const mlopsc_mve_output output = {mlopsc_mve_all(left_shift), mlopsc_mve_all(zero_out),
+                                    mlopsc_mve_all(low), mlopsc_mve_all(high)};
   return output;
 }
 
