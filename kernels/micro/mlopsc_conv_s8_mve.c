@@ -10,18 +10,24 @@
 #define GATHER 8
 #define GATHER_REACH (65535 / (GATHER - 1)) /* elements between channels that 16 bits can address */
 
-/* Write the k of one tap: a byte of every channel. `offsets` are those of GATHER channels. */
-static inline void gather_tap(const int8_t *x, int8_t *to, int32_t channels, int32_t plane,
-                              uint16x8_t offsets) {
-  for (int32_t left = channels; left > 0; left -= GATHER) {
-    const mve_pred16_t lanes = vctp16q((uint32_t)left);
-    vstrbq_p_s16(to, vldrbq_gather_offset_z_s16(x, offsets, lanes), lanes);
-    x += GATHER * plane;
-    to += GATHER;
-  }
+/* Taps of the kernel that lie inside the input: rows [top, bottom), columns [left, right). */
+typedef struct {
+  int32_t top, bottom, left, right;
+} taps;
+
+/* The first of `count` taps `step` apart that is not below 0, where tap 0 lies at `at`. */
+static int32_t first_inside(int32_t at, int32_t step, int32_t count) {
+  const int32_t first = at < 0 ? (step - 1 - at) / step : 0;
+  return first < count ? first : count;
 }
 
-static inline void fill(int8_t *to, int32_t value, int32_t count) {
+/* One past the last of them that is below `size`. */
+static int32_t end_inside(int32_t at, int32_t step, int32_t count, int32_t size) {
+  const int32_t end = at < size ? (size - 1 - at) / step + 1 : 0;
+  return end < count ? end : count;
+}
+
+static void fill(int8_t *to, int32_t value, int32_t count) {
   const int8x16_t values = vdupq_n_s8((int8_t)value);
   for (int32_t left = count; left > 0; left -= 16) {
     vstrbq_p_s8(to, values, vctp8q((uint32_t)left));
@@ -29,86 +35,73 @@ static inline void fill(int8_t *to, int32_t value, int32_t count) {
   }
 }
 
-/* Many channels, all taps inside the input: lanes are channels. The left neighbour, if known, has
- * most of it already, `stride_width` taps further. */
-static MLOPSC_MVE_APART void gather_deep(const int8_t *x, int8_t *to, const int8_t *neighbour,
+static void copy(const int8_t *from, int8_t *to, int32_t count) {
+  for (int32_t left = count; left > 0; left -= 16) {
+    const mve_pred16_t lanes = vctp8q((uint32_t)left);
+    vstrbq_p_s8(to, vldrbq_z_s8(from, lanes), lanes);
+    from += 16;
+    to += 16;
+  }
+}
+
+/* Write the k of some taps; `at` is the element of x where tap (0, 0) lies or would lie. Lanes are
+ * channels. */
+static MLOPSC_MVE_APART void gather_deep(const int8_t *x, int32_t at, int8_t *to, const taps *t,
                                          const mlopsc_conv_shape *s) {
   const int32_t channels = s->channels_in, plane = s->height_in * s->width_in;
   const int32_t down = s->dilation_height * s->width_in, right = s->dilation_width;
-  const int32_t shift = s->stride_width * channels;
+  const int32_t skipped = (s->kernel_width - (t->right - t->left)) * channels;
   const uint16x8_t offsets = vmulq_n_u16(vidupq_n_u16(0, 1), (uint16_t)plane);
-  int32_t known = 0;
-  if (neighbour != 0) {
-    const int8_t *from = neighbour + shift;
-    int8_t *into = to;
-    known = s->kernel_width - s->stride_width;
-    for (int32_t left = s->kernel_height * s->kernel_width * channels - shift; left > 0;
-         left -= 16) {
-      const mve_pred16_t lanes = vctp8q((uint32_t)left);
-      vstrbq_p_s8(into, vldrbq_z_s8(from, lanes), lanes);
-      from += 16;
-      into += 16;
-    }
-  }
-  for (int32_t i = s->kernel_height; i > 0; --i) {
-    const int8_t *tap = x + known * right;
-    to += known * channels;
-    for (int32_t j = s->kernel_width - known; j > 0; --j) {
-      gather_tap(tap, to, channels, plane, offsets);
+  if (t->bottom <= t->top || t->right <= t->left) return;
+  x += at + t->top * down + t->left * right;
+  to += (t->top * s->kernel_width + t->left) * channels;
+  for (int32_t i = t->bottom - t->top; i > 0; --i) {
+    const int8_t *tap = x;
+    for (int32_t j = t->right - t->left; j > 0; --j) {
+      const int8_t *from = tap;
+      int8_t *into = to;
+      for (int32_t left = channels; left > 0; left -= GATHER) {
+        const mve_pred16_t lanes = vctp16q((uint32_t)left);
+        vstrbq_p_s16(into, vldrbq_gather_offset_z_s16(from, offsets, lanes), lanes);
+        from += GATHER * plane;
+        into += GATHER;
+      }
       tap += right;
       to += channels;
     }
     x += down;
+    to += skipped;
   }
 }
 
-/* Few channels, all taps inside the input: lanes are taps of a row of the kernel. */
-static MLOPSC_MVE_APART void gather_shallow(const int8_t *x, int8_t *to,
+/* The same where channels are few or too far apart. Lanes are taps of a row. */
+static MLOPSC_MVE_APART void gather_shallow(const int8_t *x, int32_t at, int8_t *to, const taps *t,
                                             const mlopsc_conv_shape *s) {
   const int32_t channels = s->channels_in, plane = s->height_in * s->width_in;
-  const int32_t row = s->kernel_width * channels, down = s->dilation_height * s->width_in;
+  const int32_t down = s->dilation_height * s->width_in, row = s->kernel_width * channels;
   const uint16x8_t count = vidupq_n_u16(0, 1);
-  const uint16x8_t from = vmulq_n_u16(count, (uint16_t)s->dilation_width);
+  const uint16x8_t apart = vmulq_n_u16(count, (uint16_t)s->dilation_width);
   const uint16x8_t into = vmulq_n_u16(count, (uint16_t)channels);
-  for (int32_t left = s->kernel_width; left > 0; left -= GATHER) {
+  if (t->bottom <= t->top || t->right <= t->left) return;
+  x += at + t->top * down + t->left * s->dilation_width;
+  to += t->top * row + t->left * channels;
+  for (int32_t left = t->right - t->left; left > 0; left -= GATHER) {
     const mve_pred16_t lanes = vctp16q((uint32_t)left);
-    for (int32_t i = 0; i < s->kernel_height; ++i) {
-      const int8_t *tap = x + i * down;
-      int8_t *put = to + i * row;
+    const int8_t *from = x;
+    int8_t *column = to;
+    for (int32_t i = t->bottom - t->top; i > 0; --i) {
+      const int8_t *tap = from;
+      int8_t *put = column;
       for (int32_t c = channels; c > 0; --c) {
-        vstrbq_scatter_offset_p_s16(put, into, vldrbq_gather_offset_z_s16(tap, from, lanes), lanes);
+        vstrbq_scatter_offset_p_s16(put, into, vldrbq_gather_offset_z_s16(tap, apart, lanes), lanes);
         tap += plane;
         ++put;
       }
+      from += down;
+      column += row;
     }
     x += GATHER * s->dilation_width;
     to += GATHER * channels;
-  }
-}
-
-/* Any taps: (y, x_in) is where the first one lies in the input, or beside it. */
-static MLOPSC_MVE_APART void gather_any(const int8_t *x, int8_t *to, int32_t y_in, int32_t x_in,
-                                        const mlopsc_conv_shape *s) {
-  const int32_t channels = s->channels_in, plane = s->height_in * s->width_in;
-  const int32_t wide = plane <= GATHER_REACH;
-  const uint16x8_t offsets = vmulq_n_u16(vidupq_n_u16(0, 1), (uint16_t)plane);
-  for (int32_t i = 0; i < s->kernel_height; ++i) {
-    int32_t at = x_in;
-    for (int32_t j = 0; j < s->kernel_width; ++j) {
-      if (y_in < 0 || y_in >= s->height_in || at < 0 || at >= s->width_in) {
-        fill(to, s->zero_in, channels);
-      } else {
-        const int8_t *from = x + y_in * s->width_in + at;
-        if (wide != 0) {
-          gather_tap(from, to, channels, plane, offsets);
-        } else {
-          for (int32_t c = 0; c < channels; ++c) to[c] = from[c * plane];
-        }
-      }
-      to += channels;
-      at += s->dilation_width;
-    }
-    y_in += s->dilation_height;
   }
 }
 
@@ -197,35 +190,40 @@ void mlopsc_conv_s8(const int8_t *x, const int8_t *w, const int32_t *bias,
                     const mlopsc_conv_shape *shape) {
   const mlopsc_conv_shape s = *shape;
   int8_t *const columns = (int8_t *)scratch;
-  const int32_t pitch = (s.kernel_height * s.kernel_width * s.channels_in + 15) & ~15;
-  const int32_t below = s.height_in - (s.kernel_height - 1) * s.dilation_height;
-  const int32_t right = s.width_in - (s.kernel_width - 1) * s.dilation_width;
-  const int32_t wide = s.height_in * s.width_in <= GATHER_REACH;
-  const int32_t shares = s.dilation_width == 1 && s.kernel_width > s.stride_width;
-  int32_t held = 0;
-  int32_t y_in = -s.pad_top;
-  for (int32_t row = 0; row < s.height_out; ++row) {
-    const int32_t inside = wide != 0 && y_in >= 0 && y_in < below;
+  const int32_t depth = s.kernel_height * s.kernel_width * s.channels_in;
+  const int32_t pitch = (depth + 15) & ~15, shift = s.stride_width * s.channels_in;
+  const int32_t deep = s.channels_in >= GATHER && s.height_in * s.width_in <= GATHER_REACH;
+  /* taps that the left neighbour has, `stride_width` taps further; few channels come as fast anew */
+  const int32_t shared = deep && s.dilation_width == 1 ? s.kernel_width - s.stride_width : 0;
+  int32_t held = 0, y_in = -s.pad_top;
+  for (int32_t row = 0; row < s.height_out; ++row, y_in += s.stride_height) {
     const int8_t *neighbour = 0;
     int32_t x_in = -s.pad_left;
-    for (int32_t column = 0; column < s.width_out; ++column) {
+    taps t;
+    t.top = first_inside(y_in, s.dilation_height, s.kernel_height);
+    t.bottom = end_inside(y_in, s.dilation_height, s.kernel_height, s.height_in);
+    for (int32_t column = 0; column < s.width_out; ++column, x_in += s.stride_width) {
       int8_t *const to = columns + held * pitch;
-      if (inside == 0 || x_in < 0 || x_in >= right) {
-        gather_any(x, to, y_in, x_in, &s);
-      } else if (s.channels_in < GATHER) {
-        gather_shallow(x + y_in * s.width_in + x_in, to, &s);
-      } else {
-        gather_deep(x + y_in * s.width_in + x_in, to, neighbour, &s);
+      t.left = first_inside(x_in, s.dilation_width, s.kernel_width);
+      t.right = end_inside(x_in, s.dilation_width, s.kernel_width, s.width_in);
+      if (t.bottom - t.top < s.kernel_height || t.right - t.left < s.kernel_width) {
+        fill(to, s.zero_in, depth);
+      } else if (shared > 0 && neighbour != 0) {
+        copy(neighbour + shift, to, depth - shift);
+        t.left = shared;
       }
-      if (shares != 0) neighbour = to;
-      x_in += s.stride_width;
+      if (deep) {
+        gather_deep(x, y_in * s.width_in + x_in, to, &t, &s);
+      } else {
+        gather_shallow(x, y_in * s.width_in + x_in, to, &t, &s);
+      }
+      neighbour = to;
       if (++held == POSITIONS) {
         multiply(columns, w, bias, multiplier, y, held, &s);
         y += held;
         held = 0;
       }
     }
-    y_in += s.stride_height;
   }
   if (held > 0) multiply(columns, w, bias, multiplier, y, held, &s);
 }
