@@ -27,8 +27,12 @@ static inline void mlopsc_plane_fill(const mlopsc_conv_shape *s, const int8_t *x
   plane += s->pad_top * width + s->pad_left;
   for (int32_t row = 0; row < rows; ++row, plane += width, x += s->width_in) {
     int32_t column = 0;
-#ifdef __ARM_FEATURE_UNALIGNED
-    for (; column + 4 <= columns; column += 4) __builtin_memcpy(plane + column, x + column, 4);
+#ifdef __ARM_FEATURE_UNALIGNED /* words, the last one over the end of the one before */
+    if (columns >= 4) {
+      for (; column + 4 < columns; column += 4) __builtin_memcpy(plane + column, x + column, 4);
+      __builtin_memcpy(plane + columns - 4, x + columns - 4, 4);
+      continue;
+    }
 #endif
     for (; column < columns; ++column) plane[column] = x[column];
   }
