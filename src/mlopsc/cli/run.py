@@ -22,7 +22,7 @@ from mlopsc.errors import InputError
 @click.option(
     "--profile",
     is_flag=True,
-    help="Print instructions per kernel and the depth of the stack, where measured.",
+    help="Print instructions per kernel and stack, where measured.",
 )
 @click.option(
     "--threads", type=int, help="Threads that a call may use, 1 to 64; every processor by default."

@@ -20,7 +20,7 @@ _HALF_HELPERS = re.compile(
     r"^define weak dso_local \w+ @__(?:truncsfhf2|extendhfsf2)\(.*?^}\n", re.MULTILINE | re.DOTALL
 )
 
-# A vector of integers that becomes one of floats: the result, the conversion with the type it gives.
+# A vector of integers that becomes one of floats: the result, the conversion, the type it gives.
 _TO_FLOATS = re.compile(r"^( +%[\w.]+ = )([us]itofp .* to (<(\d+) x float>))", re.MULTILINE)
 
 _ADDRESS = re.compile(r'"(0x[0-9a-f]{6,16})')

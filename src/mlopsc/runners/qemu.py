@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mlopsc.boards import START, SCRIPT, board_arguments, board_files
+from mlopsc.boards import SCRIPT, START, board_arguments, board_files
 from mlopsc.errors import BrokenPackageError, CompilerError, MissingToolError
 from mlopsc.package_reader import LoadedPackage
 from mlopsc.resources import kernels_dir
