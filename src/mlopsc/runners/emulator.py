@@ -7,12 +7,12 @@ callback and summed per symbol.
 
 from __future__ import annotations
 
-import bisect
 import ctypes
 import importlib.metadata
 import io
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -28,15 +28,16 @@ from mlopsc.loader import check_descriptor
 from mlopsc.package_reader import LoadedPackage
 from mlopsc.resources import kernels_dir
 from mlopsc.runners.base import GARBAGE, Array, Execution
+from mlopsc.runners.counting import Symbols, native_library, painted, stack_depth
 from mlopsc.schema.target import Target
-from mlopsc.targets import load_target
-from mlopsc.toolchain import compile_object, link_image, link_shared
+from mlopsc.toolchain import compile_object, link_image
 
 _SERIAL = "serial_tasks.c"
 _PAGE = 0x1000
 _RETURN = 0x1FF0_0000  # a call returns here, and the emulation stops
 _STACK_TOP = 0x2080_0000
 _STACK_BYTES = 0x40_0000
+_STACK_SPARE = 64  # above the first frame
 _BUFFERS = 0x6000_0000
 
 
@@ -84,23 +85,24 @@ def execute(
         image = _link(package, machine, Path(name))
     emulator = _Emulator(machine, image)
     symbol = f"{package.info.name}_model"
-    if symbol not in emulator.symbols:
+    if symbol not in emulator.symbols.addresses:
         raise BrokenPackageError(f"the library does not define {symbol}")
-    address = emulator.call(emulator.symbols[symbol], ())
+    address = emulator.call(emulator.symbols.addresses[symbol], ())
     model = read_descriptor(emulator.read, address, pointer_bits=machine.pointer_bits)
     check_descriptor(model, package)
     outputs: list[dict[str, Array]] = []
-    instructions: int | None = None
     profile: dict[str, int] = {}
+    stack_bytes: int | None = None
     for number, arrays in enumerate(inputs):
         if count and number == 0:
+            emulator.paint_stack()
             counter = _Counter(emulator)
             outputs.append(_run(emulator, model, arrays))
             profile = counter.finish()
-            instructions = sum(profile.values())
+            stack_bytes = emulator.stack_depth()
         else:
             outputs.append(_run(emulator, model, arrays))
-    return Execution(outputs, instructions, profile)
+    return Execution(outputs, sum(profile.values()) if profile else None, profile, stack_bytes)
 
 
 def _link(package: LoadedPackage, machine: _Machine, folder: Path) -> bytes:
@@ -182,13 +184,14 @@ def _machine(target: Target) -> _Machine:
             result=arm64_const.UC_ARM64_REG_X0,
             program_counter=arm64_const.UC_ARM64_REG_PC,
         )  # fmt: skip
-    if kind == "riscv64":
+    if kind in ("riscv32", "riscv64"):
+        wide = kind == "riscv64"
         return _Machine(
             arch=unicorn.UC_ARCH_RISCV,
-            mode=unicorn.UC_MODE_RISCV64,
-            cpu=None,
-            triple="riscv64-freestanding-none",
-            pointer_bits=64,
+            mode=unicorn.UC_MODE_RISCV64 if wide else unicorn.UC_MODE_RISCV32,
+            cpu=None if wide else riscv_const.UC_CPU_RISCV32_SIFIVE_E31,  # RV32IMAC
+            triple=f"{kind}-freestanding-none",
+            pointer_bits=64 if wide else 32,
             arguments=(
                 riscv_const.UC_RISCV_REG_A0, riscv_const.UC_RISCV_REG_A1,
                 riscv_const.UC_RISCV_REG_A2,
@@ -212,15 +215,7 @@ class _Emulator:
         if machine.cpu is not None:
             self.unicorn.ctl_set_cpu_model(machine.cpu)
         elf = ELFFile(io.BytesIO(image))
-        table = elf.get_section_by_name(".symtab")
-        self.symbols: dict[str, int] = {}
-        self.functions: list[tuple[int, str]] = []
-        for symbol in table.iter_symbols():
-            if symbol.name and symbol["st_shndx"] != "SHN_UNDEF":
-                self.symbols[symbol.name] = symbol["st_value"]
-                if symbol["st_info"]["type"] == "STT_FUNC":
-                    self.functions.append((symbol["st_value"] & ~1, symbol.name))
-        self.functions.sort()
+        self.symbols = Symbols(image)
         self._mapped: set[int] = set()
         self.code = (1 << 62, 0)
         for segment in elf.iter_segments():
@@ -277,7 +272,7 @@ class _Emulator:
         machine, uc = self.machine, self.unicorn
         for register, value in zip(machine.arguments, arguments, strict=False):
             uc.reg_write(register, value)
-        uc.reg_write(machine.stack, _STACK_TOP - 64)
+        uc.reg_write(machine.stack, _STACK_TOP - _STACK_SPARE)
         uc.reg_write(machine.link, _RETURN | machine.thumb)
         try:
             uc.emu_start(function | machine.thumb, _RETURN)
@@ -285,13 +280,17 @@ class _Emulator:
             at = uc.reg_read(machine.program_counter)
             raise BrokenPackageError(
                 f"the library failed on the emulated processor at {at:#x} "
-                f"(in {self.function_at(at)}): {error}"
+                f"(in {self.symbols.function_at(at)}): {error}"
             ) from error
         return int(uc.reg_read(machine.result))
 
-    def function_at(self, address: int) -> str:
-        index = bisect.bisect_right(self.functions, (address, "\uffff")) - 1
-        return self.functions[index][1] if index >= 0 else "unknown code"
+    def paint_stack(self) -> None:
+        """Fill the unused stack with a pattern."""
+        self.unicorn.mem_write(_STACK_TOP - _STACK_BYTES, painted(_STACK_BYTES))
+
+    def stack_depth(self) -> int:
+        """Return how many bytes of stack calls have used since it was painted."""
+        return stack_depth(self.read(_STACK_TOP - _STACK_BYTES, _STACK_BYTES - _STACK_SPARE))
 
 
 def _run(emulator: _Emulator, model: Descriptor, arrays: dict[str, Array]) -> dict[str, Array]:
@@ -356,15 +355,14 @@ class _Counter:
         from unicorn.unicorn_py3.unicorn import uclib
 
         uclib.uc_hook_del(self._emulator.unicorn._uch, self._hook)
-        totals: dict[str, int] = {}
+        return self._emulator.symbols.profile(self._executed())
+
+    def _executed(self) -> Iterator[tuple[int, int]]:
+        """Yield the address of each block and the number of instructions executed in it."""
         for slot in np.flatnonzero(self._counts):
             address = self._base + 2 * int(slot)
-            length = _instructions(
-                self._emulator.read(address, int(self._sizes[slot])), self._emulator.machine
-            )
-            name = self._emulator.function_at(address)
-            totals[name] = totals.get(name, 0) + length * int(self._counts[slot])
-        return dict(sorted(totals.items(), key=lambda item: (-item[1], item[0])))
+            code = self._emulator.read(address, int(self._sizes[slot]))
+            yield address, _instructions(code, self._emulator.machine) * int(self._counts[slot])
 
 
 def _instructions(code: bytes, machine: _Machine) -> int:
@@ -382,13 +380,6 @@ def _instructions(code: bytes, machine: _Machine) -> int:
 
 @cache
 def _counter_library() -> Any:
-    """Compile the counter for this machine, once per process."""
-    host = load_target("host")
-    folder = Path(tempfile.mkdtemp(prefix="mlopsc-counter-"))
-    try:
-        shutil.copyfile(kernels_dir() / "harness" / "block_counter.c", folder / "block_counter.c")
-        made = compile_object(host, "block_counter.c", folder=folder)
-        link_shared(host, [made], "counter.so", exports=[], folder=folder)
-        return ctypes.CDLL(str(folder / "counter.so"))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    """Load the counter, compiled for this machine, once per process."""
+    with tempfile.TemporaryDirectory(prefix="mlopsc-counter-") as name:
+        return ctypes.CDLL(str(native_library("block_counter.c", Path(name))))

@@ -37,12 +37,14 @@ class RunResult:
         runner: Name and version of the runner.
         instructions: Per inference (first set), or None.
         profile: Instructions by symbol.
+        stack_bytes: Deepest stack of the call below its caller (first set), or None.
     """
 
     outputs: list[dict[str, Array]]
     runner: str
     instructions: int | None = None
     profile: dict[str, int] = field(default_factory=dict)
+    stack_bytes: int | None = None
 
 
 def choose_runner(target: Target, name: str | None = None) -> RunnerName:
@@ -89,7 +91,7 @@ def run_package(
         package: A verified package.
         inputs: Checked arrays by input name.
         runner: Which runner, or None for the target's preferred one.
-        count: Whether instructions are counted, where the runner can.
+        count: Whether instructions are counted and the stack is measured, where the runner can.
         threads: Number of threads a call may use; the library's default if None.
         timeout: Seconds until the run is stopped.
 
@@ -122,7 +124,7 @@ def run_package(
             timeout=timeout,
         )
         outputs = _load(folder / "outputs.npz", len(inputs), info.outputs)
-    return RunResult(outputs, reply["runner"], reply["instructions"], reply["profile"])
+    return RunResult(outputs, **reply)
 
 
 def execute(
@@ -141,6 +143,7 @@ def execute(
         "runner": module.describe(loaded.info.target),
         "instructions": done.instructions,
         "profile": done.profile,
+        "stack_bytes": done.stack_bytes,
     }
 
 
