@@ -1,8 +1,7 @@
 /* Depthwise convolution with Helium: see mlopsc_micro.h. Lanes are four neighbours of a row.
  *
  * Weights: [channels_out][kernel_height][kernel_width]. The scratch holds one plane of the input with
- * its border, so that no tap is checked and the output may replace the input, and 16 bytes that are
- * read but do not count. */
+ * its border, so that no tap is checked and the output may replace the input. */
 #include "mlopsc_micro.h"
 #include "mlopsc_micro_mve.h"
 #include "mlopsc_micro_plane.h"
