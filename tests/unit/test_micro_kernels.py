@@ -201,7 +201,9 @@ def test_micro_sums_averages_and_tables(variant: Any, where: str) -> None:
         wide_a, wide_b = a.astype(np.int64), b.astype(np.int64)
         for in_place in (False, True):
             added = AddShape(n, 3_000_000, -2_500_000, 12_345, 22, -100, 99)
-            total = (wide_a * added.multiplier_a + wide_b * added.multiplier_b + added.constant) >> 22
+            total = (
+                wide_a * added.multiplier_a + wide_b * added.multiplier_b + added.constant
+            ) >> 22
             found = call("add", Arguments(a, added, n, b, in_place=in_place))
             np.testing.assert_array_equal(found, np.clip(total, -100, 99))
 
