@@ -1,0 +1,118 @@
+"""Which operators are quantised, what counts as a layer, and where to find its output.
+
+Requires: a graph in normal form. A *layer* is a node that computes, with the activation behind it;
+nodes that only move elements, or clamp them, follow the layer in front of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import onnx
+
+LAYER_OPS: Final = frozenset(
+    {
+        "Add", "AveragePool", "Celu", "Concat", "Conv", "ConvTranspose", "Elu", "Gelu", "Gemm",
+        "GlobalAveragePool", "HardSigmoid", "HardSwish", "InstanceNormalization",
+        "LayerNormalization", "LeakyRelu", "MatMul", "Mish", "Mul", "PRelu", "ReduceMean",
+        "Resize", "Selu", "Sigmoid", "Softmax", "Softplus", "Softsign", "Sub", "Tanh",
+    }
+)  # fmt: skip
+ACTIVATIONS: Final = frozenset({"Clip", "Relu"})
+FOLLOWERS: Final = ACTIVATIONS | {
+    "DepthToSpace", "Flatten", "Gather", "GlobalMaxPool", "MaxPool", "Pad", "Reshape", "Slice",
+    "SpaceToDepth", "Split", "Squeeze", "Transpose", "Unsqueeze", "Where",
+}  # fmt: skip
+QUANTISED_OPS: Final = frozenset(
+    {
+        "ConvInteger", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger",
+        "QLinearConv", "QLinearMatMul", "QuantizeLinear",
+    }
+)  # fmt: skip
+_DEQUANTIZED = "_DequantizeLinear_Output"  # the quantiser's name for a tensor after quantisation
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A node that computes.
+
+    Attributes:
+        name: Of the node.
+        op: Operator.
+        tensor: Its output.
+        activated: The output of the activation that alone reads it, or its own.
+        followers: Nodes behind it that only move or clamp, by name.
+    """
+
+    name: str
+    op: str
+    tensor: str
+    activated: str
+    followers: tuple[str, ...]
+
+
+def layers_of(graph: onnx.GraphProto) -> list[Layer]:
+    """Return the layers of a graph, in the order they run."""
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    outputs = {value.name for value in graph.output}
+    floats = _float_tensors(graph)
+    found = []
+    for node in graph.node:
+        if node.op_type not in LAYER_OPS or node.domain or node.output[0] not in floats:
+            continue
+        tensor = activated = node.output[0]
+        behind = readers.get(tensor, [])
+        if len(behind) == 1 and behind[0].op_type in ACTIVATIONS and tensor not in outputs:
+            activated = behind[0].output[0]
+        found.append(Layer(node.name, node.op_type, tensor, activated, _followers(tensor, readers)))
+    return found
+
+
+def _float_tensors(graph: onnx.GraphProto) -> set[str]:
+    values = [*graph.value_info, *graph.output]
+    return {v.name for v in values if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
+
+
+def _followers(tensor: str, readers: Mapping[str, list[onnx.NodeProto]]) -> tuple[str, ...]:
+    """Return the nodes behind ``tensor`` that only move or clamp its elements."""
+    found: dict[str, None] = {}
+    pending = [tensor]
+    while pending:
+        for node in readers.get(pending.pop(), []):
+            if node.op_type in FOLLOWERS and node.name not in found:
+                found[node.name] = None
+                pending.extend(node.output)
+    return tuple(found)
+
+
+def with_followers(layers: Iterable[Layer], names: Collection[str]) -> list[str]:
+    """Return the nodes of the layers ``names`` and what follows them, sorted."""
+    found: set[str] = set()
+    for layer in layers:
+        if layer.name in names:
+            found |= {layer.name, *layer.followers}
+    return sorted(found)
+
+
+def tensor_pairs(layers: Iterable[Layer], quantized: onnx.GraphProto) -> dict[str, tuple[str, str]]:
+    """Return which tensors show a layer's output in the float and the quantised graph, by layer."""
+    there = {name for node in quantized.node for name in node.output}
+    found = {}
+    for layer in layers:
+        for tensor in (layer.activated, layer.tensor):
+            name = next((n for n in (tensor + _DEQUANTIZED, tensor) if n in there), None)
+            if name is not None:
+                found[layer.name] = (tensor, name)
+                break
+    return found
+
+
+def quantized_nodes(graph: onnx.GraphProto) -> set[str]:
+    """Return the nodes of a quantised graph whose data comes from ``DequantizeLinear``."""
+    made = {name for n in graph.node if n.op_type == "DequantizeLinear" for name in n.output}
+    return {n.name for n in graph.node if n.input and n.input[0] in made}
