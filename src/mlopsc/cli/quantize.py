@@ -87,7 +87,7 @@ if TYPE_CHECKING:
 @click.option(
     "--float-layer", "float_layers", multiple=True, metavar="NAME", help="Keep it in float; repeat."
 )
-@click.option("--sensitivity", is_flag=True, help="Measure what each layer alone does, too.")
+@click.option("--sensitivity", is_flag=True, help="Measure what each layer in float would give.")
 @click.option(
     "--io",
     type=click.Choice(["float", "integer"]),
@@ -150,7 +150,7 @@ def command(
 
 def _show(output: Path, made: Quantization) -> None:
     report = made.report
-    columns = ["layer", "op", "computes in", "SQNR", "error", "alone"]
+    columns = ["layer", "op", "computes in", "SQNR", "error", "if float"]
     echo_table("Layers, float and quantised", columns, _layer_rows(report))
     rows = [[one.name, *_figures(one.error)] for one in report.outputs]
     echo_table("Outputs", ["output", "SQNR", "error", "largest"], rows)
@@ -181,7 +181,7 @@ def _layer_rows(report: QuantizeReport) -> list[list[str]]:
             layer.op,
             kind if layer.quantized else "float",
             *_figures(layer.error)[:2],
-            "-" if layer.sensitivity is None else f"{layer.sensitivity:.2e}",
+            "-" if layer.if_float is None else f"{layer.if_float:.2e}",
         ]
         for layer in report.layers
     ]

@@ -1,4 +1,8 @@
-"""Mixed precision: what each layer alone does to the outputs, and which layers stay in float."""
+"""Mixed precision: what it gives to keep a layer in float, and which layers stay in float.
+
+What counts is the model without this one layer's quantisation, all others being quantised: a layer
+between quantised neighbours still gets and gives quantised values when it is kept in float.
+"""
 
 from __future__ import annotations
 
@@ -39,11 +43,6 @@ class Bench:
     outputs: Sequence[str]
     trial: Path
 
-    def only(self, name: str) -> onnx.ModelProto:
-        """Return the model with one layer quantised."""
-        nodes = with_followers(self.layers, {name})
-        return quantize(self.model, self.ranges, self.options, self.trial, only=nodes)
-
     def without(self, names: Collection[str]) -> onnx.ModelProto:
         """Return the model with everything quantised but the layers ``names``."""
         nodes = with_followers(self.layers, names)
@@ -62,31 +61,37 @@ class Bench:
 def sensitivities(
     bench: Bench, inputs: Sequence[Arrays], expected: Sequence[Arrays]
 ) -> dict[str, float]:
-    """Return the error of the worst output if one layer alone is quantised, by layer."""
+    """Return the error of the worst output if one layer alone stays in float, by layer."""
+    fixed = bench.options.float_layers
     return {
-        layer.name: bench.error(bench.only(layer.name), inputs, expected) for layer in bench.layers
+        layer.name: bench.error(bench.without({layer.name, *fixed}), inputs, expected)
+        for layer in bench.layers
     }
 
 
-def most_sensitive(bench: Bench, found: dict[str, float]) -> list[str]:
-    """Return the layers by falling sensitivity; those alike in the order they run."""
+def ranked(bench: Bench, found: dict[str, float]) -> list[str]:
+    """Return the layers that may stay in float besides those that must, the most sensitive first.
+
+    Those alike are in the order they run.
+    """
     order = {layer.name: place for place, layer in enumerate(bench.layers)}
-    return sorted(order, key=lambda name: (-found[name], order[name]))
+    others = [name for name in order if name not in bench.options.float_layers]
+    return sorted(others, key=lambda name: (found[name], order[name]))
 
 
 def layers_below(
     bench: Bench,
-    ranked: Sequence[str],
-    fixed: Collection[str],
+    kept: Sequence[str],
+    others: Sequence[str],
     inputs: Sequence[Arrays],
     expected: Sequence[Arrays],
 ) -> list[str]:
-    """Return the fewest of the most sensitive layers that bring the error below the limit.
+    """Return ``kept`` and as many of ``others`` as it takes to bring the error below the limit.
 
     Args:
         bench: With ``max_error`` among its options.
-        ranked: Layers by falling sensitivity.
-        fixed: Layers that stay in float anyway.
+        kept: Layers that stay in float anyway.
+        others: The most sensitive first.
         inputs: Of the model.
         expected: The float outputs for these.
 
@@ -94,15 +99,12 @@ def layers_below(
         QuantizationError: Nothing would be left to quantise.
     """
     limit = bench.options.max_error or 0.0
-    kept = sorted(fixed)
     best = float("inf")
-    for name in [None, *(name for name in ranked if name not in fixed)]:
-        kept += [] if name is None else [name]
-        if len(kept) == len(bench.layers):
-            break
-        error = bench.error(bench.without(kept), inputs, expected)
+    for count in range(len(others)):
+        chosen = [*kept, *others[:count]]
+        error = bench.error(bench.without(chosen), inputs, expected)
         if error <= limit:
-            return kept
+            return chosen
         best = min(best, error)
     raise QuantizationError(
         f"no choice of layers brings the relative error below {limit:g}; the best was {best:.3g}",

@@ -20,7 +20,7 @@ from mlopsc.quantizer.layers import (
     QUANTISED_OPS,
     Layer,
     layers_of,
-    quantized_nodes,
+    quantized_layers,
     tensor_pairs,
 )
 from mlopsc.quantizer.measure import Arrays, Decisions, compare_tensors, tapped
@@ -117,7 +117,7 @@ def quantize_bundle(
     bench = Bench(path, ranges, options, layers, outputs, work / "trial.onnx")
     found, kept = _choose(bench, steps, float_model, used, measured)
     model = bench.without(kept)
-    quantized = quantized_nodes(model.graph)
+    quantized = quantized_layers(layers, model.graph)
     if not quantized:
         raise QuantizationError(
             "nothing of the model is quantised: every layer stays in float",
@@ -137,7 +137,7 @@ def quantize_bundle(
         kept_float=tuple(layer.name for layer in layers if layer.name in kept),
         layers=tuple(
             row.model_copy(
-                update={"sensitivity": found.get(row.name), "quantized": row.name in quantized}
+                update={"if_float": found.get(row.name), "quantized": row.name in quantized}
             )
             for row in rows
         ),
@@ -188,6 +188,11 @@ def _check_float(model: onnx.ModelProto, layers: Sequence[Layer], options: Quant
         raise QuantizationError(
             "the model has no layer that can be quantised: none computes in float32"
         )
+    if options.method == "entropy" and options.activations == "int16":
+        raise QuantizationError(
+            "the entropy method chooses ranges for 256 steps; int16 activations have 65536",
+            hint="use --method minmax or percentile",
+        )
     names = [layer.name for layer in layers]
     for name in options.float_layers:
         if name not in names:
@@ -219,7 +224,7 @@ def _choose(
     used: Samples,
     measured: Samples,
 ) -> tuple[dict[str, float], list[str]]:
-    """Return the sensitivity of each layer, if it is wanted, and the layers that stay in float."""
+    """Return the error without each layer, if it is wanted, and the layers that stay in float."""
     options = bench.options
     fixed = list(options.float_layers)
     if not (options.keep_float or options.max_error or options.sensitivity):
@@ -228,13 +233,13 @@ def _choose(
     few = Samples(used.used, used.loads[:: max(1, -(-len(used.loads) // choose.SAMPLES))])
     inputs = list(steps.prepare(few))
     found = choose.sensitivities(bench, inputs, list(map(runtime.run, inputs)))
-    ranked = choose.most_sensitive(bench, found)
-    others = [name for name in ranked if name not in fixed]
+    others = choose.ranked(bench, found)
     kept = [*fixed, *others[: options.keep_float]]
     if options.max_error is not None:
         inputs = list(steps.prepare(measured))
         answers = [{n: a for n, a in runtime.run(s).items() if n in bench.outputs} for s in inputs]
-        kept = choose.layers_below(bench, ranked, kept, inputs, answers)
+        rest = others[options.keep_float :]
+        kept = choose.layers_below(bench, kept, rest, inputs, answers)
     return found, kept
 
 
@@ -271,7 +276,7 @@ def _measure(
             tensor=pairs[layer.name][0],
             quantized=False,
             error=found[f"layer {layer.name}"].figures(),
-            sensitivity=None,
+            if_float=None,
         )
         for layer in bench.layers
         if layer.name in pairs

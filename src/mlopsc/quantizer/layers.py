@@ -112,7 +112,27 @@ def tensor_pairs(layers: Iterable[Layer], quantized: onnx.GraphProto) -> dict[st
     return found
 
 
-def quantized_nodes(graph: onnx.GraphProto) -> set[str]:
-    """Return the nodes of a quantised graph whose data comes from ``DequantizeLinear``."""
-    made = {name for n in graph.node if n.op_type == "DequantizeLinear" for name in n.output}
-    return {n.name for n in graph.node if n.input and n.input[0] in made}
+def quantized_layers(layers: Iterable[Layer], quantized: onnx.GraphProto) -> set[str]:
+    """Return the layers all whose float operands are dequantised, and whose output is quantised."""
+    made = {n: node for node in quantized.node for n in node.output}
+    there = {node.name: node for node in quantized.node}
+    floats = {t.name for t in quantized.initializer if t.data_type == onnx.TensorProto.FLOAT}
+    into = {n for node in quantized.node if node.op_type == "QuantizeLinear" for n in node.input}
+    activated = {
+        node.input[0] for node in quantized.node
+        if node.op_type in ACTIVATIONS and node.output[0] in into
+    }  # fmt: skip
+
+    def is_integer(name: str) -> bool:
+        return name in made and made[name].op_type == "DequantizeLinear"
+
+    found = set()
+    for layer in layers:
+        node = there[layer.name]
+        operands = [node.input[0], *(n for n in node.input[1:] if n in floats or n in made)]
+        scales = node.op_type == "Resize"  # its sizes are float constants
+        if node.output[0] in into | activated and all(
+            map(is_integer, operands[:1] if scales else operands)
+        ):
+            found.add(layer.name)
+    return found

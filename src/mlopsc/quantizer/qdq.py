@@ -6,7 +6,7 @@ Ensures: the same model, samples and options give the same bytes; the ranges com
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final
@@ -40,6 +40,8 @@ _METHODS: Final = {
     "entropy": CalibrationMethod.Entropy,
     "percentile": CalibrationMethod.Percentile,
 }
+# Of histograms; as many as steps of a value, and the entropy method would have no choice.
+_BINS: Final = {"entropy": {"num_bins": 1024, "num_quantized_bins": 128}}
 _AT_ONCE = 16  # samples whose values are in memory together
 _OPS = sorted(LAYER_OPS | FOLLOWERS)
 
@@ -64,10 +66,17 @@ def collect_ranges(
         QuantizationError: The model computes NaN or infinity.
     """
     logging.getLogger().setLevel(logging.ERROR)  # advice for users of the quantiser's own tool
-    extra = {"percentile": options.percentile} if options.method == "percentile" else {}
     augmented = work / "augmented.onnx"
     calibrator = create_calibrator(
-        model, _OPS, str(augmented), _METHODS[options.method], extra_options=extra
+        model,
+        _OPS,
+        str(augmented),
+        _METHODS[options.method],
+        extra_options={
+            "symmetric": False,
+            "percentile": options.percentile,
+            **_BINS.get(options.method, {}),
+        },
     )
     calibrator.infer_session = _one_thread(augmented)
     for part in _parts(samples):
@@ -104,8 +113,7 @@ def quantize(
     options: QuantizeOptions,
     output: Path,
     *,
-    only: Sequence[str] = (),
-    without: Collection[str] = (),
+    without: Collection[str],
 ) -> onnx.ModelProto:
     """Write the quantised model to ``output`` and return it.
 
@@ -114,7 +122,6 @@ def quantize(
         ranges: As ``collect_ranges`` gave them.
         options: How.
         output: A path to write to.
-        only: If given, the nodes that are quantised.
         without: Nodes that stay in float.
     """
     quantize_static(
@@ -125,7 +132,6 @@ def quantize(
         per_channel=options.per_channel,
         activation_type=_ACTIVATIONS[options.activations],
         weight_type=_WEIGHTS[options.weights],
-        nodes_to_quantize=list(only),
         nodes_to_exclude=sorted(without),
         calibrate_method=_METHODS[options.method],
         calibration_cache_path=ranges,

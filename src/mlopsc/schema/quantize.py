@@ -35,8 +35,8 @@ class QuantizeOptions(Frozen):
         max_error: Keep as many of the most sensitive layers in float as it takes to bring the
             relative error of every output below this.
         float_layers: Layers that stay in float, by name.
-        sensitivity: Measure what each layer alone does to the outputs; done anyway where layers
-            have to be chosen.
+        sensitivity: Measure what it would give to keep each layer in float; done anyway where
+            layers have to be chosen.
         io: ``integer`` makes the model's inputs and outputs integer tensors where the bundle's
             are the model's own; ``float`` leaves them as they are.
     """
@@ -76,10 +76,10 @@ class LayerReport(Frozen):
         name: Of the node.
         op: Operator.
         tensor: Its output, after the activation.
-        quantized: Whether it computes on quantised values.
+        quantized: Whether it takes and gives quantised values, weights included.
         error: Of its output in the quantised model, all layers before it being quantised, too.
-        sensitivity: Relative error of the worst output of the model if this layer alone is
-            quantised; none if it was not measured.
+        if_float: Relative error of the model's worst output if this layer alone stays in float, on
+            some calibration samples; none if it was not measured.
     """
 
     name: str
@@ -87,7 +87,7 @@ class LayerReport(Frozen):
     tensor: str
     quantized: bool
     error: ErrorFigures
-    sensitivity: Finite | None
+    if_float: Finite | None
 
 
 class OutputReport(Frozen):
