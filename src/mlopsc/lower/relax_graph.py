@@ -15,6 +15,7 @@ import tvm
 from tvm import relax
 
 from mlopsc.bundle import graph_signature, load_graph
+from mlopsc.integer import use_integers
 from mlopsc.lower.attention import block_attention
 from mlopsc.lower.flow import Flows
 from mlopsc.lower.grouped import rewrite_groups
@@ -36,6 +37,7 @@ def compile_graph(
         CompilerError: An operator of the graph cannot be lowered.
     """
     model = join_stages(stages)
+    use_integers(model)
     if lanes > 1:
         model = block_attention(model, lanes, l2_bytes)
         model = use_interleaved_convolutions(rewrite_groups(model, lanes), accuracy)
