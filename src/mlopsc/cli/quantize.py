@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from mlopsc.schema.quantize import ErrorFigures, QuantizeReport
 
 
+_NAME = 48  # characters of a layer's name that are shown
+
+
 @click.command("quantize")
 @click.argument("source", type=PATH)
 @click.option("-o", "--output", type=PATH, required=True, help="The quantised bundle, NAME.mlb.")
@@ -177,7 +180,7 @@ def _layer_rows(report: QuantizeReport) -> list[list[str]]:
     kind = report.options.activations
     return [
         [
-            layer.name,
+            _short(layer.name),
             layer.op,
             kind if layer.quantized else "float",
             *_figures(layer.error)[:2],
@@ -185,6 +188,11 @@ def _layer_rows(report: QuantizeReport) -> list[list[str]]:
         ]
         for layer in report.layers
     ]
+
+
+def _short(name: str) -> str:
+    """Return a name that leaves room for figures; the report has it in full."""
+    return name if len(name) <= _NAME else f"{name[: _NAME - 3]}..."
 
 
 def _figures(error: ErrorFigures) -> list[str]:

@@ -14,6 +14,7 @@ from mlopsc.bundle import Bundle
 from mlopsc.errors import QuantizationError
 from mlopsc.external_data import external_tensors, place_of
 from mlopsc.quantizer import choose
+from mlopsc.quantizer.biases import join_biases
 from mlopsc.quantizer.choose import Bench
 from mlopsc.quantizer.edges import cut_inputs, cut_outputs, to_integers
 from mlopsc.quantizer.layers import (
@@ -156,7 +157,7 @@ def quantize_bundle(
 
 
 def _whole(stage: StageGraph) -> onnx.ModelProto:
-    """Return the graph of ``stage`` with its weights inside and the types of all values.
+    """Return the graph of ``stage`` with its weights inside, all types, and biases joined.
 
     Raises:
         QuantizationError: It is too large for one message.
@@ -171,7 +172,9 @@ def _whole(stage: StageGraph) -> onnx.ModelProto:
         tensor.raw_data = bytes(stage.weights[place_of(tensor).offset].data)
         tensor.data_location = onnx.TensorProto.DEFAULT
         del tensor.external_data[:]
-    return onnx.shape_inference.infer_shapes(model)
+    typed = onnx.shape_inference.infer_shapes(model)
+    join_biases(typed)
+    return typed
 
 
 def _check_float(model: onnx.ModelProto, layers: Sequence[Layer], options: QuantizeOptions) -> None:
