@@ -20,7 +20,9 @@ from typing import Any
 from mlopsc.lower.bare import bare_functions
 from mlopsc.lower.emit import emit_steps, pack_weights
 from mlopsc.lower.flatten import FlatProgram, calls_of, flatten
+from mlopsc.lower.in_place import with_in_place
 from mlopsc.lower.intrinsics import let_nan_through, use_own_starts
+from mlopsc.lower.layers import blocks_of, layers_of
 from mlopsc.lower.lifetimes import lifetimes
 from mlopsc.lower.ops.arithmetic import call_functions
 from mlopsc.lower.parallel import mark_parallel
@@ -30,10 +32,12 @@ from mlopsc.lower.rows import split_rows
 from mlopsc.lower.schedule import schedule_kernels
 from mlopsc.lower.schedule_winograd import trades_accuracy
 from mlopsc.lower.tvm_target import tvm_target
+from mlopsc.lower.variants import use_in_place
 from mlopsc.schema.common import c_identifier, digest_bytes
 from mlopsc.schema.graph import StageGraph
-from mlopsc.schema.program import Kernel, Program
+from mlopsc.schema.program import Kernel, Program, calls_in
 from mlopsc.schema.target import Accuracy, Generator, Schedule, Target
+from mlopsc.schema.timeline import Timeline
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ def lower(
     packed = schedule == "tiled" and generator == "llvm"
     lanes = target.hardware.vector_bits // 32 if packed else 1
     l2_bytes = target.hardware.l2_bytes
-    module, flows, inputs, outputs = compile_graph(
+    module, flows, fused, inputs, outputs = compile_graph(
         stages, tvm_t, lanes, l2_bytes, accuracy=accuracy
     )
     if lanes > 1:
@@ -92,13 +96,18 @@ def lower(
         )
         if target.toolchain.threads:
             module = mark_parallel(module)
-    flat = flatten(module, flows)
+    flat = with_in_place(flatten(module, flows, fused), module)
     symbols = _symbols(name, flat)
     functions = bare_functions(module, symbols, tvm_t, target.hardware)
     align = max(16, target.hardware.vector_bits // 8)
     scratch = {kernel: functions.scratch[symbol] for kernel, symbol in symbols.items()}
-    plan = plan_storage(lifetimes(flat, scratch), align)
+    alive = lifetimes(flat, scratch)
+    plan = plan_storage(alive.blocks, align, alive.sharings)
+    functions, variants, origins = use_in_place(functions, symbols, flat, alive, plan.shared)
+    kernel_of = {symbol: kernel for kernel, symbol in symbols.items()}
     weights, offsets = pack_weights(flat, align)
+    steps = emit_steps(flat, symbols, plan.offsets, offsets, variants)
+    called = {call.kernel for call in calls_in(steps)}
     program = Program(
         name=name,
         generator=generator,
@@ -111,18 +120,23 @@ def lower(
                 symbol=s,
                 parameters=functions.parameters[s],
                 scratch=functions.scratch[s],
-                schedule=notes.get(k, "as generated"),
+                schedule=notes.get(kernel_of[origins[s]], "as generated"),
                 phases=functions.phases[s],
             )
-            for k, s in symbols.items()
+            for s in functions.parameters
+            if s in called
         },
-        steps=emit_steps(flat, symbols, plan.offsets, offsets),
+        steps=steps,
         arena_bytes=plan.size,
         arena_align=align,
         arena_lower_bound=plan.lower_bound,
         weights_bytes=len(weights),
         weights_digest=digest_bytes(weights),
         runtime_symbols=functions.runtime_symbols,
+        timeline=Timeline(
+            layers=tuple(layers_of(flat, symbols, functions.parameters)),
+            blocks=blocks_of(alive.blocks, plan.offsets),
+        ),
     )
     kernels = call_functions(let_nan_through(functions.module))
     return LoweredModule(program, weights, kernels, tvm_target(target, generator))

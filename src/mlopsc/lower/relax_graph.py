@@ -20,6 +20,7 @@ from mlopsc.lower.attention import block_attention
 from mlopsc.lower.flow import Flows
 from mlopsc.lower.grouped import rewrite_groups
 from mlopsc.lower.layout import use_blocked_layout
+from mlopsc.lower.origins import Fused, OriginFinder
 from mlopsc.lower.panels import use_panels
 from mlopsc.lower.translate import translate
 from mlopsc.lower.transposed import use_interleaved_convolutions
@@ -30,8 +31,8 @@ from mlopsc.schema.target import Accuracy
 
 def compile_graph(
     stages: Sequence[StageGraph], target: Any, lanes: int, l2_bytes: int, *, accuracy: Accuracy
-) -> tuple[Any, Flows, tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Return the Relax module, its control flow and the signature of the joined graph.
+) -> tuple[Any, Flows, Fused, tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Return the Relax module, its control flow, whose nodes its kernels compute, the signature.
 
     Raises:
         CompilerError: An operator of the graph cannot be lowered.
@@ -43,14 +44,17 @@ def compile_graph(
         model = use_interleaved_convolutions(rewrite_groups(model, lanes), accuracy)
         model = use_blocked_layout(model, lanes, accuracy=accuracy)
         model = use_panels(model, lanes, l2_bytes)
-    module, flows = translate(model)
+    module, flows, origins = translate(model)
     transform = relax.transform
     with target, tvm.transform.PassContext(opt_level=3):
         module = tvm.transform.Sequential(
+            [transform.AnnotateTIROpPattern(), transform.FoldConstant()]
+        )(module)
+        finder = OriginFinder(module, origins)
+        module = transform.FuseOps()(module)
+        fused = finder.find(module)
+        module = tvm.transform.Sequential(
             [
-                transform.AnnotateTIROpPattern(),
-                transform.FoldConstant(),
-                transform.FuseOps(),
                 transform.FuseTIR(),
                 transform.DeadCodeElimination(),
                 transform.RewriteDataflowReshape(),
@@ -60,7 +64,7 @@ def compile_graph(
             ]
         )(module)
     inputs, outputs = graph_signature(stages[0].model)[0], graph_signature(stages[-1].model)[1]
-    return module, flows, inputs, outputs
+    return module, flows, fused, inputs, outputs
 
 
 def join_stages(stages: Sequence[StageGraph]) -> ir.Model:

@@ -16,7 +16,9 @@ from tvm import relax, te
 from mlopsc.bodies import captured
 from mlopsc.errors import CompilerError
 from mlopsc.lower.flow import Flows, IfFlow, LoopFlow
+from mlopsc.lower.macs import multiply_accumulates
 from mlopsc.lower.ops import LOWERINGS, Node, Operand, Result, stored
+from mlopsc.lower.origins import Origin, Origins
 
 # relax.op_pattern: the elementwise consumers of such a function may be fused into it. What TVM
 # finds out by itself stops at functions of several stages: a convolution with padding and bias.
@@ -25,8 +27,8 @@ _OUT_ELEMENTWISE_FUSABLE = 4
 _VIEWS: Final = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze"})
 
 
-def translate(model: ir.Model) -> tuple[Any, Flows]:
-    """Return the Relax module of ``model`` and what its external calls stand for.
+def translate(model: ir.Model) -> tuple[Any, Flows, Origins]:
+    """Return the Relax module of ``model``, what its external calls stand for, and whose calls are.
 
     Raises:
         CompilerError: A node is outside the core set or cannot be lowered.
@@ -51,17 +53,20 @@ class _Translator:
         self._values: dict[ir.Value, Any] = {}  # of the function that is being made
         self._pending: list[_Function] = []
         self._flows: Flows = {}
+        self._origins: Origins = {}
+        self._function = ""  # that is being made
 
-    def module(self) -> tuple[Any, Flows]:
+    def module(self) -> tuple[Any, Flows, Origins]:
         graph = self._model.graph
         self._pending.append(_Function("main", graph, graph.inputs, graph.outputs))
         for function in self._pending:  # grows: bodies are made after what holds them
             self._make(function)
-        return self._builder.get(), self._flows
+        return self._builder.get(), self._flows, self._origins
 
     def _make(self, function: _Function) -> None:
         params = [relax.Var(f"input_{i}", _type(v)) for i, v in enumerate(function.params)]
         self._values = dict(zip(function.params, params, strict=True))
+        self._function = function.name
         with self._builder.function(function.name, params):
             with self._builder.dataflow():
                 for node in function.graph:
@@ -110,6 +115,11 @@ class _Translator:
         types = [relax.TensorType(r.shape, r.dtype) for r in wanted]
         call = relax.call_tir(name, relax.Tuple([self._value(o.value) for o in used]), types)
         variable = self._builder.emit(call)
+        self._origins[self._function, variable.name] = Origin(
+            node.name or node.outputs[0].name or node.op_type,
+            described.op,
+            multiply_accumulates(tensors),
+        )
         present = [v for v, o in zip(node.outputs, described.outputs, strict=True) if o is not None]
         for index, output in enumerate(present):
             self._values[output] = (

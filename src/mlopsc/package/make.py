@@ -247,6 +247,7 @@ def _describe(
             for name, version in tools(compiled.tvm_version).items()
         ),
         files=tuple(_entry(path, output) for path in files),
+        timeline=program.timeline,
     )
 
 

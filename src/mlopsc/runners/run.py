@@ -15,7 +15,7 @@ from mlopsc.errors import BrokenPackageError, InputError, MissingToolError
 from mlopsc.loader import check_threads
 from mlopsc.package_reader import LoadedPackage, read_package
 from mlopsc.runners import emulator, native, qemu, wasm
-from mlopsc.runners.base import Array, Runner
+from mlopsc.runners.base import Array, CallSite, Runner
 from mlopsc.schema.common import TensorSpec
 from mlopsc.schema.target import RunnerName, Target
 from mlopsc.tools import RUN_TIMEOUT_S, run_worker
@@ -37,12 +37,14 @@ class RunResult:
         runner: Name and version of the runner.
         instructions: Per inference (first set), or None.
         profile: Instructions by symbol.
+        sites: Instructions by the places where the model's driver calls, in order.
     """
 
     outputs: list[dict[str, Array]]
     runner: str
     instructions: int | None = None
     profile: dict[str, int] = field(default_factory=dict)
+    sites: list[CallSite] = field(default_factory=list)
 
 
 def choose_runner(target: Target, name: str | None = None) -> RunnerName:
@@ -122,7 +124,8 @@ def run_package(
             timeout=timeout,
         )
         outputs = _load(folder / "outputs.npz", len(inputs), info.outputs)
-    return RunResult(outputs, reply["runner"], reply["instructions"], reply["profile"])
+    sites = [CallSite(*site) for site in reply["sites"]]
+    return RunResult(outputs, reply["runner"], reply["instructions"], reply["profile"], sites)
 
 
 def execute(
@@ -141,6 +144,7 @@ def execute(
         "runner": module.describe(loaded.info.target),
         "instructions": done.instructions,
         "profile": done.profile,
+        "sites": done.sites,
     }
 
 

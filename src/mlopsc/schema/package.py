@@ -11,6 +11,7 @@ from mlopsc.schema.common import Digest, FileEntry, Frozen, TensorSpec
 from mlopsc.schema.lineage import LINEAGE_FILE
 from mlopsc.schema.sbom import SBOM_FILE
 from mlopsc.schema.target import Accuracy, Generator, Schedule, Target
+from mlopsc.schema.timeline import Timeline
 from mlopsc.schema.versions import Upgrade, parse_versioned
 
 ABI_VERSION: Final = 1
@@ -77,6 +78,7 @@ class Package(Frozen):
         shared_library: Path inside the package, or none.
         undefined_symbols: What the library expects at link time; the gate has checked each.
         files: Every file of the package with its digest.
+        timeline: Which nodes the steps compute, and when the blocks of the arena are needed.
     """
 
     schema_version: Literal[2] = 2
@@ -98,6 +100,7 @@ class Package(Frozen):
     vectors: VectorsRecord
     tools: tuple[Tool, ...]
     files: tuple[FileEntry, ...]
+    timeline: Timeline = Timeline()
 
 
 def _from_1(package: dict[str, Any]) -> dict[str, Any]:

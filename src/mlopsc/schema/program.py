@@ -14,6 +14,7 @@ from pydantic import Field
 from mlopsc.dtypes import DTypeName
 from mlopsc.schema.common import Digest, Frozen, TensorSpec
 from mlopsc.schema.target import Accuracy, Generator, Schedule
+from mlopsc.schema.timeline import Timeline
 
 PROGRAM_FILE = "program.json"  # what the compile worker leaves in its folder
 WEIGHTS_FILE = "weights.bin"
@@ -179,6 +180,7 @@ class Program(Frozen):
         weights_bytes: Size of the weights block.
         weights_digest: Digest of the weights block.
         runtime_symbols: Functions of ``kernels/runtime`` that the kernels and their phases need.
+        timeline: Which nodes the steps compute, and when the blocks of the arena are needed.
     """
 
     schema_version: Literal[1] = 1
@@ -196,3 +198,4 @@ class Program(Frozen):
     weights_bytes: int
     weights_digest: Digest
     runtime_symbols: tuple[str, ...]
+    timeline: Timeline = Timeline()
