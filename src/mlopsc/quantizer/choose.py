@@ -13,7 +13,7 @@ from pathlib import Path
 import onnx
 
 from mlopsc.errors import QuantizationError
-from mlopsc.quantizer.layers import Layer, with_followers
+from mlopsc.quantizer.layers import Layer, nodes_in_float
 from mlopsc.quantizer.measure import Arrays, compare_tensors
 from mlopsc.quantizer.qdq import quantize
 from mlopsc.reference import Reference
@@ -29,6 +29,7 @@ class Bench:
 
     Attributes:
         model: The float model.
+        graph: The same, read.
         ranges: Of its values.
         options: How to quantise.
         layers: Of the float model.
@@ -37,6 +38,7 @@ class Bench:
     """
 
     model: Path
+    graph: onnx.GraphProto
     ranges: Path
     options: QuantizeOptions
     layers: Sequence[Layer]
@@ -45,7 +47,7 @@ class Bench:
 
     def without(self, names: Collection[str]) -> onnx.ModelProto:
         """Return the model with everything quantised but the layers ``names``."""
-        nodes = with_followers(self.layers, names)
+        nodes = nodes_in_float(self.graph, names)
         return quantize(self.model, self.ranges, self.options, self.trial, without=nodes)
 
     def error(

@@ -115,7 +115,7 @@ def quantize_bundle(
     measured = _measured(bundle, evaluation, specs, used)
     ranges = collect_ranges(path, steps.prepare(used), options, work)
     outputs = [v.name for v in float_model.graph.output if _kind(v) == _FLOAT]
-    bench = Bench(path, ranges, options, layers, outputs, work / "trial.onnx")
+    bench = Bench(path, float_model.graph, ranges, options, layers, outputs, work / "trial.onnx")
     found, kept = _choose(bench, steps, float_model, used, measured)
     model = bench.without(kept)
     quantized = quantized_layers(layers, model.graph)

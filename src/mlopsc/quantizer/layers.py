@@ -6,7 +6,7 @@ nodes that only move elements, or clamp them, follow the layer in front of them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -43,22 +43,17 @@ class Layer:
         op: Operator.
         tensor: Its output.
         activated: The output of the activation that alone reads it, or its own.
-        followers: Nodes behind it that only move or clamp, by name.
     """
 
     name: str
     op: str
     tensor: str
     activated: str
-    followers: tuple[str, ...]
 
 
 def layers_of(graph: onnx.GraphProto) -> list[Layer]:
     """Return the layers of a graph, in the order they run."""
-    readers: dict[str, list[onnx.NodeProto]] = {}
-    for node in graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
+    readers = _readers(graph)
     outputs = {value.name for value in graph.output}
     floats = _float_tensors(graph)
     found = []
@@ -78,25 +73,34 @@ def _float_tensors(graph: onnx.GraphProto) -> set[str]:
     return {v.name for v in values if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
 
 
-def _followers(tensor: str, readers: Mapping[str, list[onnx.NodeProto]]) -> tuple[str, ...]:
-    """Return the nodes behind ``tensor`` that only move or clamp its elements."""
-    found: dict[str, None] = {}
-    pending = [tensor]
-    while pending:
-        for node in readers.get(pending.pop(), []):
-            if node.op_type in FOLLOWERS and node.name not in found:
-                found[node.name] = None
-                pending.extend(node.output)
-    return tuple(found)
+def nodes_in_float(graph: onnx.GraphProto, layers: Collection[str]) -> set[str]:
+    """Return the nodes that stay in float with the layers ``layers``, these among them.
+
+    What only moves or clamps elements is computed in the arithmetic of the layer that it follows,
+    and in front of layers that all stay in float, in theirs.
+    """
+    found = set(layers)
+    makers = {name: node for node in graph.node for name in node.output}
+    readers = _readers(graph)
+    movers = [node for node in graph.node if node.op_type in FOLLOWERS and not node.domain]
+    for node in movers:
+        maker = makers.get(node.input[0])
+        if maker is not None and maker.name in found:
+            found.add(node.name)
+    for node in reversed(movers):
+        behind = [reader.name for name in node.output for reader in readers.get(name, [])]
+        if behind and found.issuperset(behind):
+            found.add(node.name)
+    return found
 
 
-def with_followers(layers: Iterable[Layer], names: Collection[str]) -> list[str]:
-    """Return the nodes of the layers ``names`` and what follows them, sorted."""
-    found: set[str] = set()
-    for layer in layers:
-        if layer.name in names:
-            found |= {layer.name, *layer.followers}
-    return sorted(found)
+def _readers(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
+    """Return the nodes that read each tensor."""
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    return readers
 
 
 def tensor_pairs(layers: Iterable[Layer], quantized: onnx.GraphProto) -> dict[str, tuple[str, str]]:
