@@ -21,6 +21,7 @@ from mlopsc.quantizer.layers import (
     QUANTISED_OPS,
     Layer,
     layers_of,
+    neighbours,
     quantized_layers,
     tensor_pairs,
 )
@@ -116,7 +117,7 @@ def quantize_bundle(
     ranges = collect_ranges(path, steps.prepare(used), options, work)
     outputs = [v.name for v in float_model.graph.output if _kind(v) == _FLOAT]
     bench = Bench(path, float_model.graph, ranges, options, layers, outputs, work / "trial.onnx")
-    found, kept = _choose(bench, steps, float_model, used, measured)
+    found, kept = _choose(bench, steps, used, measured)
     model = bench.without(kept)
     quantized = quantized_layers(layers, model.graph)
     if not quantized:
@@ -221,29 +222,25 @@ def _measured(
 
 
 def _choose(
-    bench: Bench,
-    steps: _Chain,
-    float_model: onnx.ModelProto,
-    used: Samples,
-    measured: Samples,
+    bench: Bench, steps: _Chain, used: Samples, measured: Samples
 ) -> tuple[dict[str, float], list[str]]:
     """Return the error without each layer, if it is wanted, and the layers that stay in float."""
     options = bench.options
+    choosing = options.keep_float or options.max_error is not None
     fixed = list(options.float_layers)
-    if not (options.keep_float or options.max_error or options.sensitivity):
+    if not choosing and not options.sensitivity:
         return {}, fixed
-    runtime = tapped(float_model, ())
-    few = Samples(used.used, used.loads[:: max(1, -(-len(used.loads) // choose.SAMPLES))])
-    inputs = list(steps.prepare(few))
-    found = choose.sensitivities(bench, inputs, list(map(runtime.run, inputs)))
-    others = choose.ranked(bench, found)
-    kept = [*fixed, *others[: options.keep_float]]
+    stride = max(1, -(-len(used.loads) // choose.SAMPLES))
+    inputs = list(steps.prepare(Samples(used.used, used.loads[::stride])))
+    groups: list[tuple[str, ...]] = [(), *((layer.name,) for layer in bench.layers)]
+    if choosing:
+        groups += neighbours(bench.graph, bench.layers)
+    found = choose.sensitivities(bench, groups, inputs)
+    ranked = choose.ranked(bench, found)
+    kept = [*fixed, *choose.take(ranked, options.keep_float, fixed)]
     if options.max_error is not None:
-        inputs = list(steps.prepare(measured))
-        answers = [{n: a for n, a in runtime.run(s).items() if n in bench.outputs} for s in inputs]
-        rest = others[options.keep_float :]
-        kept = choose.layers_below(bench, kept, rest, inputs, answers)
-    return found, kept
+        kept = choose.layers_below(bench, kept, ranked, list(steps.prepare(measured)))
+    return {g.layers[0]: g.error for g in found if len(g.layers) == 1}, kept
 
 
 def _measure(

@@ -64,7 +64,7 @@ def layers_of(graph: onnx.GraphProto) -> list[Layer]:
         behind = readers.get(tensor, [])
         if len(behind) == 1 and behind[0].op_type in ACTIVATIONS and tensor not in outputs:
             activated = behind[0].output[0]
-        found.append(Layer(node.name, node.op_type, tensor, activated, _followers(tensor, readers)))
+        found.append(Layer(node.name, node.op_type, tensor, activated))
     return found
 
 
@@ -92,6 +92,23 @@ def nodes_in_float(graph: onnx.GraphProto, layers: Collection[str]) -> set[str]:
         if behind and found.issuperset(behind):
             found.add(node.name)
     return found
+
+
+def neighbours(graph: onnx.GraphProto, layers: Iterable[Layer]) -> list[tuple[str, str]]:
+    """Return the pairs of layers of which the second takes what the first gives, moved at most."""
+    names = {layer.name for layer in layers}
+    makers = {name: node for node in graph.node for name in node.output}
+
+    def before(node: onnx.NodeProto) -> Iterator[str]:
+        for value in node.input:
+            maker = makers.get(value)
+            if maker is not None and maker.name in names:
+                yield maker.name
+            elif maker is not None and maker.op_type in FOLLOWERS:
+                yield from before(maker)
+
+    found = [(first, n.name) for n in graph.node if n.name in names for first in before(n)]
+    return list(dict.fromkeys(found))
 
 
 def _readers(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:

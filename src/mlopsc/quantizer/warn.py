@@ -22,6 +22,9 @@ def warnings_of(report: QuantizeReport, manifest: Manifest) -> Iterator[str]:
         yield f"the ranges come from {used.samples} samples only; some hundred are usual"
     if used == report.measured:
         yield "errors are measured on the samples that the ranges come from"
+    wanted = report.options.keep_float + len(report.options.float_layers)
+    if report.options.max_error is None and len(report.kept_float) < wanted:
+        yield f"{len(report.kept_float)} layers are kept in float: others would not help"
     in_float = [layer.name for layer in report.layers if not layer.quantized]
     unasked = [name for name in in_float if name not in report.kept_float]
     if unasked:
