@@ -6,7 +6,7 @@ nodes that only move elements, or clamp them, follow the layer in front of them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
