@@ -107,6 +107,7 @@ def quantize(
         done = _run(found, parent, options, calibration, evaluation, work)
         progress("model", "importing the quantised model")
         imported = _import(parent, work, imports)
+        done = _with_arithmetic(done, imported.manifest)
         made = _finish(parent, imported, done, signer)
         write_bundle(made, path)
         artefact = open_artefact(path)
@@ -169,6 +170,16 @@ def _import(parent: Artefact, work: Path, named: ImportOptions) -> Bundle:
         cache=open_cache(enabled=False),
     )
     return read_bundle(path)
+
+
+def _with_arithmetic(report: QuantizeReport, manifest: Manifest) -> QuantizeReport:
+    """Return ``report`` with what the import found out about the integers."""
+    arithmetic, warnings = manifest.vectors.arithmetic, report.warnings
+    if arithmetic != "integer" and not report.kept_float:
+        warnings = (*warnings, "parts of the model have no integer form and are computed in float")
+    return report.model_copy(
+        update={"arithmetic": arithmetic, "integers": manifest.integers, "warnings": warnings}
+    )
 
 
 def _finish(parent: Artefact, imported: Bundle, report: QuantizeReport, signer: str) -> Bundle:

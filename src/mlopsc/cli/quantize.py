@@ -167,6 +167,7 @@ def _show(output: Path, made: Quantization) -> None:
     click.echo(f"  weights     {size(report.float_bytes)}, now {size(report.quantized_bytes)}")
     data = report.calibration.name or report.calibration.origin
     click.echo(f"  calibrated  {report.calibration.samples} samples, {data}")
+    click.echo(f"  arithmetic  {report.arithmetic}")
     for edge in (*report.inputs_integer, *report.outputs_integer):
         click.echo(
             f"  integer     {edge.name}: {edge.dtype}, scale {edge.scale:g}, zero point "

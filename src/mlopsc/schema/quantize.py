@@ -6,6 +6,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
+from mlopsc.schema.bundle import Arithmetic, IntegerCheck
 from mlopsc.schema.common import Digest, Frozen
 
 ActivationType = Literal["int8", "uint8", "int16"]
@@ -175,6 +176,10 @@ class QuantizeReport(Frozen):
         measured: What errors and accuracy were measured on.
         float_bytes: Size of the float model's weights.
         quantized_bytes: Size of the quantised model's weights.
+        arithmetic: What the quantised bundle computes in, ``integer`` if nothing in float lies
+            between its quantised inputs and outputs.
+        integers: How these integers compare with what was measured here, which is what
+            ``QuantizeLinear`` and ``DequantizeLinear`` mean in float32.
         kept_float: Layers that were kept in float on purpose.
         layers: Every layer, in the order they run.
         outputs: Every output of the model that is a float tensor.
@@ -193,6 +198,8 @@ class QuantizeReport(Frozen):
     measured: DataUsed
     float_bytes: Annotated[int, Field(ge=0)]
     quantized_bytes: Annotated[int, Field(ge=0)]
+    arithmetic: Arithmetic = "float"
+    integers: IntegerCheck | None = None
     kept_float: tuple[str, ...]
     layers: tuple[LayerReport, ...]
     outputs: tuple[OutputReport, ...]
