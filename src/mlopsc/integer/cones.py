@@ -7,7 +7,7 @@ own evaluator in float64 on all values that 8 bits have.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import onnx
@@ -102,9 +102,9 @@ def _evaluator(
     nodes = []
     for inner in order:
         proto: onnx.NodeProto = ir.to_proto(inner)
-        names = ["x" if v in operands else "" if v is None else str(v.name) for v in inner.inputs]
+        given = ["x" if v in operands else "" if v is None else str(v.name) for v in inner.inputs]
         del proto.input[:]
-        proto.input.extend(names)
+        proto.input.extend(given)
         nodes.append(proto)
     initializers = [
         numpy_helper.from_array(np.asarray(array, np.float64).reshape(()), str(value.name))
@@ -115,8 +115,9 @@ def _evaluator(
 
     def run(values: Array) -> Array:
         try:
-            return np.asarray(ReferenceEvaluator(model).run(None, {"x": values})[0], np.float64)
+            results: Any = ReferenceEvaluator(model).run(None, {"x": values})
         except Exception as error:  # the evaluator raises whatever NumPy or it itself does
             raise Unfit(f"the function cannot be computed: {error}") from error
+        return np.asarray(results[0], np.float64)
 
     return run

@@ -20,6 +20,7 @@ from mlopsc.lower.attention import block_attention
 from mlopsc.lower.flow import Flows
 from mlopsc.lower.grouped import rewrite_groups
 from mlopsc.lower.layout import use_blocked_layout
+from mlopsc.lower.micro import Variant
 from mlopsc.lower.origins import Fused, OriginFinder
 from mlopsc.lower.panels import use_panels
 from mlopsc.lower.translate import translate
@@ -30,7 +31,13 @@ from mlopsc.schema.target import Accuracy
 
 
 def compile_graph(
-    stages: Sequence[StageGraph], target: Any, lanes: int, l2_bytes: int, *, accuracy: Accuracy
+    stages: Sequence[StageGraph],
+    target: Any,
+    lanes: int,
+    l2_bytes: int,
+    *,
+    accuracy: Accuracy,
+    micro: Variant | None,
 ) -> tuple[Any, Flows, Fused, tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     """Return the Relax module, its control flow, whose nodes its kernels compute, the signature.
 
@@ -44,7 +51,7 @@ def compile_graph(
         model = use_interleaved_convolutions(rewrite_groups(model, lanes), accuracy)
         model = use_blocked_layout(model, lanes, accuracy=accuracy)
         model = use_panels(model, lanes, l2_bytes)
-    module, flows, origins = translate(model)
+    module, flows, origins = translate(model, micro)
     transform = relax.transform
     with target, tvm.transform.PassContext(opt_level=3):
         module = tvm.transform.Sequential(

@@ -36,12 +36,14 @@ class Execution:
         outputs: Per set of inputs, arrays by output name.
         instructions: Executed on the first set, where the runner counts them.
         profile: Of those, by symbol.
+        stack_bytes: Deepest stack of that call below its caller, where the runner measures it.
         sites: Of those, by the places where the driver calls, in the order of each one's first.
     """
 
     outputs: list[dict[str, Array]]
     instructions: int | None = None
     profile: dict[str, int] = field(default_factory=dict)
+    stack_bytes: int | None = None
     sites: list[CallSite] = field(default_factory=list)
 
 
@@ -63,7 +65,7 @@ class Runner(Protocol):
         count: bool,
         threads: int | None,
     ) -> Execution:
-        """Run the package on each set of inputs; count instructions of the first if asked.
+        """Run the package on each set of inputs; measure the first if asked (``count``).
 
         ``threads`` is the number that a call may use; only *native* is given more than one.
 

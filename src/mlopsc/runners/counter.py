@@ -8,9 +8,8 @@ call is counted with all that happens until it returns.
 from __future__ import annotations
 
 import ctypes
-import shutil
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,10 +17,8 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from mlopsc.resources import kernels_dir
 from mlopsc.runners.base import CallSite
-from mlopsc.targets import load_target
-from mlopsc.toolchain import compile_object, link_shared
+from mlopsc.runners.counting import Symbols, native_library
 
 Encoding = Literal["fixed", "thumb", "riscv"]
 _ENCODINGS: Final[dict[Encoding, int]] = {"fixed": 0, "thumb": 1, "riscv": 2}
@@ -36,27 +33,35 @@ class Code:
         base: Address of its first byte.
         data: Its bytes.
         encoding: Lengths of its instructions.
-        functions: First address and name of every function, in order.
         driver: Names of the functions that make up the driver.
-        link: Unicorn's number of the register with the return address.
     """
 
     base: int
     data: bytes
     encoding: Encoding
-    functions: list[tuple[int, str]]
     driver: Collection[str]
-    link: int
 
 
 class _CallSite(ctypes.Structure):
-    """``call_site`` of ``kernels/harness/block_counter.c``."""
+    """``call_site`` of ``kernels/harness/call_sites.h``."""
 
     _fields_ = (
         ("from_", ctypes.c_uint64),
         ("function", ctypes.c_uint64),
         ("calls", ctypes.c_uint64),
         ("instructions", ctypes.c_uint64),
+    )
+
+
+class _CallSites(ctypes.Structure):
+    """``call_sites`` of ``kernels/harness/call_sites.h``."""
+
+    _fields_ = (
+        ("sites", ctypes.POINTER(_CallSite)),
+        ("capacity", ctypes.c_uint32),
+        ("used", ctypes.c_uint32),
+        ("current", ctypes.c_uint32),
+        ("from_", ctypes.c_uint64),
     )
 
 
@@ -70,35 +75,30 @@ class _BlockCounter(ctypes.Structure):
         ("lengths", ctypes.c_void_p),
         ("code", ctypes.c_char_p),
         ("driver", ctypes.c_void_p),
-        ("sites", ctypes.POINTER(_CallSite)),
-        ("capacity", ctypes.c_uint32),
-        ("used", ctypes.c_uint32),
-        ("current", ctypes.c_uint32),
         ("encoding", ctypes.c_uint32),
-        ("link", ctypes.c_int32),
-        ("read_register", ctypes.c_void_p),
+        ("sites", _CallSites),
     )
 
 
 class Counter:
     """Counts instructions from its creation until ``finish``."""
 
-    def __init__(self, engine: Any, code: Code, name_of: Callable[[int], str]) -> None:
+    def __init__(self, engine: Any, code: Code, symbols: Symbols) -> None:
         """Start to count.
 
         Args:
             engine: A ``unicorn.Uc``.
             code: What is counted.
-            name_of: Gives the name of the function at an address.
+            symbols: Of the image.
         """
         import unicorn
         from unicorn.unicorn_py3.unicorn import uclib
 
-        self._engine, self._code, self._name_of = engine, code, name_of
+        self._engine, self._code, self._symbols = engine, code, symbols
         size = len(code.data)
         self._counts = np.zeros(size // 2 + 1, np.uint64)
         self._lengths = np.zeros(size // 2 + 1, np.uint32)
-        self._driver = _marks(code)
+        self._driver = _marks(code, symbols)
         self._sites = (_CallSite * _MAX_SITES)()
         self._state = _BlockCounter(
             base=code.base,
@@ -107,13 +107,8 @@ class Counter:
             lengths=self._lengths.ctypes.data,
             code=code.data,
             driver=self._driver.ctypes.data,
-            sites=self._sites,
-            capacity=_MAX_SITES,
-            used=0,
-            current=_MAX_SITES,
             encoding=_ENCODINGS[code.encoding],
-            link=code.link,
-            read_register=ctypes.cast(uclib.uc_reg_read, ctypes.c_void_p),
+            sites=_CallSites(self._sites, _MAX_SITES, 0, _MAX_SITES, 0),
         )
         self._hook = ctypes.c_size_t()
         uclib.uc_hook_add(
@@ -136,37 +131,29 @@ class Counter:
         from unicorn.unicorn_py3.unicorn import uclib
 
         uclib.uc_hook_del(self._engine._uch, self._hook)
-        totals: dict[str, int] = {}
-        for slot in np.flatnonzero(self._counts):
-            name = self._name_of(self._code.base + 2 * int(slot))
-            executed = int(self._lengths[slot]) * int(self._counts[slot])
-            totals[name] = totals.get(name, 0) + executed
         sites = [
-            CallSite(self._name_of(site.function), site.calls, site.instructions)
-            for site in self._sites[: self._state.used]
+            CallSite(self._symbols.function_at(site.function), site.calls, site.instructions)
+            for site in self._sites[: self._state.sites.used]
         ]
-        return dict(sorted(totals.items(), key=lambda item: (-item[1], item[0]))), sites
+        return self._symbols.profile(self._executed()), sites
+
+    def _executed(self) -> Iterator[tuple[int, int]]:
+        """Yield the address of each block and the number of instructions executed in it."""
+        for slot in np.flatnonzero(self._counts):
+            executed = int(self._lengths[slot]) * int(self._counts[slot])
+            yield self._code.base + 2 * int(slot), executed
 
 
-def _marks(code: Code) -> Any:
+def _marks(code: Code, symbols: Symbols) -> Any:
     """Return, per two bytes of the code, whether they belong to the driver."""
     marks = np.zeros(len(code.data) // 2 + 1, np.uint8)
-    ends = [start for start, _ in code.functions[1:]] + [code.base + len(code.data)]
-    for (start, name), end in zip(code.functions, ends, strict=True):
-        if name in code.driver:
-            marks[(start - code.base) // 2 : (end - code.base) // 2] = 1
+    for start, end in symbols.ranges(code.driver):
+        marks[max(start - code.base, 0) // 2 : (end - code.base) // 2] = 1
     return marks
 
 
 @cache
 def _library() -> Any:
-    """Compile the counter for this machine, once per process."""
-    host = load_target("host")
-    folder = Path(tempfile.mkdtemp(prefix="mlopsc-counter-"))
-    try:
-        shutil.copyfile(kernels_dir() / "harness" / "block_counter.c", folder / "block_counter.c")
-        made = compile_object(host, "block_counter.c", folder=folder)
-        link_shared(host, [made], "counter.so", exports=[], folder=folder)
-        return ctypes.CDLL(str(folder / "counter.so"))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    """Load the counter, compiled for this machine, once per process."""
+    with tempfile.TemporaryDirectory(prefix="mlopsc-counter-") as name:
+        return ctypes.CDLL(str(native_library("block_counter.c", Path(name))))

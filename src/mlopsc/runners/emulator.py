@@ -6,12 +6,11 @@ input, output or the arena stops the run. ``counter`` counts instructions.
 
 from __future__ import annotations
 
-import bisect
 import importlib.metadata
 import io
 import shutil
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +25,7 @@ from mlopsc.package_reader import LoadedPackage
 from mlopsc.resources import kernels_dir
 from mlopsc.runners.base import GARBAGE, Array, Execution
 from mlopsc.runners.counter import Code, Counter, Encoding
+from mlopsc.runners.counting import Symbols, painted, stack_depth
 from mlopsc.schema.target import Target
 from mlopsc.toolchain import compile_object, link_image
 
@@ -34,6 +34,7 @@ _PAGE = 0x1000
 _RETURN = 0x1FF0_0000  # a call returns here, and the emulation stops
 _STACK_TOP = 0x2080_0000
 _STACK_BYTES = 0x40_0000
+_STACK_SPARE = 64  # above the first frame
 _BUFFERS = 0x6000_0000
 
 
@@ -86,22 +87,25 @@ def execute(
         image = _link(package, machine, Path(name))
     emulator = _Emulator(machine, image)
     symbol = f"{package.info.name}_model"
-    if symbol not in emulator.symbols:
+    if symbol not in emulator.symbols.addresses:
         raise BrokenPackageError(f"the library does not define {symbol}")
-    address = emulator.call(emulator.symbols[symbol], ())
+    address = emulator.call(emulator.symbols.addresses[symbol], ())
     model = read_descriptor(emulator.read, address, pointer_bits=machine.pointer_bits)
     check_descriptor(model, package)
     counter = None
     if count:
-        driver = {f"{package.info.name}_run", emulator.function_at(model.run)}
-        counter = Counter(emulator.unicorn, emulator.code(driver), emulator.function_at)
+        emulator.paint_stack()
+        driver = {f"{package.info.name}_run", emulator.symbols.function_at(model.run)}
+        counter = Counter(emulator.unicorn, emulator.code(driver), emulator.symbols)
     done = Execution([])
     for arrays in inputs:
         done.outputs.append(_run(emulator, model, arrays))
         if counter is not None:  # of the first set alone
             profile, sites = counter.finish()
-            counter, done = None, replace(done, profile=profile, sites=sites)
-            done = replace(done, instructions=sum(profile.values()))
+            counter = None
+            done = Execution(
+                done.outputs, sum(profile.values()), profile, emulator.stack_depth(), sites
+            )
     return done
 
 
@@ -185,13 +189,14 @@ def _machine(target: Target) -> _Machine:
             program_counter=arm64_const.UC_ARM64_REG_PC,
             encoding="fixed",
         )  # fmt: skip
-    if kind == "riscv64":
+    if kind in ("riscv32", "riscv64"):
+        wide = kind == "riscv64"
         return _Machine(
             arch=unicorn.UC_ARCH_RISCV,
-            mode=unicorn.UC_MODE_RISCV64,
-            cpu=None,
-            triple="riscv64-freestanding-none",
-            pointer_bits=64,
+            mode=unicorn.UC_MODE_RISCV64 if wide else unicorn.UC_MODE_RISCV32,
+            cpu=None if wide else riscv_const.UC_CPU_RISCV32_SIFIVE_E31,  # RV32IMAC
+            triple=f"{kind}-freestanding-none",
+            pointer_bits=64 if wide else 32,
             arguments=(
                 riscv_const.UC_RISCV_REG_A0, riscv_const.UC_RISCV_REG_A1,
                 riscv_const.UC_RISCV_REG_A2,
@@ -216,15 +221,7 @@ class _Emulator:
         if machine.cpu is not None:
             self.unicorn.ctl_set_cpu_model(machine.cpu)
         elf = ELFFile(io.BytesIO(image))
-        table = elf.get_section_by_name(".symtab")
-        self.symbols: dict[str, int] = {}
-        self.functions: list[tuple[int, str]] = []
-        for symbol in table.iter_symbols():
-            if symbol.name and symbol["st_shndx"] != "SHN_UNDEF":
-                self.symbols[symbol.name] = symbol["st_value"]
-                if symbol["st_info"]["type"] == "STT_FUNC":
-                    self.functions.append((symbol["st_value"] & ~1, symbol.name))
-        self.functions.sort()
+        self.symbols = Symbols(image)
         self._mapped: set[int] = set()
         self._code = (1 << 62, 0)
         for segment in elf.iter_segments():
@@ -272,15 +269,13 @@ class _Emulator:
         return start
 
     def code(self, driver: set[str]) -> Code:
-        """Return the image's code, for counting; ``driver`` are the functions that run the steps."""
+        """Return the image's code, to count; ``driver`` are the functions that run the steps."""
         base, end = self._code
         return Code(
             base=base,
             data=self.read(base, end - base),
             encoding=self.machine.encoding,
-            functions=self.functions,
             driver=driver,
-            link=self.machine.link,
         )
 
     def read(self, address: int, size: int) -> bytes:
@@ -293,7 +288,7 @@ class _Emulator:
         machine, uc = self.machine, self.unicorn
         for register, value in zip(machine.arguments, arguments, strict=False):
             uc.reg_write(register, value)
-        uc.reg_write(machine.stack, _STACK_TOP - 64)
+        uc.reg_write(machine.stack, _STACK_TOP - _STACK_SPARE)
         uc.reg_write(machine.link, _RETURN | machine.thumb)
         try:
             uc.emu_start(function | machine.thumb, _RETURN)
@@ -301,25 +296,36 @@ class _Emulator:
             at = uc.reg_read(machine.program_counter)
             raise BrokenPackageError(
                 f"the library failed on the emulated processor at {at:#x} "
-                f"(in {self.function_at(at)}): {error}"
+                f"(in {self.symbols.function_at(at)}): {error}"
             ) from error
         return int(uc.reg_read(machine.result))
 
-    def function_at(self, address: int) -> str:
-        index = bisect.bisect_right(self.functions, (address, "\uffff")) - 1
-        return self.functions[index][1] if index >= 0 else "unknown code"
+    def paint_stack(self) -> None:
+        """Fill the unused stack with a pattern."""
+        self.unicorn.mem_write(_STACK_TOP - _STACK_BYTES, painted(_STACK_BYTES))
+
+    def stack_depth(self) -> int:
+        """Return how many bytes of stack calls have used since it was painted."""
+        return stack_depth(self.read(_STACK_TOP - _STACK_BYTES, _STACK_BYTES - _STACK_SPARE))
 
 
 def _run(emulator: _Emulator, model: Descriptor, arrays: dict[str, Array]) -> dict[str, Array]:
     pointer = "<u8" if emulator.machine.pointer_bits == 64 else "<u4"
-    ins = [
-        emulator.buffer(arrays[s.name].tobytes(), np.dtype(s.dtype).itemsize) for s in model.inputs
-    ]
-    outs = [
-        emulator.buffer(bytes([GARBAGE]) * s.nbytes, np.dtype(s.dtype).itemsize)
-        for s in model.outputs
-    ]
     arena = emulator.buffer(bytes([GARBAGE]) * model.arena_bytes, max(model.arena_align, 1))
+    if model.arena_io is not None:
+        ins = [arena + offset for offset in model.arena_io.inputs]
+        outs = [arena + offset for offset in model.arena_io.outputs]
+        for spec, start in zip(model.inputs, ins, strict=True):
+            emulator.unicorn.mem_write(start, arrays[spec.name].tobytes())
+    else:
+        ins = [
+            emulator.buffer(arrays[s.name].tobytes(), np.dtype(s.dtype).itemsize)
+            for s in model.inputs
+        ]
+        outs = [
+            emulator.buffer(bytes([GARBAGE]) * s.nbytes, np.dtype(s.dtype).itemsize)
+            for s in model.outputs
+        ]
     in_table = emulator.buffer(np.array(ins, pointer).tobytes(), 8)
     out_table = emulator.buffer(np.array(outs, pointer).tobytes(), 8)
     status = emulator.call(model.run & ~1, (in_table, out_table, arena)) & 0xFFFFFFFF
