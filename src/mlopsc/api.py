@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
-from mlopsc import data, pipeline, signing, tracing
+from mlopsc import data, pipeline, quantizing, signing, tracing
 from mlopsc.bundle import Bundle
 from mlopsc.loader import Model, load
 from mlopsc.preprocessing import Preprocess, load_preprocess
@@ -15,6 +15,7 @@ from mlopsc.schema.conformance import ConformanceReport
 from mlopsc.schema.fingerprint import Fingerprint
 from mlopsc.schema.import_options import ImportOptions
 from mlopsc.schema.package import Package
+from mlopsc.schema.quantize import QuantizeOptions, QuantizeReport
 from mlopsc.schema.target import Accuracy, Generator, Schedule
 from mlopsc.tracing import Node
 from mlopsc.trust import policy
@@ -28,6 +29,8 @@ __all__ = [
     "Node",
     "Package",
     "Preprocess",
+    "QuantizeOptions",
+    "QuantizeReport",
     "Verification",
     "build",
     "conform",
@@ -35,6 +38,7 @@ __all__ = [
     "import_model",
     "load",
     "load_preprocess",
+    "quantize",
     "sign",
     "trace",
     "verify",
@@ -95,6 +99,53 @@ def import_model(
         find_lineage=find_lineage,
     )
     return pipeline.import_model(Path(source), Path(output), options, force=force, cache=cache)
+
+
+def quantize(
+    source: str | Path,
+    output: str | Path,
+    *,
+    calibration: str | Path | None = None,
+    evaluation: str | Path | None = None,
+    options: QuantizeOptions | None = None,
+    name: str | None = None,
+    version: str | None = None,
+    keys: Sequence[str | Path] = (),
+    unchecked: bool = False,
+    force: bool = False,
+) -> QuantizeReport:
+    """Quantise a float model and write the bundle of the quantised one.
+
+    Args:
+        source: A bundle, or an ONNX file.
+        output: Where to write, ``NAME.mlb``.
+        calibration: File or folder of samples (``.npz``, ``.npy``, images) that give the ranges of
+            values; the bundle's vectors by default.
+        evaluation: The same, to measure errors and accuracy on (``label`` in an ``.npz``); by
+            default the bundle's vectors if they were given, else the calibration samples.
+        options: Element types, method, what stays in float; see ``mlopsc.api.QuantizeOptions``.
+        name: Name of the quantised model; the float one's by default.
+        version: Your version of it; the float one's by default.
+        keys: Public keys; one of them must have signed the bundle.
+        unchecked: Do not look at the bundle's signature; this is recorded.
+        force: Replace ``output``.
+
+    Returns:
+        What it cost, by layer, output and class.
+
+    Raises:
+        mlopsc.errors.MlopscError: It failed; nothing was written.
+    """
+    return quantizing.quantize(
+        Path(source),
+        Path(output),
+        options or QuantizeOptions(),
+        calibration=_path(calibration),
+        evaluation=_path(evaluation),
+        imports=ImportOptions(name=name, version=version or "0"),
+        trust=TrustOptions(keys=tuple(Path(key) for key in keys), unchecked=unchecked),
+        force=force,
+    ).report
 
 
 def build(
