@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlopsc import pipeline
-from mlopsc.errors import InputError, LimitError
-from mlopsc.fit.measure import measure_run, measure_static
+from mlopsc.errors import BrokenPackageError, InputError, LimitError
+from mlopsc.fitting.measure import measure_run, measure_static
 from mlopsc.package.limits import (
     MEMORY,
     Needs,
@@ -48,10 +48,12 @@ class Measuring:
     Attributes:
         runner: Who runs it; the target's first runner by default.
         timeout: Seconds until the run is stopped.
+        must_run: Whether a package that fails to run is an error, not a note.
     """
 
     runner: str | None = None
     timeout: float = RUN_TIMEOUT_S
+    must_run: bool = True
 
 
 def fit(
@@ -124,7 +126,13 @@ def judge(package: LoadedPackage, target: Target, measuring: Measuring | None = 
     info, memory = package.info, package.info.memory
     measuring = measuring or Measuring()
     static = measure_static(package, target.limits.flash_bytes)
-    run, reason = measure_run(package, measuring.runner, measuring.timeout)
+    run, reason = None, ""
+    try:
+        run, reason = measure_run(package, measuring.runner, measuring.timeout)
+    except BrokenPackageError as error:
+        if measuring.must_run:
+            raise
+        reason = error.message
     ram = RamUse(
         arena=memory.arena,
         io=memory.io,
