@@ -110,7 +110,8 @@ def _judge(folders: list[Path]) -> None:
             how = Measuring(timeout=_MEASURE_S, must_run=False)
             report = judge(package, package.info.target, how)
         rows.append(short(report))
-        lines += [f"{report.target}: {text}" for text in report.notes]
+        if report.runner is None or report.instructions is None:
+            lines += [f"{report.target}: {text}" for text in report.notes]
         lines += [f"{report.target}: {advice.what}" for advice in report.advice]
     echo_table("Fit", SHORT_COLUMNS, rows)
     for line in lines:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mlopsc import pipeline
 from mlopsc.errors import BrokenPackageError, InputError, LimitError
+from mlopsc.fitting.layers import uses_of
 from mlopsc.fitting.measure import measure_run, measure_static
 from mlopsc.package.limits import (
     MEMORY,
@@ -144,7 +145,7 @@ def judge(package: LoadedPackage, target: Target, measuring: Measuring | None = 
     missing = missing_bytes(target, needs)
     limited = target.limits.flash_bytes is not None or target.limits.ram_bytes is not None
     instructions = None if run is None else run.instructions
-    layers = _layers(info.timeline, [] if run is None else run.sites)
+    layers = uses_of(info.timeline, [] if run is None else run.sites)
     return FitReport(
         model=info.name,
         version=info.version,
@@ -201,44 +202,6 @@ def _latency(target: Target, instructions: int | None) -> Latency | None:
             "the first test vector: models with loops or conditionals may take longer on others",
         ),
     )
-
-
-def _layers(timeline: Timeline, sites: Sequence[CallSite]) -> tuple[LayerUse, ...]:
-    alive = ram_by_layer(timeline)
-    counted = _counted(timeline, sites)
-    return tuple(
-        LayerUse(
-            name=layer_name(layer),
-            kind=layer.kind,
-            kernel=layer.kernel,
-            nodes=layer.nodes,
-            calls=layer.calls,
-            macs=layer.macs * layer.calls,
-            instructions=counted.get(index),
-            weights=sum(layer.weights.values()),
-            ram=alive[index],
-        )
-        for index, layer in enumerate(timeline.layers)
-    )
-
-
-def _counted(timeline: Timeline, sites: Sequence[CallSite]) -> dict[int, int]:
-    """Return the instructions of the steps, by number.
-
-    The driver calls the kernels from one place each, in the order of the steps; a branch that was
-    not taken has none.
-    """
-    found: dict[int, int] = {}
-    kernels = {layer.kernel for layer in timeline.layers if layer.kernel}
-    steps = iter(enumerate(timeline.layers))
-    for site in sites:
-        if site.function not in kernels:
-            continue  # a copy, which the compiler made a function
-        index = next((i for i, layer in steps if layer.kernel == site.function), None)
-        if index is None:
-            return {}  # the compiler has moved calls: nothing is better than what is wrong
-        found[index] = site.instructions
-    return found
 
 
 def _largest(sizes: Sequence[int]) -> int | None:
