@@ -21,16 +21,14 @@ from mlopsc.package.limits import (
     Needs,
     advise,
     judge_boards,
-    layer_name,
     milliseconds,
     missing_bytes,
-    ram_by_layer,
     same_machine,
 )
 from mlopsc.package_reader import LoadedPackage, read_package
-from mlopsc.runners import CallSite, RunResult
+from mlopsc.runners import RunResult
 from mlopsc.schema.build_options import BuildOptions
-from mlopsc.schema.fit import FitReport, Largest, Latency, LayerUse, RamUse
+from mlopsc.schema.fit import FitReport, Largest, Latency, RamUse
 from mlopsc.schema.import_options import ImportOptions
 from mlopsc.schema.target import Limits, Target
 from mlopsc.schema.timeline import Timeline
