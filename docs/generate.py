@@ -31,6 +31,7 @@ from mlopsc.schema.attestation import Statement
 from mlopsc.schema.bundle import Manifest
 from mlopsc.schema.conformance import ConformanceReport
 from mlopsc.schema.fingerprint import Fingerprint
+from mlopsc.schema.fit import FitReport
 from mlopsc.schema.lineage import Lineage
 from mlopsc.schema.log import LogEntry, Revocation
 from mlopsc.schema.package import Package
@@ -284,6 +285,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "lineage": Lineage,
     "log": LogEntry,
     "fingerprint": Fingerprint,
+    "fit": FitReport,
     "manifest": Manifest,
     "package": Package,
     "program": Program,
