@@ -24,6 +24,7 @@ from mlopsc.lower.in_place import with_in_place
 from mlopsc.lower.intrinsics import let_nan_through, use_own_starts
 from mlopsc.lower.lifetimes import ArenaIO, lifetimes
 from mlopsc.lower.ops.arithmetic import call_functions
+from mlopsc.lower.order import reorder
 from mlopsc.lower.parallel import mark_parallel
 from mlopsc.lower.plan import StoragePlan, plan_storage
 from mlopsc.lower.relax_graph import compile_graph
@@ -104,6 +105,7 @@ def lower(
     io = None
     if io_in_arena:
         io = ArenaIO(tuple(s.nbytes for s in inputs), tuple(s.nbytes for s in outputs))
+    flat = reorder(flat, scratch, io, align)
     alive = lifetimes(flat, scratch, io)
     plan = plan_storage(alive.blocks, align, alive.sharings)
     functions, variants, origins = use_in_place(functions, symbols, flat, alive, plan.shared)
