@@ -311,7 +311,7 @@ def _compile_all(
 
 def _check_weights(bundle: Bundle, target: Target, how: BuildOptions) -> None:
     """Refuse, before compiling, a model whose weights alone exceed the target, or any library."""
-    from mlopsc.package import check_limits
+    from mlopsc.package import Needs, check_limits
 
     size = sum(len(w.data) for stage in bundle.stages for w in stage.weights.values())
     if size > MAX_WEIGHTS:
@@ -320,12 +320,18 @@ def _check_weights(bundle: Bundle, target: Target, how: BuildOptions) -> None:
             f"{MAX_WEIGHTS}, which 32-bit offsets reach",
             hint="quantise the model or split it; a bundle may be of any size",
         )
-    io = [sum(s.nbytes for s in specs) for specs in (bundle.manifest.inputs, bundle.manifest.outputs)]
+    io = [
+        sum(s.nbytes for s in specs) for specs in (bundle.manifest.inputs, bundle.manifest.outputs)
+    ]
     check_limits(
         target,
-        flash=sum(stage.parameters for stage in bundle.manifest.stages),
-        ram=max(io) if how.io_in_arena else sum(io),  # outputs may lie where inputs were
+        Needs(
+            flash=sum(stage.parameters for stage in bundle.manifest.stages),
+            # Outputs may lie where inputs were.
+            ram=max(io) if how.io_in_arena else sum(io),
+        ),
         what=f"model '{bundle.manifest.name}' (weights, inputs and outputs alone)",
+        hint=f"'mlopsc fit' with '--target {target.name}' says what to change",
     )
 
 

@@ -149,9 +149,7 @@ def _same_elements(source: Any, output: Any, stage: _Uses) -> bool:
     if (certain and instances != domain) or domain != _elements(output):
         return False
     stored = flat_index(output, block.body.indices)
-    return all(
-        analyzer.can_prove_equal(flat_index(source, load.indices), stored) for load in loads
-    )
+    return all(analyzer.can_prove_equal(flat_index(source, load.indices), stored) for load in loads)
 
 
 def _realized(statement: Any, output: Any, instances: int) -> Iterator[tuple[Any, int]]:

@@ -84,7 +84,9 @@ def use_in_place(
             )
             variants.update(dict.fromkeys(calls, Variant(name, dropped)))
     module = tvm.IRModule(made)
-    changed = replace(functions, module=module, parameters=parameters, scratch=scratch, phases=phases)
+    changed = replace(
+        functions, module=module, parameters=parameters, scratch=scratch, phases=phases
+    )
     return changed, variants, origins
 
 
@@ -101,7 +103,9 @@ def _merged(
         if sharing in shared and result not in found:
             first = roots.index(roots[source])
             found[result] = first
-            found.update({n: first for n, r in enumerate(roots) if r == roots[first] and n != first})
+            found.update(
+                {n: first for n, r in enumerate(roots) if r == roots[first] and n != first}
+            )
     return tuple(sorted(found.items()))
 
 

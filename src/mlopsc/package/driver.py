@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from mlopsc.dtypes import DTYPES
+from mlopsc.package.micro import micro_function
 from mlopsc.package.phases import is_threaded, phase_functions
 from mlopsc.package.steps import COPY_FUNCTION, StepWriter, needs_copy
 from mlopsc.schema.common import TensorSpec, c_identifier
@@ -151,6 +152,7 @@ def driver(program: Program, *, version: str, target: str, bundle: str) -> str:
         "#include <stdint.h>",
         "",
         f'#include "{name}.h"',
+        *(['#include "mlopsc_micro.h"'] if any(k.micro for k in program.kernels.values()) else []),
         "",
         "#if defined(__GNUC__)",
         '#define MLOPSC_EXPORT __attribute__((visibility("default")))',
@@ -167,7 +169,10 @@ def driver(program: Program, *, version: str, target: str, bundle: str) -> str:
     if program.weights_bytes:
         lines.append(f"extern const unsigned char {name}_weights[];")
     for kernel in program.kernels.values():
-        lines += phase_functions(kernel) if kernel.phases else [_prototype(kernel)]
+        if kernel.micro is not None:
+            lines += micro_function(kernel, kernel.micro)
+        else:
+            lines += phase_functions(kernel) if kernel.phases else [_prototype(kernel)]
     if needs_copy(program.steps):
         lines += ["", *COPY_FUNCTION]
     lines += [

@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from mlopsc.boards import board_arguments, board_files
 from mlopsc.bundle import Bundle
 from mlopsc.dtypes import DTYPES, SMALL
 from mlopsc.package.driver import offset_macro, parameter_names
@@ -34,6 +35,9 @@ def example_files(program: Program, bundle: Bundle, target: Target) -> dict[str,
         f"-mcpu={target.toolchain.cpu}",
         "cpu": target.compile.cpu,
         "machine": target.run.qemu.machine,
+        "qemu": target.run.qemu.program,
+        "board": " ".join(board_arguments(target)),
+        "gcc": _gcc(target),
         "thread_flag": " -pthread" if threads else "",
         "find_threads": "find_package(Threads REQUIRED)\n\n" if threads else "",
         "thread_library": ";Threads::Threads" if threads else "",
@@ -51,11 +55,18 @@ def example_files(program: Program, bundle: Bundle, target: Target) -> dict[str,
         for name, (path, _) in files.items()
     }
     if kind == "bare":
-        harness = kernels_dir() / "harness"
-        for name in ("cortex_m_start.c", "cortex_m.ld"):
-            texts[name] = (harness / name).read_text(encoding="utf-8")
+        texts.update(board_files(target))
     texts["vector.h"] = _vector_header(program, bundle)
     return texts
+
+
+def _gcc(target: Target) -> str:
+    """Return a command of GCC that makes code for a bare target, as a suggestion."""
+    compile_ = target.compile
+    if target.toolchain.target.startswith("thumb"):
+        return f"arm-none-eabi-gcc -mcpu={compile_.cpu} -mthumb -mfloat-abi={compile_.float_abi}"
+    letters = "".join(f.removeprefix("+") for f in compile_.features if f.startswith("+"))
+    return f"riscv64-unknown-elf-gcc -march=rv32i{letters} -mabi={compile_.abi}"
 
 
 def _enter(program: Program) -> str:

@@ -11,6 +11,7 @@ from mlopsc.schema.common import ArenaOffsets, Digest, FileEntry, Frozen, Tensor
 from mlopsc.schema.lineage import LINEAGE_FILE
 from mlopsc.schema.sbom import SBOM_FILE
 from mlopsc.schema.target import Accuracy, Generator, Schedule, Target
+from mlopsc.schema.timeline import Timeline
 from mlopsc.schema.versions import Upgrade, parse_versioned
 
 ABI_VERSION: Final = 1
@@ -79,6 +80,7 @@ class Package(Frozen):
         arena_io: Where inputs and outputs lie in the arena, or None if they are the caller's.
         undefined_symbols: What the library expects at link time; the gate has checked each.
         files: Every file of the package with its digest.
+        timeline: Which nodes the steps compute, and when the blocks of the arena are needed.
     """
 
     schema_version: Literal[2] = 2
@@ -101,6 +103,7 @@ class Package(Frozen):
     vectors: VectorsRecord
     tools: tuple[Tool, ...]
     files: tuple[FileEntry, ...]
+    timeline: Timeline = Timeline()
 
 
 def _from_1(package: dict[str, Any]) -> dict[str, Any]:
