@@ -31,11 +31,6 @@ from mlopsc.cli.render import echo_json, echo_table, progress, size
 @click.option("-o", "--output", type=PATH, required=True, help="Folder for the packages.")
 @build_options
 @click.option("--source", "source_code", is_flag=True, help="Deliver the generated C too.")
-@click.option(
-    "--io-in-arena",
-    is_flag=True,
-    help="Inputs and outputs lie in the arena, at offsets that the header gives.",
-)
 @import_options
 @trust_options
 @unchecked_option
@@ -47,7 +42,6 @@ def command(
     targets: tuple[str, ...],
     output: Path,
     source_code: bool,
-    io_in_arena: bool,
     force: bool,
     cache: bool,
     as_json: bool,
@@ -64,7 +58,7 @@ def command(
             targets,
             output,
             options=collect_import_options(options),
-            how=how.model_copy(update={"source_code": source_code, "io_in_arena": io_in_arena}),
+            how=how.model_copy(update={"source_code": source_code}),
             trust=trust,
             force=force,
             cache=cache,
