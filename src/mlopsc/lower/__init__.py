@@ -23,6 +23,7 @@ from mlopsc.lower.flatten import FlatProgram, calls_of, flatten
 from mlopsc.lower.intrinsics import let_nan_through, use_own_starts
 from mlopsc.lower.lifetimes import lifetimes
 from mlopsc.lower.ops.arithmetic import call_functions
+from mlopsc.lower.ops.words import call_word_functions
 from mlopsc.lower.parallel import mark_parallel
 from mlopsc.lower.plan import plan_storage
 from mlopsc.lower.relax_graph import compile_graph
@@ -78,9 +79,8 @@ def lower(
     tvm_t = tvm_target(target, generator, lowering=True)
     packed = schedule == "tiled" and generator == "llvm"
     lanes = target.hardware.vector_bits // 32 if packed else 1
-    l2_bytes = target.hardware.l2_bytes
     module, flows, inputs, outputs = compile_graph(
-        stages, tvm_t, lanes, l2_bytes, accuracy=accuracy
+        stages, tvm_t, lanes, target.hardware, accuracy=accuracy
     )
     if lanes > 1:
         module = split_rows(module, target.hardware)
@@ -124,7 +124,7 @@ def lower(
         weights_digest=digest_bytes(weights),
         runtime_symbols=functions.runtime_symbols,
     )
-    kernels = call_functions(let_nan_through(functions.module))
+    kernels = call_word_functions(call_functions(let_nan_through(functions.module)))
     return LoweredModule(program, weights, kernels, tvm_target(target, generator))
 
 

@@ -21,7 +21,9 @@ from mlopsc.dtypes import DTYPES
 from mlopsc.errors import CompilerError
 from mlopsc.lower.flow import Flows, IfFlow, LoopFlow
 
-_ALIASING = {"relax.reshape", "relax.expand_dims", "relax.squeeze", "relax.flatten"}
+_ALIASING = {
+    "relax.reshape", "relax.expand_dims", "relax.squeeze", "relax.flatten", "relax.memory.view",
+}  # fmt: skip
 Kind = Literal["input", "output", "temporary", "constant", "state", "next", "counter", "element"]
 
 
