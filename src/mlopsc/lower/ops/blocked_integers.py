@@ -24,7 +24,7 @@ from mlopsc.lower.ops.window import Window
 from mlopsc.lower.ops.words import dot, pack, scale
 
 _BYTES: Final = 4  # of a word
-_LEAST: Final, _MOST = -(2**31), 2**31 - 1
+_LEAST, _MOST = -(2**31), 2**31 - 1
 
 
 def word_of(element: int) -> int:
