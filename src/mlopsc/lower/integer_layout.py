@@ -323,9 +323,10 @@ class _Packer(Carrier):
             return False
         names = ("multiplier_a", "multiplier_b", "constant", "shift")
         ma, mb, constant, shift = (_int(node, name) for name in names)
-        constant += (self._offset << shift) - self._offset * (ma + mb)
+        constant -= self._offset * (ma + mb)
         values = (ma, mb, _wrapped(constant), shift)
         attributes = {**dict(zip(names, values, strict=True)), **self._limits(node)}
+        attributes["offset"] = self._offset
         return self._emit(node, "Add", known, attributes, shape_of(known[0]), axis)
 
     def _mean(self, node: ir.Node) -> bool:

@@ -185,7 +185,7 @@ def _add(node: Node) -> Any:
         x, y = (o.tensor(*index).astype("int32") for o in (a, b))
         # Of elements with an offset, sums may wrap on the way.
         total = add(add(multiply(x, first), multiply(y, second)), constant)
-        return _limited(node, tirx.shift_right(total, shift))
+        return _limited(node, tirx.shift_right(total, shift) + int(node.attribute("offset")))
 
     return compute(node, element)
 
