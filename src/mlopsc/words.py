@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 Dot = Literal["plain", "madd", "vnni", "sdot"]
+WORD_BYTES: Final = 4
 _PREFIX: Final = "word_"
 
 

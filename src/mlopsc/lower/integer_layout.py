@@ -33,10 +33,9 @@ from mlopsc.lower.forms import (
 )
 from mlopsc.lower.ops.blocked_integers import word_of
 from mlopsc.schema.target import Hardware
-from mlopsc.words import Dot
+from mlopsc.words import WORD_BYTES, Dot
 
 INTEGER: Final = "mlopsc.integer"
-_WORD: Final = 4  # bytes
 _VIEWS: Final = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze"})
 _OFFSETS: Final[dict[str, int]] = {"vnni": 128}
 _PLAIN_ORDER: Final = -1  # the axis of a form that is no blocks
@@ -113,7 +112,7 @@ class _Packer(Carrier):
             *outer, block = self._blocked_shape(value)
             made = _node("Words", [source], {"last": last, "offset": self._offset})
             words = made.outputs[0]
-            _describe(words, f"{value.name}_words", ir.DataType.INT32, [*outer, block // _WORD])
+            _describe(words, f"{value.name}_words", ir.DataType.INT32, [*outer, block // WORD_BYTES])
             seen = view(words, self._dtype, [*outer, block], f"{value.name}_blocked")
             self.graph.insert_before(node, [made, seen])
             form = seen.outputs[0]
@@ -127,7 +126,7 @@ class _Packer(Carrier):
         """Return the memory of a form as words."""
         if form not in self._words:
             *outer, inner = shape_of(form)
-            made = view(form, ir.DataType.INT32, [*outer, inner // _WORD], f"{form.name}_words")
+            made = view(form, ir.DataType.INT32, [*outer, inner // WORD_BYTES], f"{form.name}_words")
             self.graph.insert_before(node, made)
             self._words[form] = made.outputs[0]
         return self._words[form]
@@ -141,8 +140,8 @@ class _Packer(Carrier):
             made = [view(form, self._dtype, shape, f"{value.name}_rows")]
         elif not self._offset:
             return value
-        elif shape[-1] % _WORD == 0:
-            words = [*shape[:-1], shape[-1] // _WORD]
+        elif shape[-1] % WORD_BYTES == 0:
+            words = [*shape[:-1], shape[-1] // WORD_BYTES]
             first = view(value, ir.DataType.INT32, words, f"{value.name}_plain_words")
             mask = self.constant(np.array(word_of(self._offset), np.int32), f"{value.name}_mask")
             moved = ir.Node("", "BitwiseXor", [first.outputs[0], mask])
@@ -258,7 +257,7 @@ class _Packer(Carrier):
         w = _padded(_padded(w, 0, block), 1, inner)
         blocks = w.shape[0] // block
         pair = 2 if blocks % 2 == 0 else 1
-        split = w.reshape(blocks // pair, pair, block, -1, inner // _WORD, _WORD, *kernel)
+        split = w.reshape(blocks // pair, pair, block, -1, inner // WORD_BYTES, WORD_BYTES, *kernel)
         order = [0, 3, *range(6, 6 + rank), 4, 1, 2, 5]
         return _as_words(split.transpose(order))
 
@@ -270,8 +269,8 @@ class _Packer(Carrier):
         if self._dot == "plain":
             split = w.reshape(-1, block, *kernel)
             return "DepthwiseProducts", split.transpose([0, *range(2, 2 + rank), 1])
-        w = _padded(w, w.ndim - 1, _WORD)
-        split = w.reshape(-1, block, *w.shape[2:-1], w.shape[-1] // _WORD, _WORD)
+        w = _padded(w, w.ndim - 1, WORD_BYTES)
+        split = w.reshape(-1, block, *w.shape[2:-1], w.shape[-1] // WORD_BYTES, WORD_BYTES)
         return "DepthwiseConv", _as_words(split.transpose([0, *range(2, 2 + rank), 1, 2 + rank]))
 
     def _matmul(self, node: ir.Node) -> bool:
@@ -280,7 +279,7 @@ class _Packer(Carrier):
         if x is None or any(a is None for a in arrays):
             return False
         w, b, m = (a.numpy() for a in arrays if a is not None)
-        if w.dtype != np.int8 or w.ndim != 2 or w.shape[0] % _WORD or len(shape_of(x)) < 2:
+        if w.dtype != np.int8 or w.ndim != 2 or w.shape[0] % WORD_BYTES or len(shape_of(x)) < 2:
             return False
         depth, columns = w.shape
         width = self._width(columns)
@@ -289,7 +288,7 @@ class _Packer(Carrier):
         if end is None or rows is None:
             return False
         inputs, attributes = end
-        panels = _padded(w, 1, width).reshape(depth // _WORD, _WORD, -1, width)
+        panels = _padded(w, 1, width).reshape(depth // WORD_BYTES, WORD_BYTES, -1, width)
         packed = self.constant(
             _as_words(panels.transpose(2, 0, 3, 1)), f"{node.outputs[0].name}_panels"
         )

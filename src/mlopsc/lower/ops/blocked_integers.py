@@ -22,8 +22,8 @@ from mlopsc.lower.ops.node import Lowering, Node, compute
 from mlopsc.lower.ops.pooling import pooling_lowerings
 from mlopsc.lower.ops.window import Window
 from mlopsc.lower.ops.words import dot, pack, scale
+from mlopsc.words import WORD_BYTES
 
-_BYTES: Final = 4  # of a word
 _LEAST, _MOST = -(2**31), 2**31 - 1
 
 
@@ -36,7 +36,7 @@ def word_of(element: int) -> int:
 def _words(node: Node) -> Any:
     """Plain int8 ``[N, C, ...]`` (``[N, ..., C]`` if ``last``) → words of channels, blocked."""
     x, last = node.operand(0), bool(node.attribute("last"))
-    block = node.result.shape[-1] * _BYTES
+    block = node.result.shape[-1] * WORD_BYTES
     channels = x.shape[-1 if last else 1]
     mask = word_of(node.attribute("offset"))
     zero = tirx.const(0, "int8")
@@ -45,14 +45,14 @@ def _words(node: Node) -> Any:
         *place, word = index
 
         def load(k: int) -> Any:
-            if block == _BYTES:  # the only word of a pixel
+            if block == WORD_BYTES:  # the only word of a pixel
                 return at(n, k, place) if k < channels else zero
-            channel = c * block + word * _BYTES + k
+            channel = c * block + word * WORD_BYTES + k
             value = at(n, channel, place)
             whole = channels % block == 0
             return value if whole else tirx.if_then_else(channel < channels, value, zero)
 
-        return tirx.bitwise_xor(pack(*map(load, range(_BYTES))), tirx.const(mask, "int32"))
+        return tirx.bitwise_xor(pack(*map(load, range(WORD_BYTES))), tirx.const(mask, "int32"))
 
     def at(n: Any, channel: Any, place: list[Any]) -> Any:
         return x.tensor(n, *place, channel) if last else x.tensor(n, channel, *place)
@@ -94,7 +94,7 @@ def _depthwise(node: Node) -> Any:
     x, w = node.operand(0), node.operand(1)
     kind = node.attribute("dot")
     *outer, groups = w.shape[1:-1]
-    kernel, sizes, out = [*outer, groups * _BYTES], x.shape[2:-1], node.result.shape[2:-1]
+    kernel, sizes, out = [*outer, groups * WORD_BYTES], x.shape[2:-1], node.result.shape[2:-1]
     window = Window.of(node, kernel, sizes, out)
     border = tirx.const(int(node.attribute("border")), x.dtype)
     padded = window.padded(x.tensor, border, sizes, out, trailing=1)
@@ -103,8 +103,8 @@ def _depthwise(node: Node) -> Any:
     def element(n: Any, f: Any, *index: Any) -> Any:
         *place, lane = index
         elements = [
-            padded(n, f, *window.place(place, [*taps[:-1], taps[-1] * _BYTES + k]), lane)
-            for k in range(_BYTES)
+            padded(n, f, *window.place(place, [*taps[:-1], taps[-1] * WORD_BYTES + k]), lane)
+            for k in range(WORD_BYTES)
         ]
         return te.sum(dot(kind, pack(*elements), w.tensor(f, *taps, lane)), axis=taps)
 

@@ -29,6 +29,11 @@ def dot(kind: Dot, x: Any, w: Any) -> Any:
     return tirx.call_intrin("int32", f"{_DOT}{kind}", x, w)
 
 
+def is_dot(value: Any) -> bool:
+    """Whether a value is a sum of products of two words."""
+    return _operation(value).startswith("dot_")
+
+
 def pack(*elements: Any) -> Any:
     """Return the word of four elements of 8 bits, the first in the lowest byte."""
     return tirx.call_intrin("int32", f"{_PREFIX}pack", *elements)
@@ -44,7 +49,7 @@ def call_word_functions(module: Any) -> Any:
 
     def add(node: Any) -> Any:
         for value, other in ((node.b, node.a), (node.a, node.b)):
-            if _operation(value).startswith("dot_") and len(value.args) == 2:
+            if is_dot(value) and len(value.args) == 2:
                 return tirx.call_intrin(str(node.ty), value.op.name, other, *value.args)
         return node
 
