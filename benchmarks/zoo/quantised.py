@@ -1,4 +1,4 @@
-"""Models of 8-bit integers: those of MLPerf Tiny, and a ResNet-50 that is quantised here."""
+"""Models of 8-bit integers that are quantised here."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from onnxruntime.quantization import (
 
 from zoo import light
 from zoo.inputs import draw_inputs
-from zoo.tiny import load
 
 Array = np.ndarray[Any, Any]
 _OPSET = 17
@@ -52,15 +51,6 @@ def resnet50() -> onnx.ModelProto:
             weight_type=QuantType.QInt8,
         )
         return onnx.load(last)
-
-
-def tiny(name: str) -> onnx.ModelProto:
-    """Return an int8 model of MLPerf Tiny for one sample.
-
-    Raises:
-        FileNotFoundError: The model is not there.
-    """
-    return load(name, "int8")
 
 
 class _Drawn(CalibrationDataReader):

@@ -25,7 +25,7 @@ _LEVELS: tuple[tuple[str, frozenset[str]], ...] = (
     ),
 )
 _X86_EXTENSIONS = {
-    "avx512_vbmi": "+avx512vbmi", "avx512_vnni": "+avx512vnni", "avx_vnni": "+avxvnni",
+    "avx512_vnni": "+avx512vnni", "avx512vbmi": "+avx512vbmi", "avx_vnni": "+avxvnni",
 }  # fmt: skip
 _ARM_EXTENSIONS = {"asimddp": "+dotprod", "i8mm": "+i8mm", "asimdhp": "+fullfp16"}
 
