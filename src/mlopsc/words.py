@@ -55,8 +55,6 @@ def llvm_function(name: str) -> str:
     return f"{declared}define {result} @{name}({', '.join(parameters)}) {{\n{body}\n}}"
 
 
-
-
 @dataclass(frozen=True)
 class Operation:
     """How one function is written.

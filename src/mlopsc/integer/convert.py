@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-import numpy as np
 import onnx_ir as ir
 
 from mlopsc.integer.recipe import DOMAIN, Recipe, shape_of
@@ -97,19 +96,8 @@ class _Converter:
     def flip(self, value: ir.Value, before: ir.Node, target: ir.DataType) -> ir.Value:
         """Return ``value`` with the top bit inverted, as ``target``."""
         recipe = Recipe(f"{value.name}/{target.name.lower()}")
-        shape = shape_of(value) or ()
-        plain = value
-        if target == ir.DataType.UINT8:
-            plain = recipe.node("BitCast", [plain], target, shape, {"to": int(target)}, domain="")
-        top = recipe.constant(np.array(0x80, np.uint8), "top")
-        flipped = recipe.node("BitwiseXor", [plain, top], ir.DataType.UINT8, shape, domain="")
-        if target == ir.DataType.INT8:
-            flipped = recipe.node("BitCast", [flipped], target, shape, {"to": int(target)},
-                                  domain="")  # fmt: skip
-        for constant in recipe.constants:
-            self.graph.register_initializer(constant)
-        for node in recipe.nodes:
-            self.graph.insert_before(before, node)
+        flipped = recipe.node("Flip", [value], target, shape_of(value) or ())
+        self.graph.insert_before(before, recipe.nodes)
         self.made.update(recipe.nodes)
         return flipped
 

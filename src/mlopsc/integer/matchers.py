@@ -19,6 +19,8 @@ from mlopsc.integer.recipe import Recipe, shape_of
 from mlopsc.integer.recognise import Activation, Emit, Matcher, Region
 from mlopsc.integer.tables import function_table, softmax_table
 
+# What compares elements; ONNX has these of 8 bits.
+_CHOOSING: Final = frozenset({"GlobalMaxPool", "ReduceMax", "ReduceMin"})
 _WIDE_MAX: Final = (1 << 46) - 1  # of sums of 16-bit activations
 
 
@@ -425,9 +427,27 @@ def _convert(
     return recipe.node("Requantize", [value], out.dtype, shape, attributes)
 
 
+def max_pool(region: Region, node: ir.Node) -> Emit:
+    """Match a maximum over windows; of 16 bits, which ONNX has none of, by an operator of ours."""
+    if region.quantisation.bits == 8:
+        return moving(region, node)
+    x = region.activation(node.inputs[0])
+    if _attribute(node, "ceil_mode", 0):
+        raise Unfit("windows reach beyond the padding")
+    window = window_of(node, _attribute(node, "kernel_shape"), x.shape[2:], region.shape[2:])
+
+    def emit(recipe: Recipe, inputs: Sequence[ir.Value]) -> ir.Value:
+        moved = recipe.node("MaxPool", [inputs[0]], x.quantisation.dtype, region.shape, window)
+        return _convert(region, recipe, moved, x.quantisation, region.shape, "moved")
+
+    return emit
+
+
 def moving(region: Region, node: ir.Node) -> Emit:
     """Match what only moves elements, or chooses the greatest: on the integers as they are."""
     x = region.activation(node.inputs[0])
+    if x.quantisation.bits == 16 and node.op_type in _CHOOSING:
+        raise Unfit(f"there is no {node.op_type} of 16 bits")
     others = list(node.inputs[1:])
     if any(v is not None and v.const_value is None for v in others):
         raise Unfit("where elements go is computed at run time")
@@ -505,6 +525,7 @@ MATCHERS: Final[dict[str, Matcher]] = {
     "Gemm": gemm,
     "GlobalAveragePool": global_average_pool,
     "MatMul": matmul,
+    "MaxPool": max_pool,
     "Mul": multiply,
     "ReduceMean": reduce_mean,
     "ReduceSum": reduce_sum,
@@ -512,7 +533,7 @@ MATCHERS: Final[dict[str, Matcher]] = {
     "Sub": subtract,
     **dict.fromkeys(
         (
-            "DepthToSpace", "Expand", "Flatten", "Gather", "GlobalMaxPool", "Identity", "MaxPool",
+            "DepthToSpace", "Expand", "Flatten", "Gather", "GlobalMaxPool", "Identity",
             "Pad", "ReduceMax", "ReduceMin", "Reshape", "Slice", "SpaceToDepth", "Squeeze", "Tile",
             "Transpose", "Unsqueeze",
         ),

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from mlopsc.dtypes import BY_ONNX_CODE
 from mlopsc.integer.arithmetic import requantize
 
 Array = np.ndarray[Any, Any]
@@ -108,6 +109,19 @@ def _table(inputs: Sequence[Array], a: Attributes) -> Array:
     return np.asarray(table[x.astype(np.int64) + 128])
 
 
+def _flip(inputs: Sequence[Array], _: Attributes) -> Array:
+    x = inputs[0]
+    other = np.int8 if x.dtype == np.uint8 else np.uint8
+    return np.asarray((x.view(np.uint8) ^ np.uint8(0x80)).view(other))
+
+
+def _max_pool(inputs: Sequence[Array], a: Attributes) -> Array:
+    x = inputs[0]
+    least, rank = int(np.iinfo(x.dtype).min), x.ndim - 2
+    inner = tuple(range(-rank, 0))
+    return np.stack([_columns(x[n : n + 1], a, least).max(inner) for n in range(len(x))])
+
+
 def _softmax(inputs: Sequence[Array], a: Attributes) -> Array:
     x, table = inputs
     wide = x.astype(np.int64)
@@ -117,11 +131,18 @@ def _softmax(inputs: Sequence[Array], a: Attributes) -> Array:
     return np.asarray(np.clip(steps, a["low"], a["high"]).astype(x.dtype))
 
 
+def _bit_cast(inputs: Sequence[Array], a: Attributes) -> Array:
+    return inputs[0].view(BY_ONNX_CODE[int(a["to"])].name)
+
+
 OPERATORS: Final[dict[str, Operator]] = {
     "Add": _add,
     "AveragePool": _average_pool,
+    "BitCast": _bit_cast,
     "Conv": _conv,
+    "Flip": _flip,
     "MatMul": _matmul,
+    "MaxPool": _max_pool,
     "Mean": _mean,
     "Mul": _mul,
     "Product": _product,

@@ -112,7 +112,9 @@ class _Packer(Carrier):
             *outer, block = self._blocked_shape(value)
             made = _node("Words", [source], {"last": last, "offset": self._offset})
             words = made.outputs[0]
-            _describe(words, f"{value.name}_words", ir.DataType.INT32, [*outer, block // WORD_BYTES])
+            _describe(
+                words, f"{value.name}_words", ir.DataType.INT32, [*outer, block // WORD_BYTES]
+            )
             seen = view(words, self._dtype, [*outer, block], f"{value.name}_blocked")
             self.graph.insert_before(node, [made, seen])
             form = seen.outputs[0]
@@ -126,7 +128,9 @@ class _Packer(Carrier):
         """Return the memory of a form as words."""
         if form not in self._words:
             *outer, inner = shape_of(form)
-            made = view(form, ir.DataType.INT32, [*outer, inner // WORD_BYTES], f"{form.name}_words")
+            made = view(
+                form, ir.DataType.INT32, [*outer, inner // WORD_BYTES], f"{form.name}_words"
+            )
             self.graph.insert_before(node, made)
             self._words[form] = made.outputs[0]
         return self._words[form]

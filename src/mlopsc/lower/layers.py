@@ -91,7 +91,7 @@ def blocks_of(blocks: Sequence[Block], offsets: Mapping[Key, int]) -> tuple[Aren
             kind="scratch" if block.key[0] == "scratch" else "tensor",
             offset=offsets[block.key],
             nbytes=block.size,
-            first=block.first,
+            first=max(block.first, 0),  # inputs are there before the first
             last=block.last,
         )
         for block in blocks

@@ -206,9 +206,7 @@ def _mean(node: Node) -> Any:
 def _table(node: Node) -> Any:
     x, table = node.operand(0), node.operand(1)
     first = int(node.attribute("first"))
-    return compute(
-        node, lambda *index: table.tensor(x.tensor(*index).astype("int32") + first)
-    )
+    return compute(node, lambda *index: table.tensor(x.tensor(*index).astype("int32") + first))
 
 
 LOWERINGS: Final[dict[str, Lowering]] = {

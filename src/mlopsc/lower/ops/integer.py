@@ -13,6 +13,7 @@ from tvm import te, tirx
 from mlopsc.integer.arithmetic import INT32_MAX, WIDE_BITS
 from mlopsc.integer.recipe import DOMAIN
 from mlopsc.lower.ops.node import Lowering, Node, Operand, elementwise
+from mlopsc.lower.ops.pooling import pooling_lowerings
 from mlopsc.lower.ops.window import Window
 
 
@@ -267,13 +268,20 @@ def _softmax(node: Node) -> Any:
     return te.compute(node.result.shape, element, name="softmax_steps")
 
 
+def _flip(node: Node) -> Any:
+    step = _int(-128 if node.result.dtype == "int8" else 128, "int32")
+    return elementwise(node, lambda x: (x.astype("int32") + step).astype(node.result.dtype))
+
+
 LOWERINGS: Final[dict[str, Lowering]] = {
     f"{DOMAIN}::{name}": lowering
     for name, lowering in {
         "Add": _add,
         "AveragePool": _average_pool,
         "Conv": _conv,
+        "Flip": _flip,
         "MatMul": _matmul,
+        "MaxPool": pooling_lowerings(0)["MaxPool"],
         "Mean": _mean,
         "Mul": _mul,
         "Product": _product,
