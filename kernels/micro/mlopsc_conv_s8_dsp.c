@@ -1,8 +1,9 @@
 /* Convolution with the DSP extension: see mlopsc_micro.h.
  *
- * Columns: for every two k (tap first, then channel) and every position of the block the pair
- * {x[k], x[k + 1]}, so four words; the k are filled up with zeros to a multiple of four. Weights:
- * [channels_out][k], each four in the order 0, 2, 1, 3, which one instruction widens to the pairs
+ * Columns: for every two k (tap first, then channel; the other way round if
+ * channels_in is odd, because pairs are of neighbours then) and every position of the block the pair
+ * {x[k], x[k + 1]}, so four words; the k are filled up with zeros to a multiple of four.
+ * Weights: [channels_out][k], each four in the order 0, 2, 1, 3, which one instruction widens to the pairs
  * (0, 1) and (2, 3). The scratch holds the columns, before them the sums of all channels of the block
  * where the taps do not fit at once, and behind them where each k lies if channels_in is odd. */
 #include "mlopsc_conv_dsp.h"
