@@ -122,7 +122,7 @@ class EmulatedKernels:
         )
         table = np.array([at_x, w, bias, multiplier, y, scratch, shape, exponentials], np.uint32)
         arguments = (self._place(8, table.tobytes(), 4),)
-        function = machine.symbols[f"call_{operator}"] & ~1
+        function = machine.symbols.addresses[f"call_{operator}"] & ~1
         if counter:
             counting = emulator._Counter(machine)
             machine.call(function, arguments)
