@@ -19,6 +19,7 @@ import numpy as np
 from mlopsc.lower.micro import KERNELS, Variant
 from mlopsc.resources import kernels_dir
 from mlopsc.runners import emulator
+from mlopsc.runners.counter import Counter
 from mlopsc.schema.target import Target
 from mlopsc.targets import load_target
 from mlopsc.toolchain import compile_object, link_image, link_shared
@@ -124,9 +125,9 @@ class EmulatedKernels:
         arguments = (self._place(8, table.tobytes(), 4),)
         function = machine.symbols.addresses[f"call_{operator}"] & ~1
         if counter:
-            counting = emulator._Counter(machine)
+            counting = Counter(machine.unicorn, machine.code(set()), machine.symbols)
             machine.call(function, arguments)
-            self.instructions = sum(counting.finish().values())
+            self.instructions = sum(counting.finish()[0].values())
         else:
             machine.call(function, arguments)
         return np.frombuffer(machine.read(y, a.y_bytes), np.int8)

@@ -104,8 +104,9 @@ static inline void mlopsc_outputs(const uint32_t *columns, int32_t bytes, const 
 
 /* sum[n][0..3] += products, of all channels n. The weights of the next channel lie `depth` bytes
  * behind; `bytes` of them count. */
-static void mlopsc_add_products(const uint32_t *columns, int32_t bytes, const int8_t *w,
-                                       int32_t depth, int32_t *sum, int32_t channels) {
+__attribute__((noinline)) static void mlopsc_add_products(const uint32_t *columns, int32_t bytes,
+                                                          const int8_t *w, int32_t depth,
+                                                          int32_t *sum, int32_t channels) {
   struct {
     int32_t *sum;
     const uint32_t *columns;

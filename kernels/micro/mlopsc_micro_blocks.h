@@ -43,23 +43,23 @@ static inline void mlopsc_place_block(const mlopsc_conv_shape *s, int32_t first,
   }
 }
 
-/* Whether the tap (down, right) of all positions lies in one row of the input. */
+/* Whether taps from (down, right) to (down2, right2) of all positions lie in rows of the input in
+ * which the positions are neighbours. */
 static inline int32_t mlopsc_inside(const mlopsc_conv_shape *s, const mlopsc_block *block,
-                                    int32_t down, int32_t right) {
-  const int32_t row = block->row[0] + down, column = block->column[0] + right;
-  return block->neighbours != 0 && row >= 0 && row < s->height_in && column >= 0 &&
-         column + (MLOPSC_LANES - 1) * s->stride_width < s->width_in;
+                                    int32_t down, int32_t right, int32_t down2, int32_t right2) {
+  const int32_t row = block->row[0], column = block->column[0];
+  return block->neighbours != 0 && row + down >= 0 && row + down2 < s->height_in &&
+         column + right >= 0 &&
+         column + right2 + (MLOPSC_LANES - 1) * s->stride_width < s->width_in;
 }
 
-/* Where the tap (down, right) of each position lies in a plane; -1: in the border, or nowhere. */
-static inline void mlopsc_find_tap(const mlopsc_conv_shape *s, const mlopsc_block *block,
-                                   int32_t down, int32_t right, int32_t at[MLOPSC_LANES]) {
-  for (int32_t i = 0; i < MLOPSC_LANES; ++i) {
-    const int32_t row = block->row[i] + down, column = block->column[i] + right;
-    const int32_t found = i < block->count && row >= 0 && row < s->height_in && column >= 0 &&
-                          column < s->width_in;
-    at[i] = found != 0 ? row * s->width_in + column : -1;
-  }
+/* Where the tap (down, right) of position i lies in a plane; -1: in the border, or nowhere. */
+static inline int32_t mlopsc_find_tap(const mlopsc_conv_shape *s, const mlopsc_block *block,
+                                      int32_t down, int32_t right, int32_t i) {
+  const int32_t row = block->row[i] + down, column = block->column[i] + right;
+  const int32_t found = i < block->count && row >= 0 && row < s->height_in && column >= 0 &&
+                        column < s->width_in;
+  return found != 0 ? row * s->width_in + column : -1;
 }
 
 #endif

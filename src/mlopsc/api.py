@@ -106,6 +106,7 @@ def build(
     schedule: Schedule = "tiled",
     accuracy: Accuracy = "fast",
     source_code: bool = False,
+    io_in_arena: bool = False,
     keys: Sequence[str | Path] = (),
     unchecked: bool = False,
     force: bool = False,
@@ -123,6 +124,8 @@ def build(
             layer's largest value, for finite inputs; ``strict`` allows none that trades accuracy
             for speed.
         source_code: Whether the generated C is delivered too.
+        io_in_arena: Whether inputs and outputs lie in the arena, at fixed offsets, where other
+            values may take the place of an input that is not needed any more.
         keys: Public keys; one of them must have signed the bundle.
         unchecked: Do not look at the bundle's signature; this is recorded.
         force: Replace packages that exist.
@@ -140,7 +143,11 @@ def build(
         names,
         Path(output),
         how=BuildOptions(
-            generator=generator, schedule=schedule, accuracy=accuracy, source_code=source_code
+            generator=generator,
+            schedule=schedule,
+            accuracy=accuracy,
+            source_code=source_code,
+            io_in_arena=io_in_arena,
         ),
         trust=TrustOptions(keys=tuple(Path(key) for key in keys), unchecked=unchecked),
         force=force,

@@ -27,6 +27,7 @@ _VERBS = {
     "preprocess": ("preprocess", "Write the ONNX file of steps or of a Python function."),
     "import": ("import_verb", "Import an ONNX model into a bundle."),
     "build": ("build", "Build a package for each target from a bundle or an ONNX file."),
+    "fit": ("fit", "Say whether a model fits a board, before anything is flashed."),
     "conform": ("conform", "Prove packages against the reference runtime."),
     "run": ("run", "Run a package on your arrays, on whatever it was built for."),
     "inspect": ("inspect", "Describe a bundle or a package."),

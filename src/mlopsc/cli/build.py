@@ -9,13 +9,16 @@ import click
 
 from mlopsc.cli.options import (
     PATH,
+    build_options,
     cache_option,
+    collect_build_options,
     collect_import_options,
     collect_trust_options,
     force_option,
     import_options,
     json_option,
     trust_options,
+    unchecked_option,
 )
 from mlopsc.cli.render import echo_json, echo_table, progress, size
 
@@ -26,29 +29,16 @@ from mlopsc.cli.render import echo_json, echo_table, progress, size
     "-t", "--target", "targets", multiple=True, required=True, help="Target name or .toml; repeat."
 )
 @click.option("-o", "--output", type=PATH, required=True, help="Folder for the packages.")
-@click.option(
-    "--generator",
-    type=click.Choice(["llvm", "c"]),
-    help="How kernels are generated; each target's own by default.",
-)
-@click.option(
-    "--schedule",
-    type=click.Choice(["tiled", "none"]),
-    default="tiled",
-    show_default=True,
-    help="'none' leaves the loops unscheduled, to measure what scheduling gives.",
-)
-@click.option(
-    "--accuracy",
-    type=click.Choice(["fast", "strict"]),
-    default="fast",
-    show_default=True,
-    help="'strict' allows no algorithm that trades accuracy for speed.",
-)
+@build_options
 @click.option("--source", "source_code", is_flag=True, help="Deliver the generated C too.")
+@click.option(
+    "--io-in-arena",
+    is_flag=True,
+    help="Inputs and outputs lie in the arena, at offsets that the header gives.",
+)
 @import_options
 @trust_options
-@click.option("--unchecked", is_flag=True, help="Do not look at the bundle's signature; recorded.")
+@unchecked_option
 @force_option
 @cache_option
 @json_option
@@ -56,10 +46,8 @@ def command(
     source: Path,
     targets: tuple[str, ...],
     output: Path,
-    generator: Any,
-    schedule: Any,
-    accuracy: Any,
     source_code: bool,
+    io_in_arena: bool,
     force: bool,
     cache: bool,
     as_json: bool,
@@ -67,8 +55,8 @@ def command(
 ) -> None:
     """Build one package folder per target inside DIR from a bundle or an ONNX file."""
     from mlopsc import pipeline
-    from mlopsc.schema.build_options import BuildOptions
 
+    how = collect_build_options(options)
     trust = collect_trust_options(options)
     with progress(f"building {source}", quiet=as_json) as update:
         packages = pipeline.build(
@@ -76,12 +64,7 @@ def command(
             targets,
             output,
             options=collect_import_options(options),
-            how=BuildOptions(
-                generator=generator,
-                schedule=schedule,
-                accuracy=accuracy,
-                source_code=source_code,
-            ),
+            how=how.model_copy(update={"source_code": source_code, "io_in_arena": io_in_arena}),
             trust=trust,
             force=force,
             cache=cache,

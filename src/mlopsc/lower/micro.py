@@ -208,8 +208,9 @@ def _conv_scratch_portable(shape: ConvShape) -> int:
 
 
 def _conv_scratch_dsp(shape: ConvShape) -> int:
-    columns = min(shape.taps, shape.all_taps) * shape.channels_in
-    return _sums(shape) + 2 * _LANES * -(-columns // 4) * 4
+    columns = -(-min(shape.taps, shape.all_taps) * shape.channels_in // 4) * 4
+    offsets = 4 * columns if shape.channels_in % 2 else 0
+    return _sums(shape) + 2 * _LANES * columns + offsets
 
 
 def _conv_scratch_mve(shape: ConvShape) -> int:
@@ -296,6 +297,8 @@ KERNELS: Final[dict[Variant, dict[Operator, MicroKernel[Any]]]] = {
             scratch_bytes=_plane_dsp,
         ),
         "dense": replace(_PORTABLE["dense"], source="mlopsc_dense_s8_dsp.c", pack=_pack_dense_dsp),
+        "add": replace(_PORTABLE["add"], source="mlopsc_add_s8_dsp.c"),
+        "mean": replace(_PORTABLE["mean"], source="mlopsc_mean_s8_dsp.c"),
     },
     "mve": {
         **_PORTABLE,

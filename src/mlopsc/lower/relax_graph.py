@@ -15,10 +15,13 @@ import tvm
 from tvm import relax
 
 from mlopsc.bundle import graph_signature, load_graph
+from mlopsc.integer import use_integers
 from mlopsc.lower.attention import block_attention
 from mlopsc.lower.flow import Flows
 from mlopsc.lower.grouped import rewrite_groups
 from mlopsc.lower.layout import use_blocked_layout
+from mlopsc.lower.micro import Variant
+from mlopsc.lower.origins import Fused, OriginFinder
 from mlopsc.lower.panels import use_panels
 from mlopsc.lower.translate import translate
 from mlopsc.lower.transposed import use_interleaved_convolutions
@@ -28,27 +31,37 @@ from mlopsc.schema.target import Accuracy
 
 
 def compile_graph(
-    stages: Sequence[StageGraph], target: Any, lanes: int, l2_bytes: int, *, accuracy: Accuracy
-) -> tuple[Any, Flows, tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Return the Relax module, its control flow and the signature of the joined graph.
+    stages: Sequence[StageGraph],
+    target: Any,
+    lanes: int,
+    l2_bytes: int,
+    *,
+    accuracy: Accuracy,
+    micro: Variant | None,
+) -> tuple[Any, Flows, Fused, tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Return the Relax module, its control flow, whose nodes its kernels compute, the signature.
 
     Raises:
         CompilerError: An operator of the graph cannot be lowered.
     """
     model = join_stages(stages)
+    use_integers(model)
     if lanes > 1:
         model = block_attention(model, lanes, l2_bytes)
         model = use_interleaved_convolutions(rewrite_groups(model, lanes), accuracy)
         model = use_blocked_layout(model, lanes, accuracy=accuracy)
         model = use_panels(model, lanes, l2_bytes)
-    module, flows = translate(model)
+    module, flows, origins = translate(model, micro)
     transform = relax.transform
     with target, tvm.transform.PassContext(opt_level=3):
         module = tvm.transform.Sequential(
+            [transform.AnnotateTIROpPattern(), transform.FoldConstant()]
+        )(module)
+        finder = OriginFinder(module, origins)
+        module = transform.FuseOps()(module)
+        fused = finder.find(module)
+        module = tvm.transform.Sequential(
             [
-                transform.AnnotateTIROpPattern(),
-                transform.FoldConstant(),
-                transform.FuseOps(),
                 transform.FuseTIR(),
                 transform.DeadCodeElimination(),
                 transform.RewriteDataflowReshape(),
@@ -58,7 +71,7 @@ def compile_graph(
             ]
         )(module)
     inputs, outputs = graph_signature(stages[0].model)[0], graph_signature(stages[-1].model)[1]
-    return module, flows, inputs, outputs
+    return module, flows, fused, inputs, outputs
 
 
 def join_stages(stages: Sequence[StageGraph]) -> ir.Model:

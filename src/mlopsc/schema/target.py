@@ -50,6 +50,7 @@ class Hardware(Frozen):
         cpu_flags: Names that must stand in the flags of the running processor to execute here.
         dot: Instruction that sums products of four 8-bit integers into each lane: ``vnni`` takes
             unsigned times signed (AVX-512 VNNI, AVX-VNNI), ``sdot`` signed times signed (Arm).
+        cycles_per_instruction: On average, for estimates of latency; unknown if None.
         micro: Hand-written kernels for 8-bit integers: ``portable`` C, ``dsp`` (Arm's SIMD in
             32-bit registers: SMLAD), ``mve`` (Helium), or none.
         clock_hz: Cycles per second at the highest clock of the data-sheet, or unknown.
@@ -66,6 +67,7 @@ class Hardware(Frozen):
     dot: Literal["none", "vnni", "sdot"] = "none"
     micro: Literal["none", "portable", "dsp", "mve"] = "none"
     clock_hz: PositiveInt | None = None
+    cycles_per_instruction: Annotated[float, Field(gt=0, le=1000)] | None = None
 
 
 class Limits(Frozen):
