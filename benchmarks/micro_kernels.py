@@ -14,10 +14,12 @@ from typing import Any
 
 import click
 import numpy as np
+from micro_board import BoardKernels
 from micro_machine import Arguments, EmulatedKernels, NativeKernels
 
 from mlopsc.cli.render import echo_table
 from mlopsc.lower.micro import KERNELS, AddShape, ConvShape, DenseShape, MeanShape, Operator
+from mlopsc.targets import load_target
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,9 @@ def arguments(layer: Layer, variant: Any) -> Arguments:
 @click.option("--json", "output", type=click.Path(path_type=Path), help="Write the figures here.")
 def main(variant: Any, target: str, output: Path | None) -> None:
     """Print a table of each model's layers."""
-    reference, machine = NativeKernels("portable"), EmulatedKernels(variant, target)
+    emulates = "unicorn" in load_target(target).run.runners
+    machine = EmulatedKernels(variant, target) if emulates else BoardKernels(variant, target)
+    reference = NativeKernels("portable")
     results = {}
     for model, layers in MODELS.items():
         rows, work, spent = [], 0, 0

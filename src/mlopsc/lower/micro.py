@@ -18,7 +18,7 @@ from typing import Any, Final, Generic, Literal, TypeVar
 import numpy as np
 
 Array = np.ndarray[Any, Any]
-Variant = Literal["portable", "dsp"]
+Variant = Literal["portable", "dsp", "mve"]
 Operator = Literal["conv", "depthwise", "dense", "add", "mean", "table", "softmax"]
 
 _LANES: Final = 4  # positions of a block: MLOPSC_LANES
@@ -215,6 +215,11 @@ def _conv_scratch_dsp(shape: ConvShape) -> int:
     return _sums(shape) + 2 * _LANES * columns + offsets
 
 
+def _conv_scratch_mve(shape: ConvShape) -> int:
+    """Whole columns, each at a multiple of 16 bytes: the taps are never gathered in parts."""
+    return _LANES * -(-shape.all_taps * shape.channels_in // 16) * 16
+
+
 def _one_group(shape: ConvShape) -> bool:
     return shape.taps >= shape.all_taps or (shape.taps > 0 and shape.channels_in % 4 == 0)
 
@@ -296,6 +301,21 @@ KERNELS: Final[dict[Variant, dict[Operator, MicroKernel[Any]]]] = {
         "dense": replace(_PORTABLE["dense"], source="mlopsc_dense_s8_dsp.c", pack=_pack_dense_dsp),
         "add": replace(_PORTABLE["add"], source="mlopsc_add_s8_dsp.c"),
         "mean": replace(_PORTABLE["mean"], source="mlopsc_mean_s8_dsp.c"),
+    },
+    "mve": {
+        **_PORTABLE,
+        "conv": replace(
+            _PORTABLE["conv"],
+            source="mlopsc_conv_s8_mve.c",
+            scratch_bytes=_conv_scratch_mve,
+            applies=_always,
+            align=8,
+        ),
+        "depthwise": replace(_PORTABLE["depthwise"], source="mlopsc_depthwise_s8_mve.c"),
+        "dense": replace(_PORTABLE["dense"], source="mlopsc_dense_s8_mve.c"),
+        "add": replace(_PORTABLE["add"], source="mlopsc_add_s8_mve.c"),
+        "mean": replace(_PORTABLE["mean"], source="mlopsc_mean_s8_mve.c"),
+        "table": replace(_PORTABLE["table"], source="mlopsc_table_s8_mve.c"),
     },
 }
 
