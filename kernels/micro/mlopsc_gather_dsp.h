@@ -69,9 +69,10 @@ static inline void mlopsc_gather_flat(const int8_t *x, const mlopsc_conv_shape *
 }
 
 /* Taps [tap, end) of an even number of channels. */
-static void mlopsc_gather_even(const int8_t *x, const mlopsc_conv_shape *s,
-                               const mlopsc_block *block, int32_t tap, int32_t end,
-                               uint32_t *column) {
+__attribute__((noinline)) static void mlopsc_gather_even(const int8_t *x,
+                                                         const mlopsc_conv_shape *s,
+                                                         const mlopsc_block *block, int32_t tap,
+                                                         int32_t end, uint32_t *column) {
   const int32_t plane = s->height_in * s->width_in, pairs = s->channels_in / 2;
   const uint32_t border = mlopsc_low((uint32_t)s->zero_in, (uint32_t)s->zero_in);
   int32_t ky = tap / s->kernel_width, kx = tap - ky * s->kernel_width;
@@ -101,58 +102,69 @@ static void mlopsc_gather_even(const int8_t *x, const mlopsc_conv_shape *s,
 
 /* Where each k lies, seen from the first tap; one more if they are odd. */
 static inline void mlopsc_list_offsets(const mlopsc_conv_shape *s, int32_t *offset) {
-  for (int32_t ky = 0; ky < s->kernel_height; ++ky)
-    for (int32_t kx = 0; kx < s->kernel_width; ++kx)
-      for (int32_t c = 0; c < s->channels_in; ++c)
+  for (int32_t c = 0; c < s->channels_in; ++c)
+    for (int32_t ky = 0; ky < s->kernel_height; ++ky)
+      for (int32_t kx = 0; kx < s->kernel_width; ++kx)
         *offset++ = (c * s->height_in + ky * s->dilation_height) * s->width_in +
                     kx * s->dilation_width;
   if (s->kernel_height * s->kernel_width % 2 != 0) *offset = 0;
 }
 
-/* One position, tap by tap; `column` is its first pair. */
+/* The next half of a position's pairs: the other half, and then that of the next pair. */
+typedef struct {
+  uint8_t *at;
+  int32_t step;
+} mlopsc_half;
+
+static inline void mlopsc_put_half(mlopsc_half *out, int32_t value) {
+  const int16_t half = (int16_t)value;
+  __builtin_memcpy(out->at, &half, sizeof half);
+  out->at += out->step;
+  out->step ^= 12; /* 2 and 14 */
+}
+
+/* All k of one position, the first tap of which lies at (row, column). */
 static void mlopsc_put_position(const int8_t *x, const mlopsc_conv_shape *s, int32_t row,
-                                int32_t column, uint8_t *out) {
-  const int32_t plane = s->height_in * s->width_in;
-  int32_t step = 2; /* to the other half of a pair, and then to the next pair: 14 */
-  for (int32_t ky = 0; ky < s->kernel_height; ++ky) {
-    const int32_t y = row + ky * s->dilation_height;
-    const int8_t *const line = x + y * s->width_in;
-    for (int32_t kx = 0; kx < s->kernel_width; ++kx) {
-      const int32_t at = column + kx * s->dilation_width;
-      const int32_t found = y >= 0 && y < s->height_in && at >= 0 && at < s->width_in;
-      for (int32_t c = 0; c < s->channels_in; ++c, out += step, step ^= 12) {
-        const int16_t value = (int16_t)(found != 0 ? line[at + c * plane] : s->zero_in);
-        __builtin_memcpy(out, &value, sizeof value);
-      }
+                                int32_t column, uint32_t *first) {
+  const int32_t width = s->width_in, across = s->dilation_width, border = s->zero_in;
+  const int32_t end = column + s->kernel_width * across;
+  mlopsc_half out = {(uint8_t *)first, 2};
+  for (int32_t c = 0; c < s->channels_in; ++c, x += s->height_in * width)
+    for (int32_t ky = 0; ky < s->kernel_height; ++ky) {
+      const int32_t y = row + ky * s->dilation_height;
+      const int8_t *const line = x + y * width;
+      if (y >= 0 && y < s->height_in)
+        for (int32_t at = column; at != end; at += across)
+          mlopsc_put_half(&out, at >= 0 && at < width ? line[at] : border);
+      else
+        for (int32_t at = column; at != end; at += across) mlopsc_put_half(&out, border);
     }
-  }
-  for (int32_t k = s->kernel_height * s->kernel_width * s->channels_in; k % 4 != 0;
-       ++k, out += step, step ^= 12) {
-    const int16_t value = 0;
-    __builtin_memcpy(out, &value, sizeof value);
-  }
+  for (int32_t k = s->kernel_height * s->kernel_width * s->channels_in; k % 4 != 0; ++k)
+    mlopsc_put_half(&out, 0);
 }
 
 /* All taps of an odd number of channels. */
-static void mlopsc_gather_odd(const int8_t *x, const mlopsc_conv_shape *s,
-                              const mlopsc_block *block, const int32_t *offset,
-                              uint32_t *column) {
+__attribute__((noinline)) static void mlopsc_gather_odd(const int8_t *x,
+                                                        const mlopsc_conv_shape *s,
+                                                        const mlopsc_block *block,
+                                                        const int32_t *offset, uint32_t *column) {
   const int32_t pairs = (s->kernel_height * s->kernel_width * s->channels_in + 1) / 2;
+  const int32_t *const end = offset + 2 * pairs;
   if (mlopsc_inside(s, block, 0, 0, (s->kernel_height - 1) * s->dilation_height,
                     (s->kernel_width - 1) * s->dilation_width) == 0) {
     for (int32_t i = 0; i < MLOPSC_LANES; ++i)
-      mlopsc_put_position(x, s, block->row[i], block->column[i], (uint8_t *)(column + i));
+      mlopsc_put_position(x, s, block->row[i], block->column[i], column + i);
     return;
   }
   x += block->row[0] * s->width_in + block->column[0];
   if (s->stride_width == 1) {
-    for (int32_t p = 0; p < pairs; ++p, offset += 2)
+    for (; offset != end; offset += 2)
       column = mlopsc_put(column, mlopsc_load1(x + offset[0]), mlopsc_load1(x + offset[1]));
   } else if (s->stride_width == 2) {
-    for (int32_t p = 0; p < pairs; ++p, offset += 2)
+    for (; offset != end; offset += 2)
       column = mlopsc_put(column, mlopsc_load2(x + offset[0]), mlopsc_load2(x + offset[1]));
   } else {
-    for (int32_t p = 0; p < pairs; ++p, offset += 2)
+    for (; offset != end; offset += 2)
       column = mlopsc_put(column, mlopsc_load_any(x + offset[0], s->stride_width),
                           mlopsc_load_any(x + offset[1], s->stride_width));
   }

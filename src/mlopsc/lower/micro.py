@@ -192,7 +192,9 @@ def _pack_conv_mve(weights: Array) -> Array:
 
 
 def _pack_conv_dsp(weights: Array) -> Array:
-    fours = _fill_up(_taps_first(weights), 4).reshape(-1, 4)
+    odd = weights.shape[1] % 2 != 0
+    rows = weights.reshape(weights.shape[0], -1) if odd else _taps_first(weights)
+    fours = _fill_up(rows, 4).reshape(-1, 4)
     return _as_is(fours[:, [0, 2, 1, 3]])
 
 
