@@ -47,7 +47,7 @@ static int32_t gather(const int8_t *x, const mlopsc_conv_shape *s, const mlopsc_
 
 /* Add the products of `count` columns with the weights of one output channel. */
 static MLOPSC_APART void multiply_one(const int8_t *column, const int8_t *w, int32_t count,
-                         int32_t sum[MLOPSC_LANES]) {
+                                      int32_t sum[MLOPSC_LANES]) {
   const int8_t *const end = w + count;
   int32_t a = sum[0], b = sum[1], c = sum[2], d = sum[3];
   for (; w != end; ++w, column += MLOPSC_LANES) {

@@ -67,40 +67,56 @@ static inline int32_t one_of_any(const int8_t *x, int32_t width, const int8_t *w
   return sum;
 }
 
-/* A row of results of one channel. */
-static MLOPSC_APART void compute_row(const int8_t *x, const int8_t *w, int32_t bias,
-                                     int32_t multiplier, int8_t *y, const mlopsc_conv_shape *s) {
+/* One channel of a 3 x 3 kernel without dilation. */
+static MLOPSC_APART void plane_3x3(const int8_t *plane, const int8_t *w, int32_t bias,
+                                   int32_t multiplier, int8_t *y, const mlopsc_conv_shape *s) {
   const int32_t left_shift = s->left_shift, zero = s->zero_out, low = s->low, high = s->high;
   const int32_t width = mlopsc_plane_width(s), step = s->stride_width;
-  const int32_t is_3x3 = s->kernel_height == 3 && s->kernel_width == 3 &&
-                         s->dilation_height == 1 && s->dilation_width == 1;
-  int8_t *const end = y + s->width_out;
-  if (is_3x3 != 0 && step == 1)
-    for (; end - y >= 4; x += 4) {
+  const int32_t down = s->stride_height * width, columns = s->width_out;
+  const int32_t fours = step == 1 ? columns & ~3 : 0;
+  for (int32_t row = s->height_out; row > 0; --row, plane += down) {
+    const int8_t *x = plane;
+    const int8_t *const split = y + fours, *const end = y + columns;
+    for (; y != split; x += 4) {
       int32_t sum[4];
       four_3x3(x, width, w, bias, sum);
       for (int32_t i = 0; i < 4; ++i)
         *y++ = mlopsc_requantize(sum[i], multiplier, left_shift, zero, low, high);
     }
-  for (; y != end; ++y, x += step) {
-    const int32_t sum =
-        is_3x3 != 0 ? one_3x3(x, width, w, bias) : one_of_any(x, width, w, bias, s);
-    *y = mlopsc_requantize(sum, multiplier, left_shift, zero, low, high);
+    for (; y != end; x += step) {
+      const int32_t sum = one_3x3(x, width, w, bias);
+      *y++ = mlopsc_requantize(sum, multiplier, left_shift, zero, low, high);
+    }
   }
+}
+
+/* One channel of any kernel. */
+static MLOPSC_APART void plane_any(const int8_t *plane, const int8_t *w, int32_t bias,
+                                   int32_t multiplier, int8_t *y, const mlopsc_conv_shape *s) {
+  const int32_t width = mlopsc_plane_width(s), down = s->stride_height * width;
+  for (int32_t row = 0; row < s->height_out; ++row, plane += down)
+    for (int32_t column = 0; column < s->width_out; ++column) {
+      const int32_t sum = one_of_any(plane + column * s->stride_width, width, w, bias, s);
+      *y++ = mlopsc_requantize(sum, multiplier, s->left_shift, s->zero_out, s->low, s->high);
+    }
 }
 
 void mlopsc_depthwise_s8(const int8_t *x, const int8_t *w, const int32_t *bias,
                          const int32_t *multiplier, int8_t *y, void *scratch,
                          const mlopsc_conv_shape *shape) {
   const mlopsc_conv_shape s = *shape;
-  const int32_t down = s.stride_height * mlopsc_plane_width(&s);
   const int32_t repeat = s.channels_out / s.channels_in;
+  const int32_t is_3x3 = s.kernel_height == 3 && s.kernel_width == 3 && s.dilation_height == 1 &&
+                         s.dilation_width == 1;
   int8_t *const plane = (int8_t *)scratch;
   mlopsc_plane_border(&s, plane);
   for (int32_t n = 0; n < s.channels_out; ++n) {
     if (n % repeat == 0) mlopsc_plane_fill(&s, x + n / repeat * s.height_in * s.width_in, plane);
-    for (int32_t row = 0; row < s.height_out; ++row, y += s.width_out)
-      compute_row(plane + row * down, w, bias[n], multiplier[n], y, &s);
+    if (is_3x3 != 0)
+      plane_3x3(plane, w, bias[n], multiplier[n], y, &s);
+    else
+      plane_any(plane, w, bias[n], multiplier[n], y, &s);
     w += s.kernel_height * s.kernel_width;
+    y += s.height_out * s.width_out;
   }
 }

@@ -177,7 +177,7 @@ def _taps_first(weights: Array) -> Array:
 
 
 def _pack_dense_portable(weights: Array) -> Array:
-    """[columns_out, depth] -> each four columns together, depth first; what is left over as it is."""
+    """[columns_out, depth] -> each four columns together, depth first; the rest as it is."""
     whole = weights.shape[0] // 4 * 4
     fours = weights[:whole].reshape(-1, 4, weights.shape[1]).transpose(0, 2, 1)
     return np.concatenate([_as_is(fours), _as_is(weights[whole:])])
