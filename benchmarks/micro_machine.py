@@ -1,4 +1,4 @@
-"""Runs the kernels for microcontrollers one by one: natively, or emulated with instructions counted.
+"""Runs the kernels for microcontrollers one by one: natively, or emulated and counted.
 
 Both compile ``kernels/micro`` with the flags of packages and call through
 ``kernels/harness/micro_calls.c``. Emulated buffers have nothing mapped behind them.
@@ -62,6 +62,7 @@ class NativeKernels:
     """The kernels of a variant on this machine."""
 
     def __init__(self, variant: Variant) -> None:
+        """Compile and load them."""
         host = load_target("host")
         with tempfile.TemporaryDirectory(prefix="mlopsc-micro-") as name:
             folder = Path(name)
@@ -88,6 +89,7 @@ class EmulatedKernels:
     """The kernels of a variant on an emulated processor."""
 
     def __init__(self, variant: Variant, target_name: str) -> None:
+        """Compile them for a target that unicorn runs."""
         self._target = load_target(target_name)
         self._machine = emulator._machine(self._target)
         with tempfile.TemporaryDirectory(prefix="mlopsc-micro-") as name:

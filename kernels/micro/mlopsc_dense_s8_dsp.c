@@ -5,19 +5,21 @@
 #include "mlopsc_micro.h"
 #include "mlopsc_micro_dsp.h"
 
-/* Four k of four outputs, 20 instructions for 16 products. */
-#define MLOPSC_OUTPUT(sum, weight)                  \
-  "sxtb16 %[t], " weight "\n\t"                     \
-  "sxtb16 " weight ", " weight ", ror #8\n\t"       \
-  "smlad %[" sum "], %[t], %[even], %[" sum "]\n\t" \
-  "smlad %[" sum "], " weight ", %[odd], %[" sum "]\n\t"
-#define MLOPSC_STEP                     \
-  "ldr %[even], [%[x]], #4\n\t"         \
-  "ldmia %[w]!, {r8, r9, r10, r12}\n\t" \
-  "sxtb16 %[odd], %[even], ror #8\n\t"  \
-  "sxtb16 %[even], %[even]\n\t"         \
-  MLOPSC_OUTPUT("a", "r8") MLOPSC_OUTPUT("b", "r9") MLOPSC_OUTPUT("c", "r10") \
-  MLOPSC_OUTPUT("d", "r12")
+/* Four k of four outputs, 20 instructions for 16 products; none waits for the one before it. */
+#define MLOPSC_WIDEN(weight)         \
+  "sxtb16 %[t], " weight "\n\t"      \
+  "sxtb16 " weight ", " weight ", ror #8\n\t"
+#define MLOPSC_EVEN(sum) "smlad %[" sum "], %[t], %[even], %[" sum "]\n\t"
+#define MLOPSC_ODD(sum, weight) "smlad %[" sum "], " weight ", %[odd], %[" sum "]\n\t"
+#define MLOPSC_STEP                                       \
+  "ldr %[even], [%[x]], #4\n\t"                           \
+  "ldmia %[w]!, {r8, r9, r10, r12}\n\t"                   \
+  "sxtb16 %[odd], %[even], ror #8\n\t"                    \
+  "sxtb16 %[even], %[even]\n\t"                           \
+  MLOPSC_WIDEN("r8") MLOPSC_EVEN("a")                     \
+  MLOPSC_WIDEN("r9") MLOPSC_EVEN("b") MLOPSC_ODD("a", "r8")  \
+  MLOPSC_WIDEN("r10") MLOPSC_EVEN("c") MLOPSC_ODD("b", "r9") \
+  MLOPSC_WIDEN("r12") MLOPSC_EVEN("d") MLOPSC_ODD("c", "r10") MLOPSC_ODD("d", "r12")
 
 /* All outputs in fours, of columns_in in fours, without a left shift. In assembly, because compilers
  * do not find the loads of four registers, and because thirteen registers are in use and no other is

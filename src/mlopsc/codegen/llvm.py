@@ -14,14 +14,11 @@ import tvm
 from tvm import tirx
 from tvm_ffi.structural import structural_walk
 
-from mlopsc.integers import is_function, llvm_function
+from mlopsc import integers, words
 
 _HALF_HELPERS = re.compile(
     r"^define weak dso_local \w+ @__(?:truncsfhf2|extendhfsf2)\(.*?^}\n", re.MULTILINE | re.DOTALL
 )
-
-# A vector of integers that becomes one of floats: the result, the conversion, the type it gives.
-_TO_FLOATS = re.compile(r"^( +%[\w.]+ = )([us]itofp .* to (<(\d+) x float>))", re.MULTILINE)
 
 _ADDRESS = re.compile(r'"(0x[0-9a-f]{6,16})')
 
@@ -39,7 +36,7 @@ def write_llvm(kernels: Any, target: Any, folder: Path) -> Path:
 
 
 def _with_integers(kernels: Any) -> Any:
-    """Return ``kernels`` with the functions of ``mlopsc.integers``, for LLVM to inline."""
+    """Return ``kernels`` with the functions of ``mlopsc.integers`` and ``words``, for LLVM to inline."""
     called: set[str] = set()
 
     def visit(call: Any) -> None:
@@ -49,7 +46,12 @@ def _with_integers(kernels: Any) -> Any:
     functions = dict(kernels.functions.items())
     for function in functions.values():
         structural_walk(function.body, (tvm.ir.Call, visit))
-    texts = [llvm_function(name) for name in sorted(called) if is_function(name)]
+    texts = [
+        made.llvm_function(name)
+        for name in sorted(called)
+        for made in (integers, words)
+        if made.is_function(name)
+    ]
     if texts:
         var, first = next(iter(functions.items()))
         imported = tvm.ir.StringImm("\n".join(texts))
@@ -65,26 +67,6 @@ def _clean(text: str) -> str:
     text = text.replace("define dllexport ", "define hidden ")
     # Nobody reads the flag of an inexact result; keeping it takes instructions on some machines.
     text = text.replace("@llvm.nearbyint.", "@llvm.rint.")
-    if 'target triple = "thumbv8.1m' in text:
-        text = _fence_conversions(text)
     # Alias classes are named after addresses of this process.
     names: dict[str, str] = {}
     return _ADDRESS.sub(lambda m: f'"b{names.setdefault(m[1], str(len(names)))}', text)
-
-
-def _fence_conversions(text: str) -> str:
-    """Keep vectors of integers that become floats from being merged with a product that follows.
-
-    For Helium, LLVM (14 to 22) merges the conversion and a product with 2**-n into one instruction
-    whose number of fraction bits it may print as a register.
-    """
-    declared: set[str] = set()
-
-    def fence(found: re.Match[str]) -> str:
-        name, (start, conversion, kind, lanes) = f"%fenced.{found.start()}", found.groups()
-        declared.add(f"declare {kind} @llvm.arithmetic.fence.v{lanes}f32({kind})\n")
-        call = f"call {kind} @llvm.arithmetic.fence.v{lanes}f32({kind} {name})"
-        return f"  {name} = {conversion}\n{start}{call}"
-
-    fenced = _TO_FLOATS.sub(fence, text)
-    return fenced + "\n" + "".join(sorted(declared))
