@@ -1,8 +1,9 @@
-"""Boards are data: their limits and clocks, the memories of emulated ones, and what measures there."""
+"""Boards are data: limits and clocks, the memories of emulated ones; and what runners measure."""
 
 from __future__ import annotations
 
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,7 @@ def test_start_lies_before_or_outside_of_flash(name: str) -> None:
     found = {p[0]: (int(p[5].rstrip(","), 16), int(p[8], 16)) for p in lines}
     assert set(found) == {"START", "FLASH", "RAM"}
     spans = sorted((origin, origin + length) for origin, length in found.values())
-    assert all(first[1] <= second[0] for first, second in zip(spans, spans[1:], strict=False))
+    assert all(first[1] <= second[0] for first, second in pairwise(spans))
     assert found["RAM"] == (target.run.qemu.ram.origin, target.run.qemu.ram.length)
     start = target.run.qemu.start
     assert found["START"][0] == (target.run.qemu.flash.origin if start is None else start)
