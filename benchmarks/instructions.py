@@ -1,6 +1,6 @@
-"""Instructions per inference on emulated microcontrollers: scheduled against unscheduled; and stack.
+"""Instructions and stack of an inference on emulated microcontrollers, scheduled and unscheduled.
 
-Usage: ``python benchmarks/instructions.py [--target cortex-m7]... [--json FILE] MODEL...`` where each
+Usage: ``python benchmarks/instructions.py [--target NAME]... [--json FILE] MODEL...`` where each
 MODEL is a bundle or an ONNX file; the bundled example by default. Counts are exact and the same on
 every machine. Both builds use the same compiler and flags; only the schedule differs. A target file
 of your own, by path, shows what other flags give.
