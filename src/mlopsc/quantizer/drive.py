@@ -175,7 +175,7 @@ def _whole(stage: StageGraph) -> onnx.ModelProto:
         del tensor.external_data[:]
     typed = onnx.shape_inference.infer_shapes(model)
     join_biases(typed)
-    return typed
+    return onnx.shape_inference.infer_shapes(typed)
 
 
 def _check_float(model: onnx.ModelProto, layers: Sequence[Layer], options: QuantizeOptions) -> None:
@@ -288,8 +288,15 @@ def _measure(
 
 
 def _decision(outputs: Arrays) -> int:
-    """Return the place of the largest element of the first output."""
-    return int(np.argmax(next(iter(outputs.values()))))
+    """Return what the first output decides.
+
+    That is the place of its largest element; of one element an integer itself, or whether a float
+    is at least one half.
+    """
+    first = np.asarray(next(iter(outputs.values())))
+    if first.size != 1:
+        return int(np.argmax(first))
+    return int(first.item()) if first.dtype.kind in "iub" else int(first.item() >= 0.5)
 
 
 def _cut(
