@@ -406,7 +406,7 @@ def test_what_cannot_be_quantised_is_refused(
     digits = {"source": digits_bundle}
     cases: list[tuple[dict[str, Any], type[MlopscError], str]] = [
         ({"source": quantised_digits / "q.mlb"}, QuantizationError, "quantised already"),
-        ({**digits, "calibration": tmp_path / "no"}, QuantizationError, "does not exist"),
+        ({**digits, "calibration": tmp_path / "no"}, QuantizationError, "No such file"),
         ({**digits, "calibration": tmp_path / "wrong.npy"}, InputError, "[1, 8, 8]"),
         ({**digits, "evaluation": tmp_path / "names.npz"}, InputError, "picture"),
         ({**digits, "float_layers": ("conv",)}, QuantizationError, "conv_0, conv_2"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import models
@@ -307,16 +308,26 @@ def test_what_is_not_finite_is_refused(tmp_path: Path, bad: float, suffix: str) 
 
 
 def test_data_that_is_of_no_use_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(QuantizationError, match="does not exist"):
+    with pytest.raises(QuantizationError, match=r"nothing.*No such file"):
         of_path(tmp_path / "nothing", [FLOATS])
+    with pytest.raises(QuantizationError, match="too long"):
+        of_path(tmp_path / ("x" * 3000), [FLOATS])
+    os.mkfifo(tmp_path / "pipe.npy")
+    with pytest.raises(QuantizationError, match="no regular file"):
+        of_path(tmp_path / "pipe.npy", [FLOATS])
     with pytest.raises(QuantizationError, match="holds no samples"):
         of_path(tmp_path, [FLOATS])
     (tmp_path / "data.csv").write_text("1,2,3")
     with pytest.raises(QuantizationError, match="no known kind"):
         of_path(tmp_path / "data.csv", [FLOATS])
-    (tmp_path / "fake.npy").write_text("no array")
-    with pytest.raises(InputError, match=r"fake\.npy"):
-        of_path(tmp_path / "fake.npy", [FLOATS])
+    np.savez(tmp_path / "several.npz", x=np.zeros((1, 3)))
+    np.save(tmp_path / "objects.npy", np.array([{}], object))
+    fakes = {"text": b"no array", "empty": b"", "zip": (tmp_path / "several.npz").read_bytes(),
+             "objects": (tmp_path / "objects.npy").read_bytes()}  # fmt: skip
+    for name, data in fakes.items():
+        (tmp_path / f"{name}.npy").write_bytes(data)
+        with pytest.raises(InputError, match=rf"cannot read .*{name}\.npy"):
+            of_path(tmp_path / f"{name}.npy", [FLOATS])
     np.save(tmp_path / "wide.npy", np.zeros((1, 4), np.float32))
     with pytest.raises(InputError, match=r"wide\.npy.*float32\[1, 4\], expected float32\[1, 3\]"):
         list(of_path(tmp_path / "wide.npy", [FLOATS]))
