@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
-from mlopsc import data, pipeline, quantizing, signing, tracing
+from mlopsc import data, fitting, pipeline, quantizing, signing, tracing
 from mlopsc.bundle import Bundle
 from mlopsc.loader import Model, load
 from mlopsc.preprocessing import Preprocess, load_preprocess
 from mlopsc.schema.build_options import BuildOptions
 from mlopsc.schema.conformance import ConformanceReport
 from mlopsc.schema.fingerprint import Fingerprint
+from mlopsc.schema.fit import FitReport
 from mlopsc.schema.import_options import ImportOptions
 from mlopsc.schema.package import Package
 from mlopsc.schema.quantize import QuantizeOptions, QuantizeReport
@@ -25,6 +26,7 @@ from mlopsc.trust.policy import TrustOptions, Verification
 __all__ = [
     "Bundle",
     "Fingerprint",
+    "FitReport",
     "Model",
     "Node",
     "Package",
@@ -35,6 +37,7 @@ __all__ = [
     "build",
     "conform",
     "fingerprint",
+    "fit",
     "import_model",
     "load",
     "load_preprocess",
@@ -158,6 +161,8 @@ def build(
     accuracy: Accuracy = "fast",
     source_code: bool = False,
     io_in_arena: bool = False,
+    patches: int | None = None,
+    arena_limit: int | None = None,
     keys: Sequence[str | Path] = (),
     unchecked: bool = False,
     force: bool = False,
@@ -177,6 +182,9 @@ def build(
         source_code: Whether the generated C is delivered too.
         io_in_arena: Whether inputs and outputs lie in the arena, at fixed offsets, where other
             values may take the place of an input that is not needed any more.
+        patches: Number of patches in which the first layers are computed; by default as few as
+            ``arena_limit``, or else the target's RAM, asks for.
+        arena_limit: Bytes that the arena may take.
         keys: Public keys; one of them must have signed the bundle.
         unchecked: Do not look at the bundle's signature; this is recorded.
         force: Replace packages that exist.
@@ -199,6 +207,8 @@ def build(
             accuracy=accuracy,
             source_code=source_code,
             io_in_arena=io_in_arena,
+            patches=patches,
+            arena_limit=arena_limit,
         ),
         trust=TrustOptions(keys=tuple(Path(key) for key in keys), unchecked=unchecked),
         force=force,
@@ -221,6 +231,48 @@ def conform(
         mlopsc.errors.BrokenPackageError: The package is damaged or fails.
     """
     return pipeline.conform(Path(package), bundle=_path(bundle), runner=runner)
+
+
+def fit(
+    source: str | Path,
+    target: str | None = None,
+    *,
+    generator: Generator | None = None,
+    schedule: Schedule = "tiled",
+    accuracy: Accuracy = "fast",
+    keys: Sequence[str | Path] = (),
+    unchecked: bool = False,
+    runner: str | None = None,
+    cache: bool = True,
+) -> FitReport:
+    """Say whether a model fits a board: flash, RAM, instructions and an estimate of the time.
+
+    Args:
+        source: Folder of a package, a bundle, or an ONNX file; the last two are built for the
+            target, in a temporary folder.
+        target: Name of the target, or path of a target file; a package's own by default.
+        generator: As of ``build``.
+        schedule: As of ``build``.
+        accuracy: As of ``build``.
+        keys: Public keys; one of them must have signed the bundle.
+        unchecked: Do not look at the bundle's signature.
+        runner: Who runs it to measure; the target's preferred runner by default.
+        cache: Whether what was built before may come from the cache, and is kept there.
+
+    Returns:
+        The verdict and all figures; that a model does not fit is no error here.
+
+    Raises:
+        mlopsc.errors.MlopscError: It cannot be built or run.
+    """
+    return fitting.fit(
+        Path(source),
+        target,
+        how=BuildOptions(generator=generator, schedule=schedule, accuracy=accuracy),
+        trust=TrustOptions(keys=tuple(Path(key) for key in keys), unchecked=unchecked),
+        measuring=fitting.Measuring(runner=runner),
+        cache=cache,
+    )
 
 
 def verify(

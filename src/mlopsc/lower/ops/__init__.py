@@ -9,6 +9,7 @@ from typing import Final
 
 from mlopsc.lower.ops import (
     blocked,
+    blocked_integers,
     cast,
     convolution,
     elementwise,
@@ -18,6 +19,7 @@ from mlopsc.lower.ops import (
     movement,
     normalization,
     ordered,
+    patches,
     pooling,
     reduction,
     regions,
@@ -28,6 +30,7 @@ from mlopsc.lower.ops.node import Lowering, Node, Operand, Result, stored
 
 LOWERINGS: Final[dict[str, Lowering]] = {
     **blocked.LOWERINGS,
+    **blocked_integers.LOWERINGS,
     **cast.LOWERINGS,
     **convolution.LOWERINGS,
     **elementwise.LOWERINGS,
@@ -37,6 +40,7 @@ LOWERINGS: Final[dict[str, Lowering]] = {
     **movement.LOWERINGS,
     **normalization.LOWERINGS,
     **ordered.LOWERINGS,
+    **patches.LOWERINGS,
     **pooling.LOWERINGS,
     **reduction.LOWERINGS,
     **regions.LOWERINGS,
