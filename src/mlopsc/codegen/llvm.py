@@ -20,9 +20,6 @@ _HALF_HELPERS = re.compile(
     r"^define weak dso_local \w+ @__(?:truncsfhf2|extendhfsf2)\(.*?^}\n", re.MULTILINE | re.DOTALL
 )
 
-# A vector of integers that becomes one of floats: the result, the conversion with the type it gives.
-_TO_FLOATS = re.compile(r"^( +%[\w.]+ = )([us]itofp .* to (<(\d+) x float>))", re.MULTILINE)
-
 _ADDRESS = re.compile(r'"(0x[0-9a-f]{6,16})')
 
 
@@ -65,26 +62,6 @@ def _clean(text: str) -> str:
     text = text.replace("define dllexport ", "define hidden ")
     # Nobody reads the flag of an inexact result; keeping it takes instructions on some machines.
     text = text.replace("@llvm.nearbyint.", "@llvm.rint.")
-    if 'target triple = "thumbv8.1m' in text:
-        text = _fence_conversions(text)
     # Alias classes are named after addresses of this process.
     names: dict[str, str] = {}
     return _ADDRESS.sub(lambda m: f'"b{names.setdefault(m[1], str(len(names)))}', text)
-
-
-def _fence_conversions(text: str) -> str:
-    """Keep vectors of integers that become floats from being merged with a product that follows.
-
-    For Helium, LLVM (14 to 22) merges the conversion and a product with 2**-n into one instruction
-    whose number of fraction bits it may print as a register.
-    """
-    declared: set[str] = set()
-
-    def fence(found: re.Match[str]) -> str:
-        name, (start, conversion, kind, lanes) = f"%fenced.{found.start()}", found.groups()
-        declared.add(f"declare {kind} @llvm.arithmetic.fence.v{lanes}f32({kind})\n")
-        call = f"call {kind} @llvm.arithmetic.fence.v{lanes}f32({kind} {name})"
-        return f"  {name} = {conversion}\n{start}{call}"
-
-    fenced = _TO_FLOATS.sub(fence, text)
-    return fenced + "\n" + "".join(sorted(declared))
