@@ -36,6 +36,7 @@ from mlopsc.schema.lineage import Lineage
 from mlopsc.schema.log import LogEntry, Revocation
 from mlopsc.schema.package import Package
 from mlopsc.schema.program import Program
+from mlopsc.schema.quantize import QuantizeReport
 from mlopsc.schema.steps import Step, Steps
 from mlopsc.schema.target import Target
 from mlopsc.steps import steps_example
@@ -288,6 +289,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "manifest": Manifest,
     "package": Package,
     "program": Program,
+    "quantize": QuantizeReport,
     "revocation": Revocation,
     "statement": Statement,
     "steps": Steps,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
-from mlopsc import data, fitting, pipeline, signing, tracing
+from mlopsc import data, fitting, pipeline, quantizing, signing, tracing
 from mlopsc.bundle import Bundle
 from mlopsc.loader import Model, load
 from mlopsc.preprocessing import Preprocess, load_preprocess
@@ -16,6 +16,7 @@ from mlopsc.schema.fingerprint import Fingerprint
 from mlopsc.schema.fit import FitReport
 from mlopsc.schema.import_options import ImportOptions
 from mlopsc.schema.package import Package
+from mlopsc.schema.quantize import QuantizeOptions, QuantizeReport
 from mlopsc.schema.target import Accuracy, Generator, Schedule
 from mlopsc.tracing import Node
 from mlopsc.trust import policy
@@ -30,6 +31,8 @@ __all__ = [
     "Node",
     "Package",
     "Preprocess",
+    "QuantizeOptions",
+    "QuantizeReport",
     "Verification",
     "build",
     "conform",
@@ -38,6 +41,7 @@ __all__ = [
     "import_model",
     "load",
     "load_preprocess",
+    "quantize",
     "sign",
     "trace",
     "verify",
@@ -100,6 +104,53 @@ def import_model(
     return pipeline.import_model(Path(source), Path(output), options, force=force, cache=cache)
 
 
+def quantize(
+    source: str | Path,
+    output: str | Path,
+    *,
+    calibration: str | Path | None = None,
+    evaluation: str | Path | None = None,
+    options: QuantizeOptions | None = None,
+    name: str | None = None,
+    version: str | None = None,
+    keys: Sequence[str | Path] = (),
+    unchecked: bool = False,
+    force: bool = False,
+) -> QuantizeReport:
+    """Quantise a float model and write the bundle of the quantised one.
+
+    Args:
+        source: A bundle, or an ONNX file.
+        output: Where to write, ``NAME.mlb``.
+        calibration: File or folder of samples (``.npz``, ``.npy``, images) that give the ranges of
+            values; the bundle's vectors by default.
+        evaluation: The same, to measure errors and accuracy on (``label`` in an ``.npz``); by
+            default the bundle's vectors if they were given, else the calibration samples.
+        options: Element types, method, what stays in float; see ``mlopsc.api.QuantizeOptions``.
+        name: Name of the quantised model; the float one's by default.
+        version: Your version of it; the float one's by default.
+        keys: Public keys; one of them must have signed the bundle.
+        unchecked: Do not look at the bundle's signature; this is recorded.
+        force: Replace ``output``.
+
+    Returns:
+        What it cost, by layer, output and class.
+
+    Raises:
+        mlopsc.errors.MlopscError: It failed; nothing was written.
+    """
+    return quantizing.quantize(
+        Path(source),
+        Path(output),
+        options or QuantizeOptions(),
+        calibration=_path(calibration),
+        evaluation=_path(evaluation),
+        imports=ImportOptions(name=name, version=version or "0"),
+        trust=TrustOptions(keys=tuple(Path(key) for key in keys), unchecked=unchecked),
+        force=force,
+    ).report
+
+
 def build(
     source: str | Path,
     targets: str | Sequence[str],
@@ -109,6 +160,7 @@ def build(
     schedule: Schedule = "tiled",
     accuracy: Accuracy = "fast",
     source_code: bool = False,
+    io_in_arena: bool = False,
     keys: Sequence[str | Path] = (),
     unchecked: bool = False,
     force: bool = False,
@@ -126,6 +178,8 @@ def build(
             layer's largest value, for finite inputs; ``strict`` allows none that trades accuracy
             for speed.
         source_code: Whether the generated C is delivered too.
+        io_in_arena: Whether inputs and outputs lie in the arena, at fixed offsets, where other
+            values may take the place of an input that is not needed any more.
         keys: Public keys; one of them must have signed the bundle.
         unchecked: Do not look at the bundle's signature; this is recorded.
         force: Replace packages that exist.
@@ -143,7 +197,11 @@ def build(
         names,
         Path(output),
         how=BuildOptions(
-            generator=generator, schedule=schedule, accuracy=accuracy, source_code=source_code
+            generator=generator,
+            schedule=schedule,
+            accuracy=accuracy,
+            source_code=source_code,
+            io_in_arena=io_in_arena,
         ),
         trust=TrustOptions(keys=tuple(Path(key) for key in keys), unchecked=unchecked),
         force=force,

@@ -25,6 +25,7 @@ def compile_model(
     generator: Generator,
     schedule: Schedule,
     accuracy: Accuracy,
+    io_in_arena: bool,
     folder: str,
 ) -> dict[str, str]:
     """Lower a bundle and write program, weights and kernels into ``folder``.
@@ -36,6 +37,7 @@ def compile_model(
         generator: Of the kernels.
         schedule: ``none`` leaves loops unscheduled.
         accuracy: ``strict`` forbids algorithms that trade accuracy for speed.
+        io_in_arena: Whether inputs and outputs lie in the arena.
         folder: Where to write.
 
     Returns:
@@ -59,6 +61,7 @@ def compile_model(
             generator=generator,
             schedule=schedule,
             accuracy=accuracy,
+            io_in_arena=io_in_arena,
         )
         kernels = generate(generator, module.kernels, module.target, work)
     except MlopscError:

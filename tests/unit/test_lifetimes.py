@@ -186,7 +186,7 @@ def test_nothing_is_overwritten_while_it_is_needed(seed: int) -> None:
     steps, own = maker.steps([], depth=3)
     steps.append(maker.call(own, maker.tensor()))
     flat = FlatProgram(steps, maker.places)
-    plan = plan_storage(lifetimes(flat, maker.scratch), 4)
+    plan = plan_storage(lifetimes(flat, maker.scratch).blocks, 4)
     machine = Machine(flat, plan.offsets, maker.rng)
     number = 0
 
@@ -214,6 +214,6 @@ def test_what_an_iteration_needs_from_outside_survives_all_iterations() -> None:
     ]
     flat = FlatProgram([KernelCall("make", (outside,)), FlatLoop(0, 5, None, (), (), body)], {})
     scratch: dict[str, tuple[int, ...]] = {"make": (), "read": (), "more": ()}
-    blocks = {block.key[1]: block for block in lifetimes(flat, scratch)}
+    blocks = {block.key[1]: block for block in lifetimes(flat, scratch).blocks}
     assert (blocks[1].first, blocks[1].last) == (0, 4)
     assert (blocks[2].first, blocks[2].last) == (2, 3)

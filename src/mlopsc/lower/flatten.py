@@ -19,7 +19,8 @@ from tvm import relax
 
 from mlopsc.dtypes import DTYPES
 from mlopsc.errors import CompilerError
-from mlopsc.lower.flow import Flows, IfFlow, LoopFlow
+from mlopsc.lower.flow import Flows, IfFlow, LoopFlow, MicroFlow
+from mlopsc.lower.micro_calls import MicroCall
 from mlopsc.lower.origins import Fused, Origin
 
 _ALIASING = {"relax.reshape", "relax.expand_dims", "relax.squeeze", "relax.flatten"}
@@ -51,11 +52,23 @@ class Tensor:
 
 @dataclass(frozen=True)
 class KernelCall:
-    """``kernel(arguments...)``; outputs come last. ``origins`` are the nodes that it computes."""
+    """``kernel(arguments...)``; outputs come last.
+
+    Attributes:
+        kernel: Name of the function.
+        arguments: What it takes, scratch left out.
+        in_place: Pairs of numbers of arguments, an input and an output, that may lie at one address:
+            the kernel reads each element of the input before it writes there. The storage plan
+            decides which do, where the input is not needed any more.
+        origins: The nodes that it computes.
+        micro: The hand-written kernel that it is a call of.
+    """
 
     kernel: str
     arguments: tuple[Tensor, ...]
+    in_place: tuple[tuple[int, int], ...] = ()
     origins: tuple[Origin, ...] = ()
+    micro: MicroCall | None = None
 
 
 @dataclass(frozen=True)
@@ -232,7 +245,7 @@ class _Walker:
             kernel = expr.op.name_hint
             # What is missing of the calls before lowering had become a view.
             origins = next((nodes for name, nodes in self.calls if name == kernel), ())
-            self.steps.append(KernelCall(kernel, arguments, origins))
+            self.steps.append(KernelCall(kernel, arguments, origins=origins))
             return
         if isinstance(expr.op, relax.ExternFunc):
             self.flow(str(expr.op.global_symbol), [self.value(a) for a in expr.args])
@@ -259,6 +272,14 @@ class _Walker:
             self.loop(flow, arguments)
         elif isinstance(flow, IfFlow):
             self.conditional(flow, arguments)
+        elif isinstance(flow, MicroFlow):
+            origin = Origin(flow.node, flow.op, flow.call.macs)
+            self.steps.append(
+                KernelCall(
+                    symbol.removeprefix("mlopsc."), tuple(arguments), flow.call.in_place,
+                    (origin,), flow.call,
+                )
+            )  # fmt: skip
         else:
             raise CompilerError(f"lowering left a call of '{symbol}', which is no kernel")
 

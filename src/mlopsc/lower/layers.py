@@ -50,7 +50,11 @@ def _layers(
                     nodes=tuple(LayerNode(name=o.name, op=o.op) for o in step.origins),
                     calls=calls,
                     macs=sum(origin.macs for origin in step.origins),
-                    weights=_weights(flat, step.arguments, parameters[symbol]),
+                    weights=_weights(
+                        flat,
+                        step.arguments,
+                        step.micro.parameters if step.micro else parameters[symbol],
+                    ),
                 )
             case TensorCopy():
                 yield Layer(kind="copy", calls=calls)
@@ -87,7 +91,7 @@ def blocks_of(blocks: Sequence[Block], offsets: Mapping[Key, int]) -> tuple[Aren
             kind="scratch" if block.key[0] == "scratch" else "tensor",
             offset=offsets[block.key],
             nbytes=block.size,
-            first=block.first,
+            first=max(block.first, 0),  # inputs are there before the first
             last=block.last,
         )
         for block in blocks

@@ -15,10 +15,12 @@ import tvm
 from tvm import relax
 
 from mlopsc.bundle import graph_signature, load_graph
+from mlopsc.integer import use_integers
 from mlopsc.lower.attention import block_attention
 from mlopsc.lower.flow import Flows
 from mlopsc.lower.grouped import rewrite_groups
 from mlopsc.lower.layout import use_blocked_layout
+from mlopsc.lower.micro import Variant
 from mlopsc.lower.origins import Fused, OriginFinder
 from mlopsc.lower.panels import use_panels
 from mlopsc.lower.translate import translate
@@ -29,7 +31,13 @@ from mlopsc.schema.target import Accuracy
 
 
 def compile_graph(
-    stages: Sequence[StageGraph], target: Any, lanes: int, l2_bytes: int, *, accuracy: Accuracy
+    stages: Sequence[StageGraph],
+    target: Any,
+    lanes: int,
+    l2_bytes: int,
+    *,
+    accuracy: Accuracy,
+    micro: Variant | None,
 ) -> tuple[Any, Flows, Fused, tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     """Return the Relax module, its control flow, whose nodes its kernels compute, the signature.
 
@@ -37,12 +45,13 @@ def compile_graph(
         CompilerError: An operator of the graph cannot be lowered.
     """
     model = join_stages(stages)
+    use_integers(model)
     if lanes > 1:
         model = block_attention(model, lanes, l2_bytes)
         model = use_interleaved_convolutions(rewrite_groups(model, lanes), accuracy)
         model = use_blocked_layout(model, lanes, accuracy=accuracy)
         model = use_panels(model, lanes, l2_bytes)
-    module, flows, origins = translate(model)
+    module, flows, origins = translate(model, micro)
     transform = relax.transform
     with target, tvm.transform.PassContext(opt_level=3):
         module = tvm.transform.Sequential(

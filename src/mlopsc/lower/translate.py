@@ -15,8 +15,10 @@ from tvm import relax, te
 
 from mlopsc.bodies import captured
 from mlopsc.errors import CompilerError
-from mlopsc.lower.flow import Flows, IfFlow, LoopFlow
+from mlopsc.lower.flow import Flows, IfFlow, LoopFlow, MicroFlow
 from mlopsc.lower.macs import multiply_accumulates
+from mlopsc.lower.micro import Variant
+from mlopsc.lower.micro_calls import MicroCall, micro_call
 from mlopsc.lower.ops import LOWERINGS, Node, Operand, Result, stored
 from mlopsc.lower.origins import Origin, Origins
 
@@ -27,13 +29,13 @@ _OUT_ELEMENTWISE_FUSABLE = 4
 _VIEWS: Final = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze"})
 
 
-def translate(model: ir.Model) -> tuple[Any, Flows, Origins]:
+def translate(model: ir.Model, variant: Variant | None) -> tuple[Any, Flows, Origins]:
     """Return the Relax module of ``model``, what its external calls stand for, and whose calls are.
 
     Raises:
         CompilerError: A node is outside the core set or cannot be lowered.
     """
-    return _Translator(model).module()
+    return _Translator(model, variant).module()
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,8 @@ class _Function:
 
 
 class _Translator:
-    def __init__(self, model: ir.Model) -> None:
-        self._model = model
+    def __init__(self, model: ir.Model, variant: Variant | None) -> None:
+        self._model, self._variant = model, variant
         self._builder = relax.BlockBuilder()
         self._values: dict[ir.Value, Any] = {}  # of the function that is being made
         self._pending: list[_Function] = []
@@ -96,6 +98,10 @@ class _Translator:
             self._values[output] = self._builder.emit(relax.op.reshape(self._value(source), shape))
             return
         described = self._describe(node)
+        call = micro_call(described, self._variant) if self._variant else None
+        if call is not None:
+            self._emit_micro(node, call)
+            return
         lowering = LOWERINGS.get(described.op)
         if lowering is None:
             raise CompilerError(f"node '{node.name}': there is no lowering for {described.op}")
@@ -127,6 +133,17 @@ class _Translator:
                 if len(present) == 1
                 else self._builder.emit(relax.TupleGetItem(variable, index))
             )
+
+    def _emit_micro(self, node: ir.Node, call: MicroCall) -> None:
+        """Call a hand-written kernel that computes the whole node."""
+        symbol = f"mlopsc.{call.operator}_{len(self._flows)}"
+        name = node.name or node.outputs[0].name or node.op_type
+        self._flows[symbol] = MicroFlow(call, name, f"{node.domain}::{node.op_type}")
+        given = [self._value(v) for v in node.inputs[: call.inputs] if v is not None]
+        given += [relax.const(array, array.dtype.name) for array in call.constants]
+        output = node.outputs[0]
+        made = relax.call_dps_packed(symbol, relax.Tuple(given), [_type(output)])
+        self._values[output] = self._builder.emit(made)
 
     def _emit_flow(self, node: ir.Node) -> None:
         """Call an external function that stands for a loop or a conditional."""

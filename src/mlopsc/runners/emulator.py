@@ -311,14 +311,21 @@ class _Emulator:
 
 def _run(emulator: _Emulator, model: Descriptor, arrays: dict[str, Array]) -> dict[str, Array]:
     pointer = "<u8" if emulator.machine.pointer_bits == 64 else "<u4"
-    ins = [
-        emulator.buffer(arrays[s.name].tobytes(), np.dtype(s.dtype).itemsize) for s in model.inputs
-    ]
-    outs = [
-        emulator.buffer(bytes([GARBAGE]) * s.nbytes, np.dtype(s.dtype).itemsize)
-        for s in model.outputs
-    ]
     arena = emulator.buffer(bytes([GARBAGE]) * model.arena_bytes, max(model.arena_align, 1))
+    if model.arena_io is not None:
+        ins = [arena + offset for offset in model.arena_io.inputs]
+        outs = [arena + offset for offset in model.arena_io.outputs]
+        for spec, start in zip(model.inputs, ins, strict=True):
+            emulator.unicorn.mem_write(start, arrays[spec.name].tobytes())
+    else:
+        ins = [
+            emulator.buffer(arrays[s.name].tobytes(), np.dtype(s.dtype).itemsize)
+            for s in model.inputs
+        ]
+        outs = [
+            emulator.buffer(bytes([GARBAGE]) * s.nbytes, np.dtype(s.dtype).itemsize)
+            for s in model.outputs
+        ]
     in_table = emulator.buffer(np.array(ins, pointer).tobytes(), 8)
     out_table = emulator.buffer(np.array(outs, pointer).tobytes(), 8)
     status = emulator.call(model.run & ~1, (in_table, out_table, arena)) & 0xFFFFFFFF

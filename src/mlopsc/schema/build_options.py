@@ -17,6 +17,7 @@ class BuildOptions(Frozen):
         schedule: ``none`` leaves loops unscheduled.
         accuracy: ``strict`` forbids algorithms that trade accuracy for speed.
         source_code: Whether generated C is delivered too.
+        io_in_arena: Whether inputs and outputs lie in the arena, at fixed offsets.
         bundle_signer: Key whose signature of the bundle was checked, or ``unsigned``, or
             ``unchecked``.
         allowed: What was allowed that is not safe, by the flag that allowed it.
@@ -26,5 +27,6 @@ class BuildOptions(Frozen):
     schedule: Schedule = "tiled"
     accuracy: Accuracy = "fast"
     source_code: bool = False
+    io_in_arena: bool = False
     bundle_signer: str = UNSIGNED
     allowed: tuple[str, ...] = ()
