@@ -25,6 +25,7 @@ from mlopsc.toolchain import compile_object, link_image, link_shared
 
 Array = np.ndarray[Any, Any]
 GARBAGE = 0xA5
+_SLOT = 0x2_0000  # bytes of the memory of one buffer
 
 
 @dataclass
@@ -103,25 +104,24 @@ class EmulatedKernels:
                 triple=self._machine.triple,
             )
             self._image = (folder / "image.elf").read_bytes()
+        self._emulator = emulator._Emulator(self._machine, self._image)
+        self._slots: list[int] = []
         self.instructions = 0
 
     def call(self, operator: str, a: Arguments, counter: Literal[True, False] = False) -> Array:
         """Return the bytes of the output; with ``counter`` set ``instructions``."""
-        machine = emulator._Emulator(self._machine, self._image)
+        machine = self._emulator
         size = max(a.y_bytes, a.x.nbytes if a.in_place else 0)
         x = np.ascontiguousarray(a.x).tobytes()
-        y = machine.buffer(x.ljust(size, b"\xa5") if a.in_place else b"\xa5" * size, 1)
-        at_x = y if a.in_place else machine.buffer(x, 1)
-        scratch = machine.buffer(b"\x5a" * a.scratch_bytes, 4)
-        constants = [
-            machine.buffer(v.tobytes(), 4)
-            for v in (a.w, a.bias, a.multiplier, a.shape_words(), a.exponentials)
-        ]
-        w, bias, multiplier, shape, exponentials = constants
-        table = np.array(
-            [at_x, w, bias, multiplier, y, scratch, shape, exponentials], np.uint32
-        ).tobytes()
-        arguments = (machine.buffer(table, 4),)
+        y = self._place(0, x.ljust(size, b"\xa5") if a.in_place else b"\xa5" * size, 1)
+        at_x = y if a.in_place else self._place(1, x, 1)
+        scratch = self._place(2, b"\x5a" * a.scratch_bytes, 4)
+        constants = (a.w, a.bias, a.multiplier, a.shape_words(), a.exponentials)
+        w, bias, multiplier, shape, exponentials = (
+            self._place(3 + i, v.tobytes(), 4) for i, v in enumerate(constants)
+        )
+        table = np.array([at_x, w, bias, multiplier, y, scratch, shape, exponentials], np.uint32)
+        arguments = (self._place(8, table.tobytes(), 4),)
         function = machine.symbols[f"call_{operator}"] & ~1
         if counter:
             counting = emulator._Counter(machine)
@@ -130,6 +130,14 @@ class EmulatedKernels:
         else:
             machine.call(function, arguments)
         return np.frombuffer(machine.read(y, a.y_bytes), np.int8)
+
+    def _place(self, slot: int, data: bytes, align: int) -> int:
+        """Write ``data`` so that it ends where the slot ends: mapping memory anew is slow."""
+        while len(self._slots) <= slot:
+            self._slots.append(self._emulator.buffer(bytes(_SLOT), 4096) + _SLOT)
+        start = self._slots[slot] - -(-len(data) // align) * align
+        self._emulator.unicorn.mem_write(start, data)
+        return start
 
     def code_bytes(self) -> dict[str, int]:
         """Size of each function of the image."""

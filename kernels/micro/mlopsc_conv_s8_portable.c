@@ -14,7 +14,8 @@ static int32_t gather(const int8_t *x, const mlopsc_conv_shape *s, const mlopsc_
   int32_t ky = tap / s->kernel_width, kx = tap - ky * s->kernel_width;
   for (; tap < end; ++tap) {
     int32_t at[MLOPSC_LANES];
-    (void)mlopsc_reach_tap(s, block, ky * s->dilation_height, kx * s->dilation_width, at);
+    for (int32_t i = 0; i < MLOPSC_LANES; ++i)
+      at[i] = mlopsc_find_tap(s, block, ky * s->dilation_height, kx * s->dilation_width, i);
     const int8_t *from = x;
     for (int32_t c = 0; c < s->channels_in; ++c, from += plane)
       for (int32_t i = 0; i < MLOPSC_LANES; ++i)

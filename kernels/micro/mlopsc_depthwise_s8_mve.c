@@ -1,8 +1,7 @@
 /* Depthwise convolution with Helium: see mlopsc_micro.h. Lanes are four neighbours of a row.
  *
  * Weights: [channels_out][kernel_height][kernel_width]. The scratch holds one plane of the input with
- * its border, so that no tap is checked and the output may replace the input, and 16 bytes that are
- * read but do not count. */
+ * its border, so that no tap is checked and the output may replace the input. */
 #include "mlopsc_micro.h"
 #include "mlopsc_micro_mve.h"
 #include "mlopsc_micro_plane.h"
@@ -28,57 +27,135 @@ static void fill(const int8_t *x, int8_t *plane, const mlopsc_conv_shape *s) {
   }
 }
 
-/* Four adjacent results' elements of one tap. */
-static inline int32x4_t load(const int8_t *x, int32_t adjacent, uint32x4_t offsets) {
-  return adjacent != 0 ? vldrbq_s32(x) : vldrbq_gather_offset_s32(x, offsets);
+/* The inner loops of 3 x 3 kernels without dilation are in assembly because compilers do not keep to
+ * the registers that there are. Column j of the kernel, for the upper (q0) and the lower row (q1) of
+ * results: `at` is where in the rows of the plane. */
+#define COLUMN(j, at)                  \
+  "ldrsb %[u], [%[w], #" j             \
+  "]\n\t"                              \
+  "ldrsb %[v], [%[w], #" j             \
+  "+3]\n\t"                            \
+  "vldrb.s32 q2, [%[x0]" at            \
+  "\n\t"                               \
+  "vmla.s32 q0, q2, %[u]\n\t"          \
+  "vldrb.s32 q2, [%[x1]" at            \
+  "\n\t"                               \
+  "ldrsb %[t], [%[w], #" j             \
+  "+6]\n\t"                            \
+  "vmla.s32 q1, q2, %[u]\n\t"          \
+  "vmla.s32 q0, q2, %[v]\n\t"          \
+  "vldrb.s32 q2, [%[x2]" at            \
+  "\n\t"                               \
+  "vmla.s32 q1, q2, %[v]\n\t"          \
+  "vmla.s32 q0, q2, %[t]\n\t"          \
+  "vldrb.s32 q2, [%[x3]" at            \
+  "\n\t"                               \
+  "vmla.s32 q1, q2, %[t]\n\t"
+
+/* Two rows of results with strides of 1, which share what they load. */
+static inline void two_rows(const int8_t *x0, int32_t width, const int8_t *w, int32x4_t bias,
+                            int32x4_t multiplier, int8_t *y, int32_t columns,
+                            const mlopsc_mve_output *output) {
+  const int8_t *x1 = x0 + width, *x2 = x1 + width, *x3 = x2 + width;
+  int8_t *z = y + columns;
+  const int32x4_t zero = vdupq_n_s32(output->zero_out);
+  int32_t t = columns, u, v;
+  __asm__("dlstp.32 lr, %[t]\n"
+          "1:\n\t"
+          "vmov q0, %q[bias]\n\t"
+          "vmov q1, %q[bias]\n\t" COLUMN("1", ", #1]") COLUMN("2", ", #2]") COLUMN("0", "], #4")
+          "vqshl.s32 q0, %[shift]\n\t"
+          "vqshl.s32 q1, %[shift]\n\t"
+          "vrmulh.s32 q0, q0, %q[m]\n\t"
+          "vrmulh.s32 q1, q1, %q[m]\n\t"
+          "vadd.i32 q0, q0, %q[zero]\n\t"
+          "vadd.i32 q1, q1, %q[zero]\n\t"
+          "vmax.s32 q0, q0, %q[low]\n\t"
+          "vmax.s32 q1, q1, %q[low]\n\t"
+          "vmin.s32 q0, q0, %q[high]\n\t"
+          "vmin.s32 q1, q1, %q[high]\n\t"
+          "vstrb.32 q0, [%[y]], #4\n\t"
+          "vstrb.32 q1, [%[z]], #4\n\t"
+          "letp lr, 1b\n"
+          : [x0] "+l"(x0), [x1] "+l"(x1), [x2] "+l"(x2), [x3] "+l"(x3), [y] "+l"(y), [z] "+l"(z),
+            [t] "+r"(t), [u] "=&r"(u), [v] "=&r"(v)
+          : [w] "r"(w), [shift] "r"(output->left_shift), [bias] "w"(bias), [m] "w"(multiplier),
+            [zero] "w"(zero), [low] "w"(output->low), [high] "w"(output->high)
+          : "lr", "q0", "q1", "q2", "memory");
+}
+
+/* Column j of the kernel for one row of results (q0), whose elements lie at `offsets`. */
+#define COLUMN_APART(j, offsets)             \
+  "ldrsb %[t], [%[w], #" j                   \
+  "]\n\t"                                    \
+  "vldrb.s32 q1, [%[x0], %q[" offsets        \
+  "]]\n\t"                                   \
+  "ldrsb %[u], [%[w], #" j                   \
+  "+3]\n\t"                                  \
+  "vmla.s32 q0, q1, %[t]\n\t"                \
+  "vldrb.s32 q1, [%[x1], %q[" offsets        \
+  "]]\n\t"                                   \
+  "ldrsb %[t], [%[w], #" j                   \
+  "+6]\n\t"                                  \
+  "vmla.s32 q0, q1, %[u]\n\t"                \
+  "vldrb.s32 q1, [%[x2], %q[" offsets        \
+  "]]\n\t"                                   \
+  "vmla.s32 q0, q1, %[t]\n\t"
+
+/* A row of results with any stride. */
+static inline void row_apart(const int8_t *x0, int32_t width, const int8_t *w, int32_t bias,
+                             int32x4_t multiplier, int8_t *y, int32_t columns, int32_t stride,
+                             const mlopsc_mve_output *output) {
+  const int8_t *x1 = x0 + width, *x2 = x1 + width;
+  const uint32x4_t at0 = vmulq_n_u32(vidupq_n_u32(0, 1), (uint32_t)stride);
+  const uint32x4_t at1 = vaddq_n_u32(at0, 1), at2 = vaddq_n_u32(at0, 2);
+  int32_t t = columns, u;
+  __asm__("dlstp.32 lr, %[t]\n"
+          "1:\n\t"
+          "vdup.32 q0, %[bias]\n\t" COLUMN_APART("0", "at0") COLUMN_APART("1", "at1")
+              COLUMN_APART("2", "at2")
+          "vqshl.s32 q0, %[shift]\n\t"
+          "add %[x0], %[x0], %[step]\n\t"
+          "vrmulh.s32 q0, q0, %q[m]\n\t"
+          "add %[x1], %[x1], %[step]\n\t"
+          "vadd.i32 q0, q0, %[zero]\n\t"
+          "add %[x2], %[x2], %[step]\n\t"
+          "vmax.s32 q0, q0, %q[low]\n\t"
+          "vmin.s32 q0, q0, %q[high]\n\t"
+          "vstrb.32 q0, [%[y]], #4\n\t"
+          "letp lr, 1b\n"
+          : [x0] "+r"(x0), [x1] "+r"(x1), [x2] "+r"(x2), [y] "+l"(y), [t] "+r"(t), [u] "=&r"(u)
+          : [w] "r"(w), [bias] "r"(bias), [shift] "r"(output->left_shift),
+            [zero] "r"(output->zero_out), [step] "r"(LANES * stride), [m] "w"(multiplier),
+            [low] "w"(output->low), [high] "w"(output->high), [at0] "w"(at0), [at1] "w"(at1),
+            [at2] "w"(at2)
+          : "lr", "q0", "q1", "memory");
 }
 
 /* One channel of a 3 x 3 kernel without dilation. */
-static inline void plane_3x3(const int8_t *plane, const int8_t *w, int32_t bias,
-                             int32_t multiplier, int8_t *y, const mlopsc_conv_shape *s,
-                             int32_t adjacent) {
+static MLOPSC_MVE_APART void plane_3x3(const int8_t *plane, const int8_t *w, int32_t bias,
+                                       int32_t multiplier, int8_t *y, const mlopsc_conv_shape *s) {
   const mlopsc_mve_output output =
       mlopsc_mve_output_of(s->left_shift, s->zero_out, s->low, s->high);
-  const int32x4_t factor = vdupq_n_s32(multiplier);
-  const uint32x4_t offsets = vmulq_n_u32(vidupq_n_u32(0, 1), (uint32_t)s->stride_width);
-  const int32_t w00 = w[0], w01 = w[1], w02 = w[2], w10 = w[3], w11 = w[4], w12 = w[5];
-  const int32_t w20 = w[6], w21 = w[7], w22 = w[8];
-  const int32_t width = mlopsc_plane_width(s), down = s->stride_height * width;
-  const int32_t columns = s->width_out, right = adjacent != 0 ? LANES : LANES * s->stride_width;
-  for (int32_t rows = s->height_out; rows > 0; --rows) {
-    const int8_t *x0 = plane, *x1 = x0 + width, *x2 = x1 + width;
-    int8_t *to = y;
-    for (int32_t left = columns; left > 0; left -= LANES) {
-      int32x4_t a = vmlaq_n_s32(vdupq_n_s32(bias), load(x0, adjacent, offsets), w00);
-      a = vmlaq_n_s32(a, load(x0 + 1, adjacent, offsets), w01);
-      a = vmlaq_n_s32(a, load(x0 + 2, adjacent, offsets), w02);
-      a = vmlaq_n_s32(a, load(x1, adjacent, offsets), w10);
-      a = vmlaq_n_s32(a, load(x1 + 1, adjacent, offsets), w11);
-      a = vmlaq_n_s32(a, load(x1 + 2, adjacent, offsets), w12);
-      a = vmlaq_n_s32(a, load(x2, adjacent, offsets), w20);
-      a = vmlaq_n_s32(a, load(x2 + 1, adjacent, offsets), w21);
-      a = vmlaq_n_s32(a, load(x2 + 2, adjacent, offsets), w22);
-      vstrbq_p_s32(to, mlopsc_mve_result(a, factor, output), vctp32q((uint32_t)left));
-      x0 += right;
-      x1 += right;
-      x2 += right;
-      to += LANES;
+  const int32x4_t start = vdupq_n_s32(bias), factor = vdupq_n_s32(multiplier);
+  const int32_t columns = s->width_out, width = mlopsc_plane_width(s);
+  if (s->stride_height == 1 && s->stride_width == 1 && s->height_out > 1) {
+    for (int32_t left = s->height_out; left > 0; left -= 2) {
+      if (left == 1) { /* the last row of an odd number comes with the one before it once more */
+        plane -= width;
+        y -= columns;
+      }
+      two_rows(plane, width, w, start, factor, y, columns, &output);
+      plane += 2 * width;
+      y += 2 * columns;
     }
-    plane += down;
-    y += columns;
+  } else {
+    for (int32_t left = s->height_out; left > 0; --left) {
+      row_apart(plane, width, w, bias, factor, y, columns, s->stride_width, &output);
+      plane += s->stride_height * width;
+      y += columns;
+    }
   }
-}
-
-static MLOPSC_MVE_APART void plane_3x3_adjacent(const int8_t *plane, const int8_t *w, int32_t bias,
-                                                int32_t multiplier, int8_t *y,
-                                                const mlopsc_conv_shape *s) {
-  plane_3x3(plane, w, bias, multiplier, y, s, 1);
-}
-
-static MLOPSC_MVE_APART void plane_3x3_apart(const int8_t *plane, const int8_t *w, int32_t bias,
-                                             int32_t multiplier, int8_t *y,
-                                             const mlopsc_conv_shape *s) {
-  plane_3x3(plane, w, bias, multiplier, y, s, 0);
 }
 
 /* One channel of any kernel. */
@@ -121,10 +198,8 @@ void mlopsc_depthwise_s8(const int8_t *x, const int8_t *w, const int32_t *bias,
   mlopsc_plane_border(&s, plane);
   for (int32_t n = 0; n < s.channels_out; ++n) {
     if (n % repeat == 0) fill(x + n / repeat * s.height_in * s.width_in, plane, &s);
-    if (is_3x3 != 0 && s.stride_width == 1) {
-      plane_3x3_adjacent(plane, w, bias[n], multiplier[n], y, &s);
-    } else if (is_3x3 != 0) {
-      plane_3x3_apart(plane, w, bias[n], multiplier[n], y, &s);
+    if (is_3x3 != 0) {
+      plane_3x3(plane, w, bias[n], multiplier[n], y, &s);
     } else {
       plane_any(plane, w, bias[n], multiplier[n], y, &s);
     }

@@ -1,4 +1,4 @@
-/* What convolutions share: blocks of four output positions, and the last step to 8 bits.
+/* What convolutions share: blocks of four output positions.
  *
  * Outputs are numbered in the order of memory, so the four of a block are adjacent in every output
  * plane, also where a row ends between them. */
@@ -12,11 +12,9 @@
 /* Of the four positions of a block: where the kernel's first tap lies in the input. */
 typedef struct {
   int32_t row[MLOPSC_LANES], column[MLOPSC_LANES];
-  int32_t count; /* positions that exist: fewer than four in the last block */
+  int32_t count;     /* positions that exist: fewer than four in the last block */
+  int32_t neighbours; /* whether all four are in one row */
 } mlopsc_block;
-
-/* How a tap of a block reads a plane of the input. */
-typedef enum { MLOPSC_OUTSIDE, MLOPSC_MIXED, MLOPSC_INSIDE } mlopsc_reach;
 
 /* A 1x1 convolution does not see rows: one row of all positions makes the fewest blocks. */
 static inline mlopsc_conv_shape mlopsc_flatten(const mlopsc_conv_shape *shape) {
@@ -34,6 +32,7 @@ static inline void mlopsc_place_block(const mlopsc_conv_shape *s, int32_t first,
                                       int32_t column, mlopsc_block *block) {
   const int32_t left = s->height_out * s->width_out - first;
   block->count = left < MLOPSC_LANES ? left : MLOPSC_LANES;
+  block->neighbours = column + MLOPSC_LANES <= s->width_out;
   for (int32_t i = 0; i < MLOPSC_LANES; ++i) {
     block->row[i] = row * s->stride_height - s->pad_top;
     block->column[i] = column * s->stride_width - s->pad_left;
@@ -44,23 +43,23 @@ static inline void mlopsc_place_block(const mlopsc_conv_shape *s, int32_t first,
   }
 }
 
-/* Where the tap (down, right) of each position lies in a plane; -1: in the border, or nowhere. */
-static inline mlopsc_reach mlopsc_reach_tap(const mlopsc_conv_shape *s, const mlopsc_block *block,
-                                            int32_t down, int32_t right,
-                                            int32_t at[MLOPSC_LANES]) {
-  int32_t inside = 0;
-  for (int32_t i = 0; i < MLOPSC_LANES; ++i) {
-    const int32_t row = block->row[i] + down, column = block->column[i] + right;
-    at[i] = -1;
-    if (i < block->count && row >= 0 && row < s->height_in && column >= 0 &&
-        column < s->width_in) {
-      at[i] = row * s->width_in + column;
-      ++inside;
-    }
-  }
-  if (inside == 0) return MLOPSC_OUTSIDE;
-  return inside == MLOPSC_LANES && block->row[0] == block->row[MLOPSC_LANES - 1] ? MLOPSC_INSIDE
-                                                                              : MLOPSC_MIXED;
+/* Whether taps from (down, right) to (down2, right2) of all positions lie in rows of the input in
+ * which the positions are neighbours. */
+static inline int32_t mlopsc_inside(const mlopsc_conv_shape *s, const mlopsc_block *block,
+                                    int32_t down, int32_t right, int32_t down2, int32_t right2) {
+  const int32_t row = block->row[0], column = block->column[0];
+  return block->neighbours != 0 && row + down >= 0 && row + down2 < s->height_in &&
+         column + right >= 0 &&
+         column + right2 + (MLOPSC_LANES - 1) * s->stride_width < s->width_in;
+}
+
+/* Where the tap (down, right) of position i lies in a plane; -1: in the border, or nowhere. */
+static inline int32_t mlopsc_find_tap(const mlopsc_conv_shape *s, const mlopsc_block *block,
+                                      int32_t down, int32_t right, int32_t i) {
+  const int32_t row = block->row[i] + down, column = block->column[i] + right;
+  const int32_t found = i < block->count && row >= 0 && row < s->height_in && column >= 0 &&
+                        column < s->width_in;
+  return found != 0 ? row * s->width_in + column : -1;
 }
 
 #endif

@@ -44,4 +44,13 @@ static inline int8_t mlopsc_scale(int32_t a, int32_t multiplier, int32_t zero) {
   return (int8_t)y;
 }
 
+/* Clamp bytes of full range to a narrower one. */
+static inline void mlopsc_clamp(int8_t *y, int32_t count, int32_t low, int32_t high) {
+  if (low == -128 && high == 127) return;
+  for (int8_t *const end = y + count; y != end; ++y) {
+    const int32_t value = *y < low ? low : *y;
+    *y = (int8_t)(value > high ? high : value);
+  }
+}
+
 #endif

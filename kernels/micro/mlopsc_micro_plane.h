@@ -25,12 +25,18 @@ static inline void mlopsc_plane_fill(const mlopsc_conv_shape *s, const int8_t *x
   const int32_t columns = s->width_in < right ? s->width_in : right;
   const int32_t rows = s->height_in < below ? s->height_in : below;
   plane += s->pad_top * width + s->pad_left;
-  for (int32_t row = 0; row < rows; ++row, plane += width, x += s->width_in) {
-    int32_t column = 0;
-#ifdef __ARM_FEATURE_UNALIGNED
-    for (; column + 4 <= columns; column += 4) __builtin_memcpy(plane + column, x + column, 4);
+  for (int32_t row = 0; row < rows; ++row, plane += width - columns, x += s->width_in - columns) {
+    const int8_t *const end = x + columns;
+#ifdef __ARM_FEATURE_UNALIGNED /* words, the last one over the end of the one before */
+    if (columns >= 4) {
+      for (; x < end - 4; x += 4, plane += 4) __builtin_memcpy(plane, x, 4);
+      plane += end - x;
+      x = end;
+      __builtin_memcpy(plane - 4, x - 4, 4);
+      continue;
+    }
 #endif
-    for (; column < columns; ++column) plane[column] = x[column];
+    while (x != end) *plane++ = *x++;
   }
 }
 

@@ -17,8 +17,10 @@ static inline int32_t mlopsc_high_word(int64_t value) {
 static inline int8_t mlopsc_requantize(int32_t a, int32_t multiplier, int32_t left_shift,
                                        int32_t zero, int32_t low, int32_t high) {
   if (left_shift > 0) {
-    const int64_t wide = (int64_t)a * ((int64_t)1 << left_shift);
-    a = wide > INT32_MAX ? INT32_MAX : wide < INT32_MIN ? INT32_MIN : (int32_t)wide;
+    const int32_t limit = INT32_MAX >> left_shift;
+    a = a > limit    ? INT32_MAX
+        : a < ~limit ? INT32_MIN
+                     : (int32_t)((uint32_t)a << left_shift);
   }
   int32_t y = mlopsc_high_word((int64_t)a * multiplier + ((int64_t)1 << 31)) + zero;
   y = y < low ? low : y;

@@ -225,7 +225,7 @@ def build_for(
     results = open_cache(enabled=cache)
     with tempfile.TemporaryDirectory(prefix="mlopsc-build-") as name:
         work = Path(name)
-        bundle = _open(source, options, work, results, progress)
+        bundle = as_bundle(source, options, work, results, progress)
         artefact = open_artefact(bundle)
         if trust is not None:
             signer, allowed = authorise(artefact, trust)
@@ -262,7 +262,7 @@ def build_for(
             return packages
 
 
-def _open(
+def as_bundle(
     source: Path, options: ImportOptions | None, work: Path, cache: Cache, progress: Progress
 ) -> Path:
     """Return the bundle that ``source`` is, or that is made of it in ``work``."""

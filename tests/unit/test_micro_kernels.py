@@ -154,3 +154,79 @@ def test_micro_convolutions_of_any_shape(variant: Any, where: str, kind: str) ->
         rng = np.random.default_rng(seed)
         shape = draw_conv(rng, depthwise=kind == "depthwise", pointwise=kind == "pointwise")
         check_conv(variant, where, shape, "depthwise" if kind == "depthwise" else "conv", seed)
+
+
+@pytest.mark.parametrize(("variant", "where"), MACHINES)
+def test_micro_convolution_in_parts_has_the_same_bits_and_less_scratch(
+    variant: Any, where: str
+) -> None:
+    kernel = KERNELS[variant]["conv"]
+    shape = ConvShape(16, 6, 9, 16, 6, 9, 3, 3, 1, 1, 1, 1, 1, 1, -7, 3, -128, 127, 0, 9)
+    assert fit_taps(kernel, shape, 1 << 20) == shape
+    for limit in (900, 650, 0) if variant == "dsp" else (580, 512, 0):
+        parted = fit_taps(kernel, shape, limit)
+        assert parted.taps < 9
+        assert kernel.scratch_bytes(parted) < kernel.scratch_bytes(shape)
+        assert kernel.scratch_bytes(parted) <= limit or limit == 0
+        check_conv(variant, where, parted, "conv", limit)
+    odd = replace(shape, channels_in=3)
+    assert not kernel.applies(replace(odd, taps=2))
+    assert fit_taps(kernel, odd, 0) == odd
+
+
+@pytest.mark.parametrize(("variant", "where"), MACHINES)
+def test_micro_products_of_any_shape(variant: Any, where: str) -> None:
+    kernel = KERNELS[variant]["dense"]
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        rows, depth, width = (int(v) for v in rng.integers(1, (4, 70, 14)))
+        narrow, shift = seed % 4 == 0, int(rng.choice([0, 0, 3]))
+        low, high = (-20, 90) if narrow else (-128, 127)
+        shape = DenseShape(rows, depth, width, int(rng.integers(-128, 128)), low, high, shift)
+        x, w = draw(rng, rows, depth), draw(rng, width, depth)
+        bias, multiplier = scales(rng, width, shift)
+        expected = finish(x.astype(np.int64) @ w.astype(np.int64).T + bias, multiplier, shape)
+        arguments = Arguments(x, shape, expected.size, kernel.pack(w), bias, multiplier)
+        found = machine(variant, where).call("dense", arguments)
+        np.testing.assert_array_equal(found.reshape(expected.shape), expected, f"{shape}")
+
+
+@pytest.mark.parametrize(("variant", "where"), MACHINES)
+def test_micro_sums_averages_and_tables(variant: Any, where: str) -> None:
+    call = machine(variant, where).call
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        n = int(rng.integers(1, 40))
+        a, b, table = draw(rng, n), draw(rng, n), draw(rng, 256)
+        wide_a, wide_b = a.astype(np.int64), b.astype(np.int64)
+        for in_place in (False, True):
+            added = AddShape(n, 3_000_000, -2_500_000, 12_345, 22, -100, 99)
+            total = (
+                wide_a * added.multiplier_a + wide_b * added.multiplier_b + added.constant
+            ) >> 22
+            found = call("add", Arguments(a, added, n, b, in_place=in_place))
+            np.testing.assert_array_equal(found, np.clip(total, -100, 99))
+
+            rows = int(rng.integers(1, 5))
+            x = draw(rng, rows, n)
+            shift = int(rng.choice([0, 2]))
+            mean = MeanShape(rows, n, 5, -3, -110, 120, int(1.9 * 2**30 / n) >> shift, shift)
+            total = (x.astype(np.int64) - 5).sum(1)
+            found = call("mean", Arguments(x, mean, rows, in_place=in_place))
+            expected = finish(total, np.array([mean.multiplier]), mean)
+            np.testing.assert_array_equal(found, expected)
+
+            found = call("table", Arguments(a, TableShape(n), n, table, in_place=in_place))
+            np.testing.assert_array_equal(found, table[wide_a + 128])
+
+            exponentials = np.rint(np.exp(-0.07 * np.arange(256)) * 2**20).astype(np.uint32)
+            softmax = SoftmaxShape(rows, n, -128, 1 << 16)
+            wide = x.astype(np.int64)
+            e = exponentials.astype(np.int64)[wide.max(1, keepdims=True) - wide]
+            total = e.sum(1, keepdims=True)
+            steps = (2 * e * softmax.scale + (total << 8)) // (total << 9) - 128
+            found = call(
+                "softmax",
+                Arguments(x, softmax, x.size, exponentials=exponentials, in_place=in_place),
+            )
+            np.testing.assert_array_equal(found.reshape(x.shape), np.clip(steps, -128, 127))

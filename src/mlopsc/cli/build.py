@@ -20,7 +20,9 @@ from mlopsc.cli.options import (
     trust_options,
     unchecked_option,
 )
-from mlopsc.cli.render import echo_json, echo_table, progress, size
+from mlopsc.cli.render import echo_json, echo_table, progress, size, visible
+
+_MEASURE_S = 120.0  # for the verdict at the end of a build; 'mlopsc fit' takes the time it needs
 
 
 @click.command("build")
@@ -31,6 +33,14 @@ from mlopsc.cli.render import echo_json, echo_table, progress, size
 @click.option("-o", "--output", type=PATH, required=True, help="Folder for the packages.")
 @build_options
 @click.option("--source", "source_code", is_flag=True, help="Deliver the generated C too.")
+@click.option(
+    "--no-fit",
+    "fit",
+    is_flag=True,
+    flag_value=False,
+    default=True,
+    help="Do not measure packages for microcontrollers, as 'mlopsc fit' does.",
+)
 @import_options
 @trust_options
 @unchecked_option
@@ -42,6 +52,7 @@ def command(
     targets: tuple[str, ...],
     output: Path,
     source_code: bool,
+    fit: bool,
     force: bool,
     cache: bool,
     as_json: bool,
@@ -81,3 +92,27 @@ def command(
         for name, p in packages.items()
     ]
     echo_table("Packages", ["target", "kernels", "code", "constants", "arena", "folder"], rows)
+    edge = [name for name, package in packages.items() if package.target.family == "edge"]
+    if fit and edge:
+        _judge([output / name for name in edge])
+
+
+def _judge(folders: list[Path]) -> None:
+    """Print the short form of the verdict of each package."""
+    from mlopsc.cli.fit import SHORT_COLUMNS, short
+    from mlopsc.fitting import Measuring, judge
+    from mlopsc.package_reader import read_package
+
+    rows, lines = [], []
+    for folder in folders:
+        with progress(f"measuring {folder}", quiet=False):
+            package = read_package(folder)
+            how = Measuring(timeout=_MEASURE_S, must_run=False)
+            report = judge(package, package.info.target, how)
+        rows.append(short(report))
+        if report.runner is None or report.instructions is None:
+            lines += [f"{report.target}: {text}" for text in report.notes]
+        lines += [f"{report.target}: {advice.what}" for advice in report.advice]
+    echo_table("Fit", SHORT_COLUMNS, rows)
+    for line in lines:
+        click.echo(visible(line))

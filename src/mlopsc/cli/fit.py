@@ -22,13 +22,12 @@ from mlopsc.cli.options import (
     trust_options,
     unchecked_option,
 )
-from mlopsc.cli.render import echo_json, echo_table, progress, size, visible
+from mlopsc.cli.render import echo_json, echo_table, progress, size
 
 if TYPE_CHECKING:
     from mlopsc.schema.fit import BoardFit, FitReport, LayerUse
 
 _SHOWN_LAYERS = 12
-_NAME_WIDTH = 48
 
 
 @click.command("fit")
@@ -62,8 +61,8 @@ def command(
     SOURCE is an ONNX file or a bundle, which is built for the target, or a package. Fails if the
     target has not enough memory, with what to change.
     """
-    from mlopsc.fit import Measuring, fit, require_fit
-    from mlopsc.fit.page import page
+    from mlopsc.fitting import Measuring, fit, require_fit
+    from mlopsc.fitting.page import page
     from mlopsc.outputs import atomic_file, check_free
 
     if html is not None:
@@ -105,6 +104,7 @@ def show(report: FitReport) -> None:
          f"outputs{stack}, {size(ram.writable)} static"],
         ["instructions", _instructions(report)],
         ["latency", _latency(report)],
+        *(["assumes", text] for text in (report.latency.assumptions if report.latency else ())),
         *([label, text] for label, text in _largest(report)),
         *(["change", advice.what] for advice in report.advice),
         *(["note", note] for note in report.notes),
@@ -169,31 +169,34 @@ def _instructions(report: FitReport) -> str:
 def _latency(report: FitReport) -> str:
     if report.latency is None:
         return "not known"
-    time = _time(report.latency.milliseconds)
-    return f"about {time}, an estimate: {'; '.join(report.latency.assumptions)}"
+    return f"about {_time(report.latency.milliseconds)}, an estimate"
 
 
 def _largest(report: FitReport) -> list[tuple[str, str]]:
+    from mlopsc.package.limits import short_name
+
     layers, largest = report.layers, report.largest
     rows = []
     if largest.ram is not None:
         layer = layers[largest.ram]
-        rows.append(("most RAM", f"{_short(layer.name)}: {size(layer.ram)} of the arena"))
+        rows.append(("most RAM", f"{short_name(layer.name)}: {size(layer.ram)} of the arena"))
     if largest.weights is not None:
         layer = layers[largest.weights]
-        rows.append(("most flash", f"{_short(layer.name)}: {size(layer.weights)} of constants"))
+        rows.append(("most flash", f"{short_name(layer.name)}: {size(layer.weights)} of constants"))
     if largest.instructions is not None:
         layer = layers[largest.instructions]
         share = (layer.instructions or 0) / max(report.instructions or 0, 1)
-        text = f"{_short(layer.name)}: {layer.instructions:,} instructions, {share:.0%}"
+        text = f"{short_name(layer.name)}: {layer.instructions:,} instructions, {share:.0%}"
         rows.append(("most time", text))
     return rows
 
 
 def _layer(layer: LayerUse, report: FitReport) -> list[str]:
+    from mlopsc.package.limits import short_name
+
     count = layer.instructions
     return [
-        _short(layer.name),
+        short_name(layer.name),
         "-" if count is None else f"{count:,}",
         "-" if not count or not report.instructions else f"{count / report.instructions:.1%}",
         f"{layer.macs:,}",
@@ -224,9 +227,3 @@ def _time(milliseconds: float) -> str:
     if milliseconds >= 1000:
         return f"{milliseconds / 1000:.3g} s"
     return f"{milliseconds:.3g} ms" if milliseconds >= 1 else f"{milliseconds * 1000:.3g} us"
-
-
-def _short(name: str) -> str:
-    """Return the end of a long name, which tells nodes apart."""
-    text = visible(name)
-    return text if len(text) <= _NAME_WIDTH else "..." + text[3 - _NAME_WIDTH :]

@@ -13,7 +13,7 @@ from mlopsc.documents import bundle_documents
 from mlopsc.errors import MlopscError, OpenShapeError, SourceError
 from mlopsc.importer.history import history, import_provenance, trained_with
 from mlopsc.importer.integers import compare_integers
-from mlopsc.importer.make_vectors import answer, load_vectors, synthesise
+from mlopsc.importer.make_vectors import answer, synthesise
 from mlopsc.importer.normalise import normalise
 from mlopsc.importer.normalise.sequence_inputs import bind_sequences
 from mlopsc.importer.normalise.upgrade import OPSET
@@ -26,6 +26,7 @@ from mlopsc.schema.bundle import STAGES, Manifest, StageName, StageRecord, Vecto
 from mlopsc.schema.common import TensorSpec, c_identifier
 from mlopsc.schema.graph import StageGraph
 from mlopsc.schema.import_options import ImportOptions
+from mlopsc.vectors_file import load_vectors
 
 # The standard headers of C, ours, and the example's.
 _HEADERS = frozenset(

@@ -7,7 +7,7 @@ reference runtime. A layer is checked by giving the runtime the same integers: i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ from mlopsc.schema.bundle import Arithmetic
 from mlopsc.schema.graph import StageGraph
 
 Array = np.ndarray[Any, Any]
+_BIT_CAST: Final = "BitCast"  # of ONNX 26, which no runtime has: it is computed here, too
 SEMANTICS: Final = "mlopsc integer semantics 1"  # docs/integer-semantics.md
 
 
@@ -59,7 +60,10 @@ class IntegerReference:
         model = load_graph(stage)
         conversion = use_integers(model)
         self.clusters, self._computed = conversion.clusters, conversion.computed
-        self._parts = list(_parts(model, stage)) if self.clusters else []
+        read = {str(s.value.name) for cluster in self.clusters for s in cluster.sources}
+        read |= {str(cluster.output.name) for cluster in self.clusters}
+        read = {self._computed.get(name, name) for name in read}  # layers are checked on these
+        self._parts = list(_parts(model, read)) if self.clusters else []
         self.whole = not _floats_between(model.graph)
         self.outputs = [str(v.name) for v in model.graph.outputs]
         self._constants = {
@@ -222,28 +226,28 @@ class _Part:
     reference: Reference
 
 
-def _parts(model: ir.Model, stage: StageGraph) -> Iterable[ir.Node | _Part]:
-    """Yield integer nodes, and the runs of other nodes between them."""
+def _parts(model: ir.Model, read: Collection[str]) -> Iterable[ir.Node | _Part]:
+    """Yield integer nodes, and the runs of other nodes between them, which give ``read``, too."""
     run: list[ir.Node] = []
     nodes = list(model.graph)
     for node in [*nodes, None]:
-        if node is not None and node.domain != DOMAIN:
+        if node is not None and node.domain != DOMAIN and node.op_type != _BIT_CAST:
             run.append(node)
             continue
         if run:
-            yield _part(model, run)
+            yield _part(model, run, read)
             run = []
         if node is not None:
             yield node
 
 
-def _part(model: ir.Model, nodes: Sequence[ir.Node]) -> _Part:
+def _part(model: ir.Model, nodes: Sequence[ir.Node], read: Collection[str]) -> _Part:
     inside = {o for node in nodes for o in node.outputs}
     outputs = [
         o
         for node in nodes
         for o in node.outputs
-        if o.is_graph_output() or any(user not in nodes for user, _ in o.uses())
+        if o.is_graph_output() or o.name in read or any(user not in nodes for user, _ in o.uses())
     ]
     extracted, inputs = _extract(model, nodes, outputs, inside)
     return _Part(inputs, Reference([detach(extracted, "model")]))

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from mlopsc.dtypes import BY_ONNX_CODE
 from mlopsc.integer.arithmetic import requantize
 
 Array = np.ndarray[Any, Any]
@@ -130,9 +131,14 @@ def _softmax(inputs: Sequence[Array], a: Attributes) -> Array:
     return np.asarray(np.clip(steps, a["low"], a["high"]).astype(x.dtype))
 
 
+def _bit_cast(inputs: Sequence[Array], a: Attributes) -> Array:
+    return inputs[0].view(BY_ONNX_CODE[int(a["to"])].name)
+
+
 OPERATORS: Final[dict[str, Operator]] = {
     "Add": _add,
     "AveragePool": _average_pool,
+    "BitCast": _bit_cast,
     "Conv": _conv,
     "Flip": _flip,
     "MatMul": _matmul,

@@ -18,8 +18,10 @@ from typing import Any, Final, Generic, Literal, TypeVar
 import numpy as np
 
 Array = np.ndarray[Any, Any]
-Variant = Literal["portable", "dsp"]
-Operator = Literal["conv", "depthwise", "dense", "add", "mean", "table", "softmax"]
+Variant = Literal["portable", "dsp", "mve"]
+Operator = Literal[
+    "conv", "depthwise", "dense", "add", "mean", "table", "softmax", "extract", "border"
+]
 
 _LANES: Final = 4  # positions of a block: MLOPSC_LANES
 
@@ -121,6 +123,24 @@ class SoftmaxShape:
     scale: int
 
 
+@dataclass(frozen=True)
+class PatchShape:
+    """``mlopsc_patch_shape``."""
+
+    channels: int
+    rows: int
+    columns: int
+    grid_columns: int
+    step_rows: int
+    step_columns: int
+    first_row: int
+    first_column: int
+    height: int
+    width: int
+    fill: int
+    channels_last: int
+
+
 S = TypeVar("S")
 
 
@@ -191,8 +211,9 @@ def _pack_depthwise_dsp(weights: Array) -> Array:
 
 def _pack_dense_dsp(weights: Array) -> Array:
     filled = _fill_up(weights, 4)
-    whole = filled.shape[0] // 4 * 4
-    fours = filled[:whole].reshape(whole // 4, 4, filled.shape[1] // 4, 4).transpose(0, 2, 1, 3)
+    outputs, depth = filled.shape
+    whole = outputs // 4 * 4
+    fours = filled[:whole].reshape(whole // 4, 4, depth // 4, 4).transpose(0, 2, 1, 3)
     return np.concatenate([_as_is(fours), _as_is(filled[whole:])])
 
 
@@ -207,8 +228,14 @@ def _conv_scratch_portable(shape: ConvShape) -> int:
 
 
 def _conv_scratch_dsp(shape: ConvShape) -> int:
-    columns = min(shape.taps, shape.all_taps) * shape.channels_in
-    return _sums(shape) + 2 * _LANES * -(-columns // 4) * 4
+    columns = -(-min(shape.taps, shape.all_taps) * shape.channels_in // 4) * 4
+    offsets = 4 * columns if shape.channels_in % 2 else 0
+    return _sums(shape) + 2 * _LANES * columns + offsets
+
+
+def _conv_scratch_mve(shape: ConvShape) -> int:
+    """Whole columns, each at a multiple of 16 bytes: the taps are never gathered in parts."""
+    return _LANES * -(-shape.all_taps * shape.channels_in // 16) * 16
 
 
 def _one_group(shape: ConvShape) -> bool:
@@ -218,14 +245,17 @@ def _one_group(shape: ConvShape) -> bool:
 def _plane(shape: ConvShape) -> int:
     """Bytes of a plane of the input with the border that taps reach."""
     height = (shape.height_out - 1) * shape.stride_height
+    return (height + (shape.kernel_height - 1) * shape.dilation_height + 1) * _plane_width(shape)
+
+
+def _plane_width(shape: ConvShape) -> int:
     width = (shape.width_out - 1) * shape.stride_width
-    height += (shape.kernel_height - 1) * shape.dilation_height + 1
-    width += (shape.kernel_width - 1) * shape.dilation_width + 1
-    return height * width
+    return width + (shape.kernel_width - 1) * shape.dilation_width + 1
 
 
 def _plane_dsp(shape: ConvShape) -> int:
-    return _plane(shape) + 3
+    """A plane, and a row and three bytes that are read and not used."""
+    return _plane(shape) + _plane_width(shape) + 3
 
 
 def _shrinks(shape: ConvShape) -> bool:
@@ -267,6 +297,10 @@ _PORTABLE: Final[dict[Operator, MicroKernel[Any]]] = {
     "mean": MicroKernel[MeanShape]("mlopsc_mean_s8", "mlopsc_mean_s8_portable.c"),
     "table": MicroKernel[TableShape]("mlopsc_table_s8", "mlopsc_table_s8_portable.c"),
     "softmax": MicroKernel[SoftmaxShape]("mlopsc_softmax_s8", "mlopsc_softmax_s8_portable.c"),
+    "extract": MicroKernel[PatchShape](
+        "mlopsc_extract_s8", "mlopsc_patch_s8_portable.c", in_place=_never
+    ),
+    "border": MicroKernel[PatchShape]("mlopsc_border_s8", "mlopsc_patch_s8_portable.c"),
 }
 
 # Operator by variant; what a variant does not have of its own is the portable function.
@@ -287,6 +321,23 @@ KERNELS: Final[dict[Variant, dict[Operator, MicroKernel[Any]]]] = {
             scratch_bytes=_plane_dsp,
         ),
         "dense": replace(_PORTABLE["dense"], source="mlopsc_dense_s8_dsp.c", pack=_pack_dense_dsp),
+        "add": replace(_PORTABLE["add"], source="mlopsc_add_s8_dsp.c"),
+        "mean": replace(_PORTABLE["mean"], source="mlopsc_mean_s8_dsp.c"),
+    },
+    "mve": {
+        **_PORTABLE,
+        "conv": replace(
+            _PORTABLE["conv"],
+            source="mlopsc_conv_s8_mve.c",
+            scratch_bytes=_conv_scratch_mve,
+            applies=_always,
+            align=8,
+        ),
+        "depthwise": replace(_PORTABLE["depthwise"], source="mlopsc_depthwise_s8_mve.c"),
+        "dense": replace(_PORTABLE["dense"], source="mlopsc_dense_s8_mve.c"),
+        "add": replace(_PORTABLE["add"], source="mlopsc_add_s8_mve.c"),
+        "mean": replace(_PORTABLE["mean"], source="mlopsc_mean_s8_mve.c"),
+        "table": replace(_PORTABLE["table"], source="mlopsc_table_s8_mve.c"),
     },
 }
 

@@ -19,6 +19,7 @@ from mlopsc.targets import load_target, target_names
 Kind = Literal["flash", "ram"]
 MEMORY: dict[Kind, str] = {"flash": "flash", "ram": "RAM"}
 _SHOWN_BOARDS = 3
+_NAME_WIDTH = 48
 # What a board may change without a build of its own.
 _NOT_OF_CODE = {"cores", "l1_bytes", "l2_bytes", "cpu_flags", "clock_hz", "cycles_per_instruction"}
 
@@ -91,13 +92,13 @@ def _quantise(kind: Kind, missing: int, needs: Needs) -> list[Advice]:
     if 2 * floats <= sum(sum(layer.weights.values()) for layer in needs.timeline.layers):
         return []
     saves = (floats if kind == "flash" else needs.arena) * 3 // 4
-    what = "weights take" if kind == "flash" else "activations take"
+    what = "weights" if kind == "flash" else "activations"
     enough = saves >= missing
     return [
         Advice(
-            what="quantise the model to int8 with 'mlopsc quantize': float32 "
-            f"{what} four times as much; that saves about {saves} bytes, "
-            + ("which is enough" if enough else f"of {missing} that are missing"),
+            what=f"quantise the model to int8 with 'mlopsc quantize', whose {what} take a quarter: "
+            f"that saves about {saves} bytes"
+            + (", which is enough" if enough else f" of the {missing} that are missing"),
             memory=kind,
             saves=saves,
             enough=enough,
@@ -114,13 +115,15 @@ def _largest(kind: Kind, timeline: Timeline) -> list[Advice]:
             enumerate(timeline.layers), key=lambda item: sum(item[1].weights.values())
         )
         size = sum(layer.weights.values())
-        text = f"make layer '{layer_name(layer)}' smaller: it reads {size} bytes of constants"
+        text = f"it reads {size} bytes of constants"
     else:
         alive = ram_by_layer(timeline)
         index = max(range(len(alive)), key=lambda i: alive[i])
         layer, size = timeline.layers[index], alive[index]
-        text = f"make layer '{layer_name(layer)}' smaller: {size} bytes are needed while it runs"
-    return [Advice(what=f"{text}, the most of all layers", memory=kind)] if size else []
+        text = f"{size} bytes of the arena are needed while it runs"
+    name = short_name(layer_name(layer))
+    what = f"make layer '{name}' smaller: {text}, the most of all layers"
+    return [Advice(what=what, memory=kind)] if size else []
 
 
 def layer_name(layer: Layer) -> str:
@@ -128,6 +131,11 @@ def layer_name(layer: Layer) -> str:
     if layer.nodes:
         return " + ".join(node.name for node in layer.nodes)
     return layer.kernel or layer.kind
+
+
+def short_name(name: str) -> str:
+    """Return the end of a long name, which tells nodes apart."""
+    return name if len(name) <= _NAME_WIDTH else "..." + name[3 - _NAME_WIDTH :]
 
 
 def ram_by_layer(timeline: Timeline) -> list[int]:

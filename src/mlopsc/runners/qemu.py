@@ -7,6 +7,7 @@ measures the stack; a plugin inside QEMU counts instructions.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import tempfile
@@ -65,7 +66,13 @@ def execute(
             if target.run.qemu.machine
             else [*(["-cpu", cpu] if cpu else []), str(folder / "image.elf")]
         )  # fmt: skip
-        result = run_program(program, [*plugin, *arguments], cwd=folder, timeout=_TIMEOUT_S)
+        result = run_program(
+            program,
+            [*plugin, *arguments],
+            cwd=folder,
+            environment={**os.environ, "MLOPSC_NUM_THREADS": "1"},
+            timeout=_TIMEOUT_S,
+        )
         outputs = folder / "outputs.bin"
         if result.returncode != 0 or not outputs.is_file():
             text = " ".join((result.stderr + result.stdout).decode(errors="replace").split())

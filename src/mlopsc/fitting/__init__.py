@@ -13,23 +13,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlopsc import pipeline
-from mlopsc.errors import InputError, LimitError
-from mlopsc.fit.measure import measure_run, measure_static
+from mlopsc.errors import BrokenPackageError, InputError, LimitError
+from mlopsc.fitting.layers import uses_of
+from mlopsc.fitting.measure import measure_run, measure_static
 from mlopsc.package.limits import (
     MEMORY,
     Needs,
     advise,
     judge_boards,
-    layer_name,
     milliseconds,
     missing_bytes,
-    ram_by_layer,
     same_machine,
 )
 from mlopsc.package_reader import LoadedPackage, read_package
-from mlopsc.runners import CallSite, RunResult
+from mlopsc.runners import RunResult
 from mlopsc.schema.build_options import BuildOptions
-from mlopsc.schema.fit import FitReport, Largest, Latency, LayerUse, RamUse
+from mlopsc.schema.fit import FitReport, Largest, Latency, RamUse
 from mlopsc.schema.import_options import ImportOptions
 from mlopsc.schema.target import Limits, Target
 from mlopsc.schema.timeline import Timeline
@@ -48,10 +47,12 @@ class Measuring:
     Attributes:
         runner: Who runs it; the target's first runner by default.
         timeout: Seconds until the run is stopped.
+        must_run: Whether a package that fails to run is an error, not a note.
     """
 
     runner: str | None = None
     timeout: float = RUN_TIMEOUT_S
+    must_run: bool = True
 
 
 def fit(
@@ -124,7 +125,13 @@ def judge(package: LoadedPackage, target: Target, measuring: Measuring | None = 
     info, memory = package.info, package.info.memory
     measuring = measuring or Measuring()
     static = measure_static(package, target.limits.flash_bytes)
-    run, reason = measure_run(package, measuring.runner, measuring.timeout)
+    run, reason = None, ""
+    try:
+        run, reason = measure_run(package, measuring.runner, measuring.timeout)
+    except BrokenPackageError as error:
+        if measuring.must_run:
+            raise
+        reason = error.message
     ram = RamUse(
         arena=memory.arena,
         io=memory.io,
@@ -136,7 +143,7 @@ def judge(package: LoadedPackage, target: Target, measuring: Measuring | None = 
     missing = missing_bytes(target, needs)
     limited = target.limits.flash_bytes is not None or target.limits.ram_bytes is not None
     instructions = None if run is None else run.instructions
-    layers = _layers(info.timeline, [] if run is None else run.sites)
+    layers = uses_of(info.timeline, [] if run is None else run.sites)
     return FitReport(
         model=info.name,
         version=info.version,
@@ -193,44 +200,6 @@ def _latency(target: Target, instructions: int | None) -> Latency | None:
             "the first test vector: models with loops or conditionals may take longer on others",
         ),
     )
-
-
-def _layers(timeline: Timeline, sites: Sequence[CallSite]) -> tuple[LayerUse, ...]:
-    alive = ram_by_layer(timeline)
-    counted = _counted(timeline, sites)
-    return tuple(
-        LayerUse(
-            name=layer_name(layer),
-            kind=layer.kind,
-            kernel=layer.kernel,
-            nodes=layer.nodes,
-            calls=layer.calls,
-            macs=layer.macs * layer.calls,
-            instructions=counted.get(index),
-            weights=sum(layer.weights.values()),
-            ram=alive[index],
-        )
-        for index, layer in enumerate(timeline.layers)
-    )
-
-
-def _counted(timeline: Timeline, sites: Sequence[CallSite]) -> dict[int, int]:
-    """Return the instructions of the steps, by number.
-
-    The driver calls the kernels from one place each, in the order of the steps; a branch that was
-    not taken has none.
-    """
-    found: dict[int, int] = {}
-    kernels = {layer.kernel for layer in timeline.layers if layer.kernel}
-    steps = iter(enumerate(timeline.layers))
-    for site in sites:
-        if site.function not in kernels:
-            continue  # a copy, which the compiler made a function
-        index = next((i for i, layer in steps if layer.kernel == site.function), None)
-        if index is None:
-            return {}  # the compiler has moved calls: nothing is better than what is wrong
-        found[index] = site.instructions
-    return found
 
 
 def _largest(sizes: Sequence[int]) -> int | None:

@@ -32,7 +32,8 @@ def arena_chart(blocks: Sequence[ArenaBlock], names: Sequence[str], size: int) -
         y = _TOP + _HEIGHT * (1 - tick / _TICKS)
         parts.append(
             f'<line class="axis" x1="{_LEFT}" x2="{width - 8:.0f}" y1="{y:.1f}" y2="{y:.1f}"/>'
-            f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{top * tick // _TICKS:,}</text>'
+            f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">'
+            f"{top * tick // _TICKS:,}</text>"
         )
     parts += [_block(block, names, column, top) for block in blocks]
     every = max(1, round(28 / column))

@@ -8,7 +8,8 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Sequence
 
-from mlopsc.fit.arena_chart import arena_chart
+from mlopsc.fitting.arena_chart import arena_chart
+from mlopsc.package.limits import short_name
 from mlopsc.schema.fit import FitReport, FlashUse, LayerUse, RamUse
 
 _STYLE = """
@@ -27,8 +28,9 @@ p, ul { margin: 6px 0; } .soft { color: var(--soft); }
 .tile { background: var(--panel); border: 1px solid var(--line); border-radius: 8px;
   padding: 10px 14px; flex: 1 1 240px; }
 .tile b { display: block; font-size: 20px; }
-.stack { display: flex; height: 12px; background: var(--line); border-radius: 4px;
-  overflow: hidden; margin: 8px 0; gap: 1px; }
+.stack { position: relative; display: flex; height: 12px; background: var(--line);
+  border-radius: 4px; overflow: hidden; margin: 8px 0; gap: 1px; }
+.stack s { position: absolute; top: 0; bottom: 0; border-left: 3px solid var(--bad); }
 .stack i, .key i { display: inline-block; } .stack i { height: 100%; }
 .key i { width: 10px; height: 10px; border-radius: 2px; margin-right: 5px; }
 .key span { margin-right: 14px; white-space: nowrap; }
@@ -41,7 +43,7 @@ th, td { text-align: right; padding: 5px 10px; border-bottom: 1px solid var(--li
 th { color: var(--soft); font-weight: 600; white-space: nowrap; }
 .left { text-align: left; } td.name { max-width: 380px; overflow-wrap: anywhere; }
 td.name small { color: var(--soft); }
-td.bar { min-width: 110px; white-space: nowrap; }
+td.bar { width: 130px; min-width: 110px; white-space: nowrap; } li { overflow-wrap: anywhere; }
 td.bar i { display: block; height: 6px; border-radius: 0 3px 3px 0; margin-top: 3px; }
 svg text { font: 11px system-ui, sans-serif; fill: var(--soft); }
 svg .inside { fill: #ffffff; }
@@ -123,13 +125,16 @@ def _memory(name: str, use: FlashUse | RamUse, parts: Sequence[tuple[str, int | 
         for _, size, colour in parts
         if size
     )
+    end = ""
+    if use.limit is not None and use.limit < use.total:
+        end = f'<s style="left:{100 * use.limit / whole:.3f}%" title="what the board has"></s>'
     key = "".join(
         f'<span><i class="{colour}"></i>{label} {size or 0:,}</span>'
         for label, size, colour in parts
     )
     return (
         f'<div class="tile">{name}<b>{use.total:,}{limit} bytes</b>'
-        f'<div class="stack">{bars}</div><div class="key soft">{key}</div></div>'
+        f'<div class="stack">{bars}{end}</div><div class="key soft">{key}</div></div>'
     )
 
 
@@ -153,7 +158,8 @@ def _boards(report: FitReport) -> list[str]:
         rows.append(
             f'<tr><td class="left">{text(board.target)}</td><td class="left">{fits}</td>'
             f"<td>{_left(board.flash_left)}</td><td>{_left(board.ram_left)}</td><td>{time}</td>"
-            f'<td class="left">{build}</td><td class="left soft">{text(board.description)}</td></tr>'
+            f'<td class="left">{build}</td>'
+            f'<td class="left soft">{text(board.description)}</td></tr>'
         )
     head = (
         '<tr><th class="left">board</th><th class="left">fits</th><th>flash left</th>'
@@ -172,12 +178,13 @@ def _left(count: int | None) -> str:
 def _layers(report: FitReport) -> list[str]:
     if not report.layers:
         return []
-    columns = (
-        ("instructions", "c1", [layer.instructions for layer in report.layers]),
-        ("MACs", "c2", [layer.macs for layer in report.layers]),
-        ("constants, bytes", "c4", [layer.weights for layer in report.layers]),
-        ("arena, bytes", "c3", [layer.ram for layer in report.layers]),
-    )
+    layers = report.layers
+    columns: list[tuple[str, str, list[int | None]]] = [
+        ("instructions", "c1", [layer.instructions for layer in layers]),
+        ("MACs", "c2", [layer.macs for layer in layers]),
+        ("constants, bytes", "c4", [layer.weights for layer in layers]),
+        ("arena, bytes", "c3", [layer.ram for layer in layers]),
+    ]
     largest = [max((n or 0 for n in numbers), default=0) or 1 for _, _, numbers in columns]
     rows = []
     for index, layer in enumerate(report.layers):
@@ -197,11 +204,14 @@ def _layers(report: FitReport) -> list[str]:
 
 
 def _name(layer: LayerUse) -> str:
-    about = ", ".join(node.op for node in layer.nodes) or layer.kind
+    about = " ".join(node.op for node in layer.nodes) or layer.kind
     if layer.calls != 1:
         about += f", {layer.calls:,} times"
-    kernel = f" <small>{text(layer.kernel)}</small>" if layer.kernel else ""
-    return f'<td class="left name">{text(layer.name)}<br><small>{text(about)}</small>{kernel}</td>'
+    kernel = f"<br><small>{text(layer.kernel)}</small>" if layer.kernel else ""
+    return (
+        f'<td class="left name" title="{text(layer.name)}">{text(short_name(layer.name))}<br>'
+        f"<small>{text(about)}</small>{kernel}</td>"
+    )
 
 
 def _bar(number: int | None, top: int, colour: str) -> str:
