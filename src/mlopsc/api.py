@@ -161,6 +161,8 @@ def build(
     accuracy: Accuracy = "fast",
     source_code: bool = False,
     io_in_arena: bool = False,
+    patches: int | None = None,
+    arena_limit: int | None = None,
     keys: Sequence[str | Path] = (),
     unchecked: bool = False,
     force: bool = False,
@@ -180,6 +182,9 @@ def build(
         source_code: Whether the generated C is delivered too.
         io_in_arena: Whether inputs and outputs lie in the arena, at fixed offsets, where other
             values may take the place of an input that is not needed any more.
+        patches: Number of patches in which the first layers are computed; by default as few as
+            ``arena_limit``, or else the target's RAM, asks for.
+        arena_limit: Bytes that the arena may take.
         keys: Public keys; one of them must have signed the bundle.
         unchecked: Do not look at the bundle's signature; this is recorded.
         force: Replace packages that exist.
@@ -202,6 +207,8 @@ def build(
             accuracy=accuracy,
             source_code=source_code,
             io_in_arena=io_in_arena,
+            patches=patches,
+            arena_limit=arena_limit,
         ),
         trust=TrustOptions(keys=tuple(Path(key) for key in keys), unchecked=unchecked),
         force=force,

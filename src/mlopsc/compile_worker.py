@@ -26,6 +26,8 @@ def compile_model(
     schedule: Schedule,
     accuracy: Accuracy,
     io_in_arena: bool,
+    patches: int | None,
+    arena_limit: int | None,
     folder: str,
 ) -> dict[str, str]:
     """Lower a bundle and write program, weights and kernels into ``folder``.
@@ -38,6 +40,8 @@ def compile_model(
         schedule: ``none`` leaves loops unscheduled.
         accuracy: ``strict`` forbids algorithms that trade accuracy for speed.
         io_in_arena: Whether inputs and outputs lie in the arena.
+        patches: Number of patches in which the first layers are computed, if it is chosen.
+        arena_limit: Bytes that the arena may take, if it is chosen.
         folder: Where to write.
 
     Returns:
@@ -62,6 +66,8 @@ def compile_model(
             schedule=schedule,
             accuracy=accuracy,
             io_in_arena=io_in_arena,
+            patches=patches,
+            arena_limit=arena_limit,
         )
         kernels = generate(generator, module.kernels, module.target, work)
     except MlopscError:

@@ -351,6 +351,8 @@ def _compile(
             "schedule": how.schedule,
             "accuracy": how.accuracy,
             "io_in_arena": how.io_in_arena,
+            "patches": how.patches,
+            "arena_limit": how.arena_limit,
             "folder": str(folder),
         },
     )

@@ -34,11 +34,6 @@ _MEASURE_S = 120.0  # for the verdict at the end of a build; 'mlopsc fit' takes 
 @build_options
 @click.option("--source", "source_code", is_flag=True, help="Deliver the generated C too.")
 @click.option(
-    "--io-in-arena",
-    is_flag=True,
-    help="Inputs and outputs lie in the arena, at offsets that the header gives.",
-)
-@click.option(
     "--no-fit",
     "fit",
     is_flag=True,
@@ -57,7 +52,6 @@ def command(
     targets: tuple[str, ...],
     output: Path,
     source_code: bool,
-    io_in_arena: bool,
     fit: bool,
     force: bool,
     cache: bool,
@@ -75,7 +69,7 @@ def command(
             targets,
             output,
             options=collect_import_options(options),
-            how=how.model_copy(update={"source_code": source_code, "io_in_arena": io_in_arena}),
+            how=how.model_copy(update={"source_code": source_code}),
             trust=trust,
             force=force,
             cache=cache,

@@ -151,6 +151,24 @@ def build_options(function: F) -> F:
                 show_default=True,
                 help="'strict' allows no algorithm that trades accuracy for speed.",
             ),
+            click.option(
+                "--io-in-arena",
+                is_flag=True,
+                help="Inputs and outputs lie in the arena, at offsets that the header gives.",
+            ),
+            click.option(
+                "--arena-limit",
+                type=click.IntRange(min=0),
+                metavar="BYTES",
+                help="What the arena may take; the target's RAM by default. Where it would take "
+                "more, the first layers are computed patch by patch.",
+            ),
+            click.option(
+                "--patches",
+                type=click.IntRange(min=1),
+                metavar="N",
+                help="In how many patches; by default as few as the limit asks for.",
+            ),
         )
     ):
         function = option(function)
@@ -161,7 +179,8 @@ def collect_build_options(given: dict[str, Any]) -> Any:
     """Return ``BuildOptions`` from the keyword arguments of a verb, which lose them."""
     from mlopsc.schema.build_options import BuildOptions
 
-    return BuildOptions(**{name: given.pop(name) for name in ("generator", "schedule", "accuracy")})
+    names = ("generator", "schedule", "accuracy", "io_in_arena", "arena_limit", "patches")
+    return BuildOptions(**{name: given.pop(name) for name in names})
 
 
 def import_options(function: F) -> F:

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mlopsc.bundle import graph_signature
 from mlopsc.lower.bare import bare_functions
 from mlopsc.lower.emit import emit_steps, pack_weights
 from mlopsc.lower.flatten import FlatProgram, calls_of, flatten
@@ -26,9 +27,12 @@ from mlopsc.lower.layers import blocks_of, layers_of
 from mlopsc.lower.lifetimes import ArenaIO, lifetimes
 from mlopsc.lower.micro_scratch import scratch_of, use_free_scratch, with_least_scratch
 from mlopsc.lower.ops.arithmetic import call_functions
+from mlopsc.lower.order import reorder
 from mlopsc.lower.parallel import mark_parallel
+from mlopsc.lower.patch_choice import ArenaLimit, lower_to_fit
+from mlopsc.lower.patches import Patches
 from mlopsc.lower.plan import StoragePlan, plan_storage
-from mlopsc.lower.relax_graph import compile_graph
+from mlopsc.lower.relax_graph import compile_graph, patches_of
 from mlopsc.lower.rows import split_rows
 from mlopsc.lower.schedule import schedule_kernels
 from mlopsc.lower.schedule_winograd import trades_accuracy
@@ -67,6 +71,8 @@ def lower(
     schedule: Schedule,
     accuracy: Accuracy,
     io_in_arena: bool = False,
+    patches: int | None = None,
+    arena_limit: int | None = None,
 ) -> LoweredModule:
     """Lower a model for one target.
 
@@ -78,10 +84,57 @@ def lower(
         schedule: ``none`` leaves the loops as TVM makes them, to measure what scheduling gives.
         accuracy: ``strict`` forbids algorithms that trade accuracy for speed.
         io_in_arena: Whether inputs and outputs lie in the arena.
+        patches: Compute first layers in that many patches; by default as few as ``arena_limit``,
+            or else the target's RAM, asks for.
+        arena_limit: Bytes that the arena may take.
 
     Raises:
         CompilerError: The compiler cannot lower the model.
+        InputError: No layers can be computed in that many patches.
+        LimitError: The arena takes more than ``arena_limit``.
     """
+    limit = ArenaLimit(arena_limit, strict=True)
+    if arena_limit is None and target.limits.ram_bytes is not None:
+        io = 0 if io_in_arena else _io_bytes(stages)
+        limit = ArenaLimit(max(0, target.limits.ram_bytes - io))
+    return lower_to_fit(
+        lambda chosen: _lower(
+            name,
+            stages,
+            target,
+            generator=generator,
+            schedule=schedule,
+            accuracy=accuracy,
+            io_in_arena=io_in_arena,
+            patches=chosen,
+        ),
+        lambda: patches_of(stages, _align(target), io_in_arena=io_in_arena),
+        limit,
+        patches,
+    )
+
+
+def _align(target: Target) -> int:
+    """Return the alignment of the arena and everything in it."""
+    return max(16, target.hardware.vector_bits // 8)
+
+
+def _io_bytes(stages: Sequence[StageGraph]) -> int:
+    first, last = graph_signature(stages[0].model)[0], graph_signature(stages[-1].model)[1]
+    return sum(spec.nbytes for spec in (*first, *last))
+
+
+def _lower(
+    name: str,
+    stages: Sequence[StageGraph],
+    target: Target,
+    *,
+    generator: Generator,
+    schedule: Schedule,
+    accuracy: Accuracy,
+    io_in_arena: bool,
+    patches: Patches | None,
+) -> LoweredModule:
     tvm_t = tvm_target(target, generator, lowering=True)
     packed = schedule == "tiled" and generator == "llvm"
     lanes = target.hardware.vector_bits // 32 if packed else 1
@@ -94,6 +147,7 @@ def lower(
         l2_bytes,
         accuracy=accuracy,
         micro=None if micro == "none" else micro,
+        patches=patches,
     )
     if lanes > 1:
         module = split_rows(module, target.hardware)
@@ -108,7 +162,7 @@ def lower(
     flat = with_least_scratch(with_in_place(flatten(module, flows, fused), module))
     symbols = _symbols(name, flat)
     functions = bare_functions(module, symbols, tvm_t, target.hardware)
-    align = max(16, target.hardware.vector_bits // 8)
+    align = _align(target)
     scratch = scratch_of(flat) | {
         kernel: functions.scratch[symbol]
         for kernel, symbol in symbols.items()
@@ -117,6 +171,7 @@ def lower(
     io = None
     if io_in_arena:
         io = ArenaIO(tuple(s.nbytes for s in inputs), tuple(s.nbytes for s in outputs))
+    flat = reorder(flat, scratch, io, align)
     alive = lifetimes(flat, scratch, io)
     plan = plan_storage(alive.blocks, align, alive.sharings)
     flat, alive, plan = use_free_scratch(flat, alive, plan, align)

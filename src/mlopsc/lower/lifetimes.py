@@ -70,9 +70,10 @@ def lifetimes(
         recorder.spans["input", index, 0] = (BEFORE, BEFORE)
         recorder.sizes["input", index, 0] = size
     recorder.walk(flat.steps)
+    after = recorder.step + 1
     for index, size in enumerate(io.outputs if io else ()):
-        first, _ = recorder.spans.get(("output", index, 0), (recorder.step, 0))
-        recorder.spans["output", index, 0] = (first, recorder.step)
+        first, _ = recorder.spans.get(("output", index, 0), (after, after))
+        recorder.spans["output", index, 0] = (first, after)
         recorder.sizes["output", index, 0] = size
     for first, last in recorder.loops:  # inner loops come first
         for key, (begin, end) in recorder.spans.items():

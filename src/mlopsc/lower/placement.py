@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-MAX_PLACEMENTS: Final = 1_000_000  # comparisons of pairs that the local search may spend
+MAX_PLACEMENTS: Final = 300_000  # comparisons of pairs that the local search may spend
 EXACT_ITEMS: Final = 30  # branch and bound is tried up to this number
-EXACT_NODES: Final = 20_000  # what it may look at
+EXACT_NODES: Final = 3_000  # what it may look at
 
 Part = tuple[int, int, int]  # size, first and last step
 Near = list[tuple[int, int, int]]  # another item, bytes that it keeps free below and above itself

@@ -27,6 +27,10 @@ class Block:
     first: int
     last: int
 
+    def rounded(self, align: int) -> Block:
+        """Return the block with a size that is a multiple of ``align``."""
+        return Block(self.key, -(-self.size // align) * align, self.first, self.last)
+
 
 @dataclass(frozen=True, order=True)
 class Sharing:
@@ -69,10 +73,7 @@ def plan_storage(
         align: Of offsets and sizes.
         sharings: Pairs that may share; they share where that makes the arena no larger.
     """
-    rounded = sorted(
-        (Block(b.key, -(-b.size // align) * align, b.first, b.last) for b in blocks),
-        key=lambda b: b.key,
-    )
+    rounded = sorted((b.rounded(align) for b in blocks), key=lambda b: b.key)
     bound = lower_bound(rounded, sharings)
     best = _placed(rounded, _matched(rounded, sharings), bound)
     if not best.shared or best.size == bound:

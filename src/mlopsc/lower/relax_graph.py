@@ -23,6 +23,7 @@ from mlopsc.lower.layout import use_blocked_layout
 from mlopsc.lower.micro import Variant
 from mlopsc.lower.origins import Fused, OriginFinder
 from mlopsc.lower.panels import use_panels
+from mlopsc.lower.patches import Patches, possible_patches, use_patches
 from mlopsc.lower.translate import translate
 from mlopsc.lower.transposed import use_interleaved_convolutions
 from mlopsc.schema.common import TensorSpec
@@ -38,6 +39,7 @@ def compile_graph(
     *,
     accuracy: Accuracy,
     micro: Variant | None,
+    patches: Patches | None = None,
 ) -> tuple[Any, Flows, Fused, tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     """Return the Relax module, its control flow, whose nodes its kernels compute, the signature.
 
@@ -46,6 +48,8 @@ def compile_graph(
     """
     model = join_stages(stages)
     use_integers(model)
+    if patches is not None:
+        use_patches(model, patches)
     if lanes > 1:
         model = block_attention(model, lanes, l2_bytes)
         model = use_interleaved_convolutions(rewrite_groups(model, lanes), accuracy)
@@ -72,6 +76,13 @@ def compile_graph(
         )(module)
     inputs, outputs = graph_signature(stages[0].model)[0], graph_signature(stages[-1].model)[1]
     return module, flows, fused, inputs, outputs
+
+
+def patches_of(stages: Sequence[StageGraph], align: int, *, io_in_arena: bool) -> list[Patches]:
+    """Return the ways to compute the first layers of a model in patches, the least work first."""
+    model = join_stages(stages)
+    use_integers(model)
+    return possible_patches(model.graph, align, io_in_arena=io_in_arena)
 
 
 def join_stages(stages: Sequence[StageGraph]) -> ir.Model:
