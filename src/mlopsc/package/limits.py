@@ -6,6 +6,7 @@ Takes what a build needs in bytes and what its steps take; gives advice, the kno
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Literal
@@ -139,12 +140,24 @@ def short_name(name: str) -> str:
 
 
 def ram_by_layer(timeline: Timeline) -> list[int]:
-    """Return how many bytes of the arena are needed while each layer runs."""
-    alive = [0] * len(timeline.layers)
+    """Return how many bytes of the arena are needed while each layer runs.
+
+    What is computed in place shares its bytes with what it is computed of: they count once.
+    """
+    alive: list[list[tuple[int, int]]] = [[] for _ in timeline.layers]
     for block in timeline.blocks:
         for index in range(block.first, min(block.last + 1, len(alive))):
-            alive[index] += block.nbytes
-    return alive
+            alive[index].append((block.offset, block.offset + block.nbytes))
+    return [_covered(ranges) for ranges in alive]
+
+
+def _covered(ranges: Sequence[tuple[int, int]]) -> int:
+    """Return how many bytes lie in at least one of ``ranges``."""
+    total = reached = 0
+    for start, end in sorted(ranges):
+        total += max(0, end - max(start, reached))
+        reached = max(reached, end)
+    return total
 
 
 @cache
