@@ -191,6 +191,7 @@ def _lower(
         for s in functions.parameters
         if s in called
     } | _micro_kernels(flat, symbols)
+    layers = tuple(layers_of(flat, steps, uses))
     program = Program(
         name=name,
         generator=generator,
@@ -207,10 +208,7 @@ def _lower(
         weights_bytes=len(weights),
         weights_digest=digest_bytes(weights),
         runtime_symbols=functions.runtime_symbols,
-        timeline=Timeline(
-            layers=tuple(layers_of(flat, steps, uses)),
-            blocks=blocks_of(alive.blocks, plan.offsets),
-        ),
+        timeline=Timeline(layers=layers, blocks=blocks_of(alive.blocks, plan.offsets, len(layers))),
     )
     kernels = call_functions(let_nan_through(functions.module))
     return LoweredModule(program, weights, kernels, tvm_target(target, generator))

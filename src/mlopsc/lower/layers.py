@@ -69,15 +69,28 @@ def _weights(flat: FlatProgram, arguments: Sequence[Tensor]) -> dict[DTypeName, 
     return found
 
 
-def blocks_of(blocks: Sequence[Block], offsets: Mapping[Key, int]) -> tuple[ArenaBlock, ...]:
-    """Return the blocks with their places, in the order in which they are needed."""
+def blocks_of(
+    blocks: Sequence[Block], offsets: Mapping[Key, int], layers: int
+) -> tuple[ArenaBlock, ...]:
+    """Return the blocks with their places, in the order in which they are needed.
+
+    Args:
+        blocks: As ``lifetimes`` gives them; inputs and outputs are there before the first step and
+            after the last.
+        offsets: Where they lie.
+        layers: Number of steps.
+    """
+
+    def step(number: int) -> int:
+        return max(0, min(number, layers - 1))
+
     made = [
         ArenaBlock(
             kind="scratch" if block.key[0] == "scratch" else "tensor",
             offset=offsets[block.key],
             nbytes=block.size,
-            first=max(block.first, 0),  # inputs are there before the first
-            last=block.last,
+            first=step(block.first),
+            last=step(block.last),
         )
         for block in blocks
     ]
