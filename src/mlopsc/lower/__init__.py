@@ -27,6 +27,7 @@ from mlopsc.lower.layers import blocks_of, layers_of
 from mlopsc.lower.lifetimes import ArenaIO, lifetimes
 from mlopsc.lower.micro_scratch import scratch_of, use_free_scratch, with_least_scratch
 from mlopsc.lower.ops.arithmetic import call_functions
+from mlopsc.lower.ops.words import call_word_functions
 from mlopsc.lower.order import reorder
 from mlopsc.lower.parallel import mark_parallel
 from mlopsc.lower.patch_choice import ArenaLimit, lower_to_fit
@@ -138,13 +139,12 @@ def _lower(
     tvm_t = tvm_target(target, generator, lowering=True)
     packed = schedule == "tiled" and generator == "llvm"
     lanes = target.hardware.vector_bits // 32 if packed else 1
-    l2_bytes = target.hardware.l2_bytes
     micro = target.hardware.micro if schedule == "tiled" else "none"
     module, flows, fused, inputs, outputs = compile_graph(
         stages,
         tvm_t,
         lanes,
-        l2_bytes,
+        target.hardware,
         accuracy=accuracy,
         micro=None if micro == "none" else micro,
         patches=patches,
@@ -210,7 +210,7 @@ def _lower(
         runtime_symbols=functions.runtime_symbols,
         timeline=Timeline(layers=layers, blocks=blocks_of(alive.blocks, plan.offsets, len(layers))),
     )
-    kernels = call_functions(let_nan_through(functions.module))
+    kernels = call_word_functions(call_functions(let_nan_through(functions.module)))
     return LoweredModule(program, weights, kernels, tvm_target(target, generator))
 
 

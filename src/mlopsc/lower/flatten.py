@@ -23,7 +23,9 @@ from mlopsc.lower.flow import Flows, IfFlow, LoopFlow, MicroFlow
 from mlopsc.lower.micro_calls import MicroCall
 from mlopsc.lower.origins import Fused, Origin
 
-_ALIASING = {"relax.reshape", "relax.expand_dims", "relax.squeeze", "relax.flatten"}
+_ALIASING = {
+    "relax.reshape", "relax.expand_dims", "relax.squeeze", "relax.flatten", "relax.memory.view",
+}  # fmt: skip
 Kind = Literal["input", "output", "temporary", "constant", "state", "next", "counter", "element"]
 
 

@@ -10,6 +10,8 @@ from tvm import te, tirx
 from tvm_ffi.structural import structural_walk
 
 from mlopsc.lower.ops.arithmetic import ADDITION
+from mlopsc.lower.ops.words import is_dot
+from mlopsc.words import WORD_BYTES
 
 
 def multiply_accumulates(tensors: Sequence[Any]) -> int:
@@ -30,7 +32,8 @@ def multiply_accumulates(tensors: Sequence[Any]) -> int:
         sums = [r for r in operation.body if isinstance(r, tirx.Reduce) and _is_sum(r)]
         if any(_tensors_read(source) > 1 for reduction in sums for source in reduction.source):
             axes = (*operation.axis, *operation.reduce_axis)
-            total += math.prod(int(axis.dom.extent) for axis in axes)
+            words = any(is_dot(source) for reduction in sums for source in reduction.source)
+            total += math.prod(int(axis.dom.extent) for axis in axes) * (WORD_BYTES if words else 1)
     return total
 
 
