@@ -242,14 +242,10 @@ def _patch(node: Node, variant: Variant) -> MicroCall | None:
     x = node.operand(0)
     if x.dtype != "int8":
         return None
-    pairs = (node.attribute(name) for name in ("step", "origin", "sizes"))
-    shape = PatchShape(
-        *node.result.shape[1:],
-        int(node.attribute("columns")),
-        *(int(number) for pair in pairs for number in pair),
-        fill=int(node.attribute("fill")),
-        channels_last=int(node.attribute("channels_last", 0)),
-    )
+    pairs = [node.attribute(name) for name in ("step", "origin", "sizes")]
+    numbers = [*node.result.shape[1:], node.attribute("columns"), *(n for p in pairs for n in p)]
+    numbers += [node.attribute("fill"), node.attribute("channels_last", 0)]
+    shape = PatchShape(*map(int, numbers))
     operator: Operator = "extract" if node.op.endswith("Extract") else "border"
     return MicroCall(operator, variant, shape, (), 2, 0)
 
