@@ -169,6 +169,28 @@ def test_hostile_names_are_shown_as_text(tmp_path: Path) -> None:
     assert page.read_bytes() == before
 
 
+def test_equal_kernels_keep_the_nodes_of_each_call(tmp_path: Path) -> None:
+    names = ["first", "second", "third"]
+    values = ["x", "a", "b", "y"]
+    nodes = []
+    for number, name in enumerate(names):
+        given, made = values[number], values[number + 1]
+        nodes += [
+            helper.make_node("Conv", [given, f"w{number}"], [f"c{number}"], name=name),
+            helper.make_node("Relu", [f"c{number}"], [made], name=f"{name}_relu"),
+        ]
+    weights = {f"w{n}": models.random(2, 2, 1, 1, seed=n) for n in range(3)}
+    shape = [1, 2, 5, 5]
+    path = models.save(model(nodes, [value("x", shape)], [value("y", shape)], weights),
+                       tmp_path / "net.onnx")  # fmt: skip
+    found = mlopsc.fit(path, "cortex-m7", accuracy="strict", io_in_arena=True)
+    made = [[node.name for node in layer.nodes] for layer in found.layers if layer.kernel]
+    assert made == [[name, f"{name}_relu"] for name in names]
+    assert all(layer.macs == 100 and layer.instructions for layer in found.layers)
+    assert found.ram.io == 0
+    assert max(block.offset + block.nbytes for block in found.blocks) <= found.ram.arena
+
+
 def test_steps_of_a_loop_count_every_iteration(tmp_path: Path) -> None:
     body = helper.make_graph(
         [

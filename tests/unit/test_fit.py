@@ -6,6 +6,9 @@ import random
 import re
 from html.parser import HTMLParser
 
+import models
+import onnx
+import onnx_ir as ir
 import pytest
 from test_lifetimes import Maker
 
@@ -19,6 +22,7 @@ from mlopsc.lower.layers import blocks_of, layers_of
 from mlopsc.lower.lifetimes import lifetimes
 from mlopsc.lower.origins import Origin
 from mlopsc.lower.plan import plan_storage
+from mlopsc.lower.translate import translate
 from mlopsc.package import limits
 from mlopsc.package.limits import (
     Needs,
@@ -305,3 +309,32 @@ def test_a_verdict_becomes_an_error_with_what_is_missing() -> None:
         require_fit(report("advice"))
     assert error.value.hint == "advice"
     require_fit(report().model_copy(update={"verdict": "fits"}))
+
+
+@pytest.mark.parametrize(
+    ("op", "shapes", "attributes", "expected"),
+    [
+        ("MatMul", [(2, 3), (3, 5)], {}, 30),
+        ("Conv", [(1, 2, 6, 6), (4, 2, 3, 3)], {}, 4 * 2 * 9 * 16),
+        ("Conv", [(1, 4, 6, 6), (4, 1, 3, 3)], {"group": 4}, 4 * 9 * 16),
+        ("Gemm", [(1, 7), (3, 7), (3,)], {"transB": 1}, 21),
+        ("MatMul of int32", [(2, 3), (3, 5)], {}, 30),
+        ("Softmax", [(2, 8)], {"axis": 1}, 0),
+        ("ReduceSum", [(2, 8)], {}, 0),
+        ("Mul", [(2, 8), (2, 8)], {}, 0),
+    ],
+)
+def test_products_that_are_added_are_counted(
+    op: str, shapes: list[tuple[int, ...]], attributes: dict[str, int], expected: int
+) -> None:
+    op, _, dtype = op.partition(" of ")
+    dtype = dtype or "float32"
+    inputs = [models.value(f"x{i}", shape, dtype) for i, shape in enumerate(shapes)]
+    made = models.model(
+        [models.node(op, [x.name for x in inputs], ["y"], **attributes)],
+        inputs,
+        [models.value("y", None, dtype)],
+    )
+    inferred = ir.serde.deserialize_model(onnx.shape_inference.infer_shapes(made))
+    origins = translate(inferred, None)[2]
+    assert [(o.name, o.op, o.macs) for o in origins.values()] == [("make_y", op, expected)]
