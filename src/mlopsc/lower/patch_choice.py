@@ -16,6 +16,7 @@ from mlopsc.lower.patches import Patches
 from mlopsc.schema.program import Program
 
 MOST_TRIED: Final = 6
+_NEARLY: Final = 1.1  # times the least memory: less work is worth that much
 
 
 class _Made(Protocol):
@@ -70,8 +71,8 @@ def lower_to_fit(
             "the number out and give '--arena-limit'",
         )
     if limit.nbytes is None:
-        chosen.sort(key=lambda way: (way.arena, way.work))
-        return lower(chosen[0])
+        least = min(way.arena for way in chosen)
+        return lower(next(way for way in chosen if way.arena <= least * _NEARLY))
     small = [way for way in chosen if way.arena <= limit.nbytes][:MOST_TRIED]
     for way in small or sorted(chosen, key=lambda way: (way.arena, way.work))[:1]:
         made = lower(way)

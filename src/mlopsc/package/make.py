@@ -15,7 +15,6 @@ from mlopsc.package.documents import bundle_files, ingredients, package_provenan
 from mlopsc.package.driver import EMBED_OFFSET, driver, header, weights_source
 from mlopsc.package.example import example_files
 from mlopsc.package.gate import ObjectFacts, check_objects, wasm_imports
-from mlopsc.package.limits import Needs, check_limits
 from mlopsc.schema.build_options import BuildOptions
 from mlopsc.schema.bundle import PROVENANCE_FILE
 from mlopsc.schema.common import FileEntry, digest_bytes
@@ -73,7 +72,6 @@ def make_package(
     Raises:
         CompilerError: A tool failed.
         GateError: The library needs or holds what a package must not.
-        LimitError: It does not fit the target.
     """
     program = compiled.program
     with tempfile.TemporaryDirectory(prefix="mlopsc-package-") as name:
@@ -101,16 +99,6 @@ def make_package(
     for path, data in bundle_files(bundle).items():
         _write(output / BUNDLE_FOLDER / path, data)
     memory = _memory(program, facts)
-    check_limits(
-        target,
-        Needs(
-            flash=memory.code + memory.read_only,
-            ram=memory.arena + memory.io,
-            arena=memory.arena,
-            timeline=program.timeline,
-        ),
-        what=f"model '{program.name}'",
-    )
     package = _describe(compiled, bundle, target, memory, facts, (static, shared), output)
     made = package_provenance(package, bundle, options).to_json().encode()
     package = with_file(package, output, PROVENANCE_FILE, made)
