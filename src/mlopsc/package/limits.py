@@ -139,12 +139,19 @@ def short_name(name: str) -> str:
 
 
 def ram_by_layer(timeline: Timeline) -> list[int]:
-    """Return how many bytes of the arena are needed while each layer runs."""
-    alive = [0] * len(timeline.layers)
-    for block in timeline.blocks:
-        for index in range(block.first, min(block.last + 1, len(alive))):
-            alive[index] += block.nbytes
-    return alive
+    """Return how many bytes of the arena are needed while each layer runs.
+
+    An output in the place of an input counts once.
+    """
+    needed = []
+    for index in range(len(timeline.layers)):
+        alive = [b for b in timeline.blocks if b.first <= index <= b.last]
+        total = end = 0
+        for block in sorted(alive, key=lambda b: b.offset):
+            total += max(0, block.offset + block.nbytes - max(end, block.offset))
+            end = max(end, block.offset + block.nbytes)
+        needed.append(total)
+    return needed
 
 
 @cache
