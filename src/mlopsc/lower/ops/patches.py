@@ -30,10 +30,7 @@ def _place(node: Node, *inner: Any) -> list[Any]:
 
 def _inside(node: Node, place: list[Any]) -> Any:
     sizes = node.attribute("sizes")
-    # What is less than 0 is a large number without a sign.
-    return tirx.all(
-        *(p.astype("uint32") < tirx.const(int(n), "uint32") for p, n in zip(place, sizes, strict=True))
-    )
+    return tirx.all(*(tirx.all(p >= 0, p < int(n)) for p, n in zip(place, sizes, strict=True)))
 
 
 def _extract(node: Node) -> Any:
