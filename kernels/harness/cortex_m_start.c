@@ -53,9 +53,11 @@ __attribute__((noreturn, used)) void Reset_Handler(void) {
   }
 }
 
-__attribute__((section(".vectors"), used)) static const void *const vectors[16] = {
-    stack_top,           (const void *)Reset_Handler, (const void *)fault, (const void *)fault,
-    (const void *)fault, (const void *)fault,         (const void *)fault, 0, 0, 0, 0,
-    (const void *)fault, (const void *)fault,         0,
-    (const void *)fault, (const void *)fault,
-};
+typedef struct {
+  const void *stack;
+  void (*handlers[15])(void);
+} vector_table;
+
+__attribute__((section(".vectors"), used)) static const vector_table vectors = {
+    stack_top, {Reset_Handler, fault, fault, fault, fault, fault, 0, 0, 0, 0, fault, fault, 0,
+                fault, fault}};

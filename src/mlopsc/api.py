@@ -10,7 +10,7 @@ from mlopsc import data, pipeline, signing, tracing
 from mlopsc.bundle import Bundle
 from mlopsc.loader import Model, load
 from mlopsc.preprocessing import Preprocess, load_preprocess
-from mlopsc.schema.build_options import BuildOptions
+from mlopsc.schema.build_options import BuildOptions, Layout
 from mlopsc.schema.conformance import ConformanceReport
 from mlopsc.schema.fingerprint import Fingerprint
 from mlopsc.schema.import_options import ImportOptions
@@ -106,6 +106,7 @@ def build(
     schedule: Schedule = "tiled",
     accuracy: Accuracy = "fast",
     source_code: bool = False,
+    layouts: Sequence[Layout] = (),
     keys: Sequence[str | Path] = (),
     unchecked: bool = False,
     force: bool = False,
@@ -123,6 +124,7 @@ def build(
             layer's largest value, for finite inputs; ``strict`` allows none that trades accuracy
             for speed.
         source_code: Whether the generated C is delivered too.
+        layouts: Forms for firmware that are delivered too, below ``layouts/``.
         keys: Public keys; one of them must have signed the bundle.
         unchecked: Do not look at the bundle's signature; this is recorded.
         force: Replace packages that exist.
@@ -140,7 +142,11 @@ def build(
         names,
         Path(output),
         how=BuildOptions(
-            generator=generator, schedule=schedule, accuracy=accuracy, source_code=source_code
+            generator=generator,
+            schedule=schedule,
+            accuracy=accuracy,
+            source_code=source_code,
+            layouts=tuple(layouts),
         ),
         trust=TrustOptions(keys=tuple(Path(key) for key in keys), unchecked=unchecked),
         force=force,

@@ -18,6 +18,7 @@ from mlopsc.cli.options import (
     trust_options,
 )
 from mlopsc.cli.render import echo_json, echo_table, progress, size
+from mlopsc.schema.build_options import LAYOUT_NAMES
 
 
 @click.command("build")
@@ -46,6 +47,13 @@ from mlopsc.cli.render import echo_json, echo_table, progress, size
     help="'strict' allows no algorithm that trades accuracy for speed.",
 )
 @click.option("--source", "source_code", is_flag=True, help="Deliver the generated C too.")
+@click.option(
+    "--layout",
+    "layouts",
+    multiple=True,
+    type=click.Choice(LAYOUT_NAMES),
+    help="Deliver this form for firmware too, below layouts/; repeat. Kernels must be C.",
+)
 @import_options
 @trust_options
 @click.option("--unchecked", is_flag=True, help="Do not look at the bundle's signature; recorded.")
@@ -60,6 +68,7 @@ def command(
     schedule: Any,
     accuracy: Any,
     source_code: bool,
+    layouts: tuple[Any, ...],
     force: bool,
     cache: bool,
     as_json: bool,
@@ -81,6 +90,7 @@ def command(
                 schedule=schedule,
                 accuracy=accuracy,
                 source_code=source_code,
+                layouts=layouts,
             ),
             trust=trust,
             force=force,

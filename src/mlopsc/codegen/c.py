@@ -4,6 +4,10 @@ Three things in TVM's C generator are mended before it prints, because they are 
 its runtime: ``max`` and ``min`` remember the value of a load across a store that changes it; float
 literals have seven digits; and pointers promise nothing about aliasing. All three become calls of
 small inline functions or qualifiers, so that the C computes what the LLVM kernels compute.
+
+What compilers warn of is not printed either: comparisons that types alone decide are decided here,
+parameters that nothing reads are said to be unused, and sums start from a value that a compiler can
+see.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ import tvm
 from tvm import tirx
 from tvm_ffi.structural import structural_map
 
+from mlopsc.codegen.comparisons import decided
 from mlopsc.dtypes import DTYPES
 from mlopsc.integers import C_FUNCTIONS
 from mlopsc.kernels import RUNTIME
@@ -35,6 +40,12 @@ _LIBM = (
     )),
 )  # fmt: skip
 _SIGNATURE = re.compile(r"^(?:TVM_DLL )?(void|int32_t) (\w+)\(([^)]*)\)", re.MULTILINE)
+_BODY = re.compile(
+    r"^(?P<head>(?:TVM_DLL )?(?:void|int32_t) \w+\((?P<parameters>[^)]*)\) \{\n)(?P<body>.*?^\}$)",
+    re.MULTILINE | re.DOTALL,
+)
+# A sum that its first addition sets: compilers do not always see that.
+_SUM = re.compile(r"^( +\w+ \w+\[1\]);$", re.MULTILINE)
 _EXTERN = re.compile(r"^TVM_DLL (\w[^;]*);$", re.MULTILINE)
 
 
@@ -108,6 +119,7 @@ def _mender(helpers: dict[str, str]) -> tuple[tuple[Any, Callable[[Any], Any]], 
         (tirx.Max, select(">", "max")),
         (tirx.Min, select("<", "min")),
         (tirx.FloatImm, exact),
+        *((kind, decided) for kind in (tirx.LT, tirx.LE, tirx.GT, tirx.GE, tirx.EQ, tirx.NE)),
     )
 
 
@@ -128,7 +140,8 @@ def _clean(source: str, helpers: dict[str, str]) -> str:
         for line in source.splitlines()
         if not line.startswith(_DROPPED) and not _EXTERN.fullmatch(line)
     ]
-    body = _SIGNATURE.sub(_restrict, "\n".join(lines).strip())
+    body = _BODY.sub(_unused, _SUM.sub(r"\1 = {0};", "\n".join(lines).strip()))
+    body = _SIGNATURE.sub(_restrict, body)
     return "\n".join(
         [
             "/* Kernels of a compiled model: generated, self-contained C11. */",
@@ -152,3 +165,11 @@ def _name(prototype: str) -> str:
 def _restrict(match: re.Match[str]) -> str:
     parameters = re.sub(r"(\w+)\* (\w+)", r"\1* restrict \2", match[3])
     return f"{match[1]} {match[2]}({parameters})"
+
+
+def _unused(match: re.Match[str]) -> str:
+    """Say of parameters that nothing reads that this is meant."""
+    names = [p.split()[-1].lstrip("*") for p in match["parameters"].split(",") if p.strip()]
+    used = set(re.findall(r"\w+", match["body"]))
+    lines = "".join(f"  (void){name};\n" for name in names if name not in used)
+    return f"{match['head']}{lines}{match['body']}"

@@ -18,8 +18,8 @@ from mlopsc.schema.program import Kernel, Program
 EMBED_OFFSET = 64
 
 
-def header(program: Program, *, version: str, target: str) -> str:
-    """Return ``<name>.h``."""
+def header(program: Program, *, version: str, target: str, threads: bool = True) -> str:
+    """Return ``<name>.h``; without ``threads`` a call computes on the thread that makes it."""
     guard = f"{program.name.upper()}_H"
     prefix = program.name.upper()
     lines = [
@@ -38,7 +38,7 @@ def header(program: Program, *, version: str, target: str) -> str:
         f"#define {prefix}_ARENA_ALIGN {program.arena_align}",
         "",
         "/* Whether calls compute on several threads: mlopsc_set_threads is there then. */",
-        f"#define {prefix}_THREADS {int(is_threaded(program))}",
+        f"#define {prefix}_THREADS {int(threads and is_threaded(program))}",
         "",
         "/* Number of elements of each buffer. */",
     ]
@@ -116,7 +116,9 @@ def _signature(program: Program) -> str:
     return ", ".join([*parameters, "void *arena"])
 
 
-def driver(program: Program, *, version: str, target: str, bundle: str) -> str:
+def driver(
+    program: Program, *, version: str, target: str, bundle: str, threads: bool = True
+) -> str:
     """Return ``model.c``: the typed entry, the generic entry and the descriptor."""
     ins, outs = parameter_names(program)
     name = program.name
@@ -142,7 +144,7 @@ def driver(program: Program, *, version: str, target: str, bundle: str) -> str:
     if program.weights_bytes:
         lines.append(f"extern const unsigned char {name}_weights[];")
     for kernel in program.kernels.values():
-        lines += phase_functions(kernel) if kernel.phases else [_prototype(kernel)]
+        lines += phase_functions(kernel, threads=threads) if kernel.phases else [_prototype(kernel)]
     if needs_copy(program.steps):
         lines += ["", *COPY_FUNCTION]
     lines += [

@@ -14,8 +14,11 @@ def is_threaded(program: Program) -> bool:
     return any(phase.tasks for kernel in program.kernels.values() for phase in kernel.phases)
 
 
-def phase_functions(kernel: Kernel) -> list[str]:
-    """Return a static function with the kernel's name and parameters, and what it needs."""
+def phase_functions(kernel: Kernel, *, threads: bool = True) -> list[str]:
+    """Return a static function with the kernel's name and parameters, and what it needs.
+
+    Without ``threads`` it runs all tasks itself.
+    """
     types = [f"{DTYPES[d].c} *" for d in kernel.parameters]
     names = [f"p{index}" for index in range(len(types))]
     unpacked = ", ".join(f"({t})p[{index}]" for index, t in enumerate(types))
@@ -27,6 +30,10 @@ def phase_functions(kernel: Kernel) -> list[str]:
             lines.append(f"extern void {phase.symbol}({pointers});")
             calls.append(f"  {phase.symbol}({', '.join(names)});")
             continue
+        if not threads:
+            lines.append(f"extern void {phase.symbol}({pointers}, int32_t, int32_t);")
+            calls.append(f"  {phase.symbol}({', '.join(names)}, 0, {phase.tasks});")
+            continue
         run = f"{phase.symbol}_tasks"
         lines += [
             f"extern void {phase.symbol}({pointers}, int32_t, int32_t);",
@@ -35,11 +42,12 @@ def phase_functions(kernel: Kernel) -> list[str]:
             "}",
         ]
         calls.append(f"  mlopsc_parallel({run}, p, {phase.tasks}, {phase.grain});")
+    handed = threads and any(phase.tasks for phase in kernel.phases)
     parameters = ", ".join(f"{t}{name}" for t, name in zip(types, names, strict=True))
     return [
         *lines,
         f"static void {kernel.symbol}({parameters}) {{",
-        f"  void *const p[] = {{{', '.join(names)}}};",
+        *([f"  void *const p[] = {{{', '.join(names)}}};"] if handed else []),
         *calls,
         "}",
     ]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final, Literal
+
 from mlopsc.schema.common import Frozen
 from mlopsc.schema.target import Accuracy, Generator, Schedule
 
+Layout = Literal["source", "cmsis-pack", "zephyr", "arduino"]
+LAYOUT_NAMES: Final[tuple[Layout, ...]] = ("source", "cmsis-pack", "zephyr", "arduino")
 UNSIGNED = "unsigned"
 UNCHECKED = "unchecked"
 
@@ -17,6 +21,7 @@ class BuildOptions(Frozen):
         schedule: ``none`` leaves loops unscheduled.
         accuracy: ``strict`` forbids algorithms that trade accuracy for speed.
         source_code: Whether generated C is delivered too.
+        layouts: Forms for firmware that are delivered too, below ``layouts/``.
         bundle_signer: Key whose signature of the bundle was checked, or ``unsigned``, or
             ``unchecked``.
         allowed: What was allowed that is not safe, by the flag that allowed it.
@@ -26,5 +31,6 @@ class BuildOptions(Frozen):
     schedule: Schedule = "tiled"
     accuracy: Accuracy = "fast"
     source_code: bool = False
+    layouts: tuple[Layout, ...] = ()
     bundle_signer: str = UNSIGNED
     allowed: tuple[str, ...] = ()
