@@ -47,11 +47,9 @@ def arduino(parts: Parts) -> dict[str, bytes]:
         "architectures": "*",
         "includes": f"{name}.h",
     }
-    # A sketch has its own main, and the test must not bring another.
-    test = {
-        file: text.replace("#if !defined(SELFTEST_NO_MAIN)", "#if 0 /* the sketch calls it */")
-        for file, text in parts.selftest.items()
-    }
+    # A sketch has its own main: the test must not bring another.
+    test = dict(parts.selftest)
+    test["selftest.c"] = f"#define SELFTEST_NO_MAIN\n{test['selftest.c']}"
     how = "An Arduino library: Sketch, Include Library, Add .ZIP Library, of this folder as a zip."
     return {
         "library.properties": "".join(f"{k}={v}\n" for k, v in properties.items()).encode(),

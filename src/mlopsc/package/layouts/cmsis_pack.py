@@ -106,7 +106,7 @@ def _description(parts: Parts, sources: list[str]) -> bytes:
 
 def _core(cpu: str) -> str:
     """Return the name of a processor in the specification, as ``Cortex-M0+``, or nothing."""
-    match = re.fullmatch(r"cortex-([amr])(\d+)(plus|p)?", cpu)
+    match = re.fullmatch(r"cortex-m(\d+)(plus|p)?", cpu)
     if match is None:
         return ""
-    return f"Cortex-{match[1].upper()}{match[2]}" + {None: "", "plus": "+", "p": "P"}[match[3]]
+    return f"Cortex-M{match[1]}" + {None: "", "plus": "+", "p": "P"}[match[2]]

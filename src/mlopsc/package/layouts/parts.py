@@ -16,6 +16,15 @@ _VERSION = re.compile(
 )
 
 
+def semantic(version: str) -> str:
+    """Return a version of semver.org: missing numbers are 0, and what is none becomes 0.0.0."""
+    match = _VERSION.fullmatch(version)
+    if match is None:
+        return "0.0.0"
+    numbers = ".".join(str(int(part or 0)) for part in match.groups()[:3])
+    return numbers + (match[4] or "")
+
+
 @dataclass(frozen=True)
 class Parts:
     """What a package is made of.
@@ -47,15 +56,8 @@ class Parts:
 
     @property
     def semantic_version(self) -> str:
-        """The version of the model by semver.org, which the formats ask for.
-
-        A version that is none becomes 0.0.0; what the user wrote stands in ``about``.
-        """
-        match = _VERSION.fullmatch(self.version)
-        if match is None:
-            return "0.0.0"
-        numbers = ".".join(str(int(part or 0)) for part in match.groups()[:3])
-        return numbers + (match[4] or "")
+        """The version of the model as the formats ask for it; the user's stands in ``about``."""
+        return semantic(self.version)
 
     @property
     def about(self) -> str:
