@@ -173,6 +173,27 @@ static void print_element(element value, int32_t dtype) {
 
 static double magnitude(double x) { return x < 0.0 ? -x : x; }
 
+/* Whether the pattern of a float of 16 or fewer bits is NaN. */
+static int is_small_nan(uint64_t bits, int32_t dtype) {
+  switch (dtype) {
+    case MLOPSC_FLOAT16:
+      return (bits & 0x7fffu) > 0x7c00u;
+    case MLOPSC_BFLOAT16:
+      return (bits & 0x7fffu) > 0x7f80u;
+    case MLOPSC_FLOAT8E4M3FN:
+      return (bits & 0x7fu) == 0x7fu;
+    case MLOPSC_FLOAT8E5M2:
+      return (bits & 0x7fu) > 0x7cu;
+    case MLOPSC_FLOAT8E8M0:
+      return bits == 0xffu;
+    case MLOPSC_FLOAT8E4M3FNUZ:
+    case MLOPSC_FLOAT8E5M2FNUZ:
+      return bits == 0x80u;
+    default:
+      return 0;
+  }
+}
+
 /* Whether a float is NaN (2), infinite (1) or a number (0), by its bits. */
 static int exceptional(element value, int32_t dtype) {
   uint64_t infinity = dtype == MLOPSC_FLOAT64 ? (uint64_t)0x7ff << 52 : (uint64_t)0xff << 23;
@@ -190,6 +211,8 @@ static int agrees(element got, element expected, int32_t dtype, double allowed) 
     return magnitude(got.real - expected.real) <= allowed;
   }
   if (is_small_float(dtype)) { /* rounded from float32: the next pattern at most */
+    if (is_small_nan(got.bits, dtype) || is_small_nan(expected.bits, dtype))
+      return is_small_nan(got.bits, dtype) && is_small_nan(expected.bits, dtype);
     uint64_t apart =
         got.bits > expected.bits ? got.bits - expected.bits : expected.bits - got.bits;
     return allowed > 0.0 && apart <= 1u;

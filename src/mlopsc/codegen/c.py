@@ -25,7 +25,7 @@ from tvm_ffi.structural import structural_map
 from mlopsc.codegen.comparisons import decided
 from mlopsc.dtypes import DTYPES
 from mlopsc.integers import C_FUNCTIONS
-from mlopsc.kernels import RUNTIME
+from mlopsc.kernels import RUNTIME, header_of
 
 _DROPPED = (
     "#include", "#define TVM_", "#ifdef __cplusplus", 'extern "C"', "#endif", "void* __tvm",
@@ -109,13 +109,27 @@ def _mender(helpers: dict[str, str]) -> tuple[tuple[Any, Callable[[Any], Any]], 
         return tirx.call_pure_extern(dtype, name, tirx.const(pattern, bits))
 
     def absolute(call: Any) -> Any:
-        if getattr(call.op, "name", "") != "tirx.fabs":
-            return call
         dtype = str(call.ty)
         return tirx.call_pure_extern(dtype, "fabsf" if dtype == "float32" else "fabs", *call.args)
 
+    def reinterpreted(call: Any) -> Any:
+        found, wanted = str(call.args[0].ty), str(call.ty)
+        if found not in DTYPES or wanted not in DTYPES:
+            return call
+        name, a, b = f"k_{wanted}_of_{found}", DTYPES[found].c, DTYPES[wanted].c
+        helpers[name] = (
+            f"static inline {b} {name}({a} value) {{\n"
+            f"  union {{ {a} from; {b} to; }} v;\n  v.from = value;\n  return v.to;\n}}"
+        )
+        return tirx.call_pure_extern(wanted, name, call.args[0])
+
+    def call(node: Any) -> Any:
+        name = getattr(node.op, "name", "")
+        return mended[name](node) if name in mended else node
+
+    mended = {"tirx.fabs": absolute, "tirx.reinterpret": reinterpreted}
     return (
-        (tvm.ir.Call, absolute),
+        (tvm.ir.Call, call),
         (tirx.Max, select(">", "max")),
         (tirx.Min, select("<", "min")),
         (tirx.FloatImm, exact),
@@ -130,11 +144,13 @@ def _clean(source: str, helpers: dict[str, str]) -> str:
         found[1]
         for found in _EXTERN.finditer(source)
         if not any(f" {name}(" in found[1] for name in helpers)
-        and ("*" not in found[1] or _name(found[1]) in RUNTIME)
+        and "*" not in found[1]
+        and _name(found[1]) not in RUNTIME
     }
     known = {_name(text) for text in externs}
     externs |= {text for text in _LIBM if _name(text) not in known}
     prototypes = sorted(f"extern {text};" for text in externs if _name(text) in called)
+    headers = sorted({header_of(name) for name in called if name in RUNTIME})
     lines = [
         line
         for line in source.splitlines()
@@ -147,6 +163,8 @@ def _clean(source: str, helpers: dict[str, str]) -> str:
             "/* Kernels of a compiled model: generated, self-contained C11. */",
             "#include <stdbool.h>",
             "#include <stdint.h>",
+            "",
+            *(f'#include "{name}"' for name in headers),
             "",
             *prototypes,
             "",

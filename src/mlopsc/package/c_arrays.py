@@ -14,13 +14,13 @@ def array(name: str, dtype: str, values: np.ndarray[Any, Any]) -> str:
     flat = values.ravel()
     if dtype in SMALL:  # its representation
         flat = flat.view(f"u{flat.itemsize}") if DTYPES[dtype].is_float else flat.astype(np.int16)
-    words = [_literal(v) for v in flat.tolist()] or ["0"]
+    words = [_literal(v, "f" if dtype == "float32" else "") for v in flat.tolist()] or ["0"]
     rows = [", ".join(words[i : i + 12]) for i in range(0, len(words), 12)]
     body = ",\n  ".join(rows)
     return f"static const {DTYPES[dtype].c} {name}[{len(words)}] = {{\n  {body}\n}};"
 
 
-def _literal(value: float | int | bool) -> str:
+def _literal(value: float | int | bool, suffix: str) -> str:
     if isinstance(value, bool):
         return str(int(value))
     if isinstance(value, int):
@@ -33,8 +33,9 @@ def _literal(value: float | int | bool) -> str:
             if value < 1 << 63
             else f"{value}ull"
         )
+    zero, one = f"0.0{suffix}", f"1.0{suffix}"
     if value != value:
-        return "(0.0f / 0.0f)"
+        return f"({zero} / {zero})"
     if value in (float("inf"), float("-inf")):
-        return "(1.0f / 0.0f)" if value > 0 else "(-1.0f / 0.0f)"
-    return value.hex()
+        return f"({'' if value > 0 else '-'}{one} / {zero})"
+    return value.hex() + suffix

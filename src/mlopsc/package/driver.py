@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from mlopsc.dtypes import DTYPES
 from mlopsc.package.phases import is_threaded, phase_functions
-from mlopsc.package.steps import COPY_FUNCTION, StepWriter, needs_copy
+from mlopsc.package.steps import COPY_FUNCTION, StepWriter, kernel_type, needs_copy
 from mlopsc.schema.common import TensorSpec, c_identifier
 from mlopsc.schema.program import Kernel, Program
 
@@ -124,6 +124,7 @@ def driver(
     name = program.name
     lines = [
         f"/* {name}: calls the kernels in order. Generated; C99, no state, no allocation. */",
+        "#include <stdbool.h>",
         "#include <stddef.h>",
         "#include <stdint.h>",
         "",
@@ -132,6 +133,9 @@ def driver(
         "#if defined(__GNUC__)",
         '#define MLOPSC_EXPORT __attribute__((visibility("default")))',
         "#define MLOPSC_WEAK __attribute__((weak))",
+        "#elif defined(__ICCARM__) || defined(__ICCRISCV__)",
+        "#define MLOPSC_EXPORT",
+        "#define MLOPSC_WEAK __weak",
         "#else",
         "#define MLOPSC_EXPORT",
         "#define MLOPSC_WEAK",
@@ -185,7 +189,7 @@ def weights_source(program: Program, *, embed: str | None, data: bytes = b"") ->
 
 
 def _prototype(kernel: Kernel) -> str:
-    parameters = ", ".join(f"{DTYPES[d].c} *" for d in kernel.parameters)
+    parameters = ", ".join(f"{kernel_type(d)} *" for d in kernel.parameters)
     return f"extern void {kernel.symbol}({parameters});"
 
 

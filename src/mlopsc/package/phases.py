@@ -5,7 +5,7 @@ A phase with tasks goes to ``mlopsc_parallel``, which calls it for ranges of the
 
 from __future__ import annotations
 
-from mlopsc.dtypes import DTYPES
+from mlopsc.package.steps import kernel_type
 from mlopsc.schema.program import Kernel, Program
 
 
@@ -19,7 +19,7 @@ def phase_functions(kernel: Kernel, *, threads: bool = True) -> list[str]:
 
     Without ``threads`` it runs all tasks itself.
     """
-    types = [f"{DTYPES[d].c} *" for d in kernel.parameters]
+    types = [f"{kernel_type(d)} *" for d in kernel.parameters]
     names = [f"p{index}" for index in range(len(types))]
     unpacked = ", ".join(f"({t})p[{index}]" for index, t in enumerate(types))
     lines = []

@@ -25,14 +25,15 @@ _CPLUSPLUS = re.compile(r"^#ifdef __cplusplus\n(?:extern \"C\" \{|\})\n#endif\n"
 # A function that other files call, where it is declared or defined: by its name, or by the macro
 # that stands for it in a file that is included once per type.
 _FUNCTION = re.compile(
-    r"^(?:[a-z]\w*(?: \w+)* \**|(?=MLOPSC_TREES\())"
-    r"(?P<name>mlopsc_\w+(?=\()|NAME(?=\()|MLOPSC_TREES\((?P<made>\w+))"
+    r"^(?:(?!static|extern|typedef)[a-z]\w*(?: \w+)* \**|(?=MLOPSC_[A-Z]+\())"
+    r"(?P<name>mlopsc_\w+(?=\()|MLOPSC_[A-Z]+\((?P<made>\w+))"
     r"[^;{]*(?:\{|;(?: */\*[^*]*\*/)?)",
     re.MULTILINE,
 )
 _STATIC = re.compile(
     r"^static (?:inline )?(?:const )?\w+(?: \w+)*[ *]+(?P<name>\w+)(?=[(\[ ;])", re.MULTILINE
 )
+_INLINE = re.compile(r"^static inline ", re.MULTILINE)
 _TYPE = re.compile(r"^(?:typedef [^{;]*?|\} ?)(\w+);", re.MULTILINE)
 _MACRO = re.compile(r"^#define (\w+)", re.MULTILINE)
 _BLANK = re.compile(r"\n{3,}")
@@ -129,7 +130,7 @@ def single_source(
 
 def _kernels(text: str) -> str:
     """Return the kernels as static functions."""
-    text = re.sub(r"^extern ", "MLOPSC_LOCAL ", _INCLUDE.sub("", text), flags=re.MULTILINE)
+    text = _INCLUDE.sub("", text)
     return re.sub(r"^(?=(?:void|int32_t) \w+\()", "MLOPSC_KERNEL ", text, flags=re.MULTILINE)
 
 
@@ -188,8 +189,7 @@ class _Runtime:
             name = match["made"] or match["name"]
             return f"MLOPSC_LOCAL {match[0]}" if name in self._defined else ""
 
-        text = _FUNCTION.sub(declare, header)
-        return re.sub(r"^static inline ", "MLOPSC_LOCAL inline ", text, flags=re.MULTILINE)
+        return _INLINE.sub("MLOPSC_LOCAL inline ", _FUNCTION.sub(declare, header))
 
     def _part(self, name: str) -> str:
         """Return one C file: its functions static, its own names prefixed, its macros ended."""
@@ -197,6 +197,7 @@ class _Runtime:
         plain = _COMMENT.sub("", text)
         own = {m["name"] for m in _STATIC.finditer(plain)} | set(_TYPE.findall(plain))
         text = _FUNCTION.sub(lambda m: f"MLOPSC_LOCAL {m[0]}", text)
+        text = _INLINE.sub("MLOPSC_LOCAL inline ", text)
         prefix = Path(name).stem.removeprefix("mlopsc_")
         if own:
             names = "|".join(map(re.escape, sorted(own)))
