@@ -194,6 +194,21 @@ static int is_small_nan(uint64_t bits, int32_t dtype) {
   }
 }
 
+/* Whether the pattern of a float of 16 or fewer bits is zero, of either sign. */
+static int is_small_zero(uint64_t bits, int32_t dtype) {
+  switch (dtype) {
+    case MLOPSC_FLOAT16:
+    case MLOPSC_BFLOAT16:
+      return (bits & 0x7fffu) == 0u;
+    case MLOPSC_FLOAT8E8M0: /* has none */
+      return 0;
+    case MLOPSC_FLOAT4E2M1:
+      return (bits & 0x7u) == 0u;
+    default:
+      return (bits & 0x7fu) == 0u;
+  }
+}
+
 /* Whether a float is NaN (2), infinite (1) or a number (0), by its bits. */
 static int exceptional(element value, int32_t dtype) {
   uint64_t infinity = dtype == MLOPSC_FLOAT64 ? (uint64_t)0x7ff << 52 : (uint64_t)0xff << 23;
@@ -213,6 +228,7 @@ static int agrees(element got, element expected, int32_t dtype, double allowed) 
   if (is_small_float(dtype)) { /* rounded from float32: the next pattern at most */
     if (is_small_nan(got.bits, dtype) || is_small_nan(expected.bits, dtype))
       return is_small_nan(got.bits, dtype) && is_small_nan(expected.bits, dtype);
+    if (is_small_zero(got.bits, dtype) && is_small_zero(expected.bits, dtype)) return 1;
     uint64_t apart =
         got.bits > expected.bits ? got.bits - expected.bits : expected.bits - got.bits;
     return allowed > 0.0 && apart <= 1u;
