@@ -31,10 +31,12 @@ from mlopsc.schema.attestation import Statement
 from mlopsc.schema.bundle import Manifest
 from mlopsc.schema.conformance import ConformanceReport
 from mlopsc.schema.fingerprint import Fingerprint
+from mlopsc.schema.fit import FitReport
 from mlopsc.schema.lineage import Lineage
 from mlopsc.schema.log import LogEntry, Revocation
 from mlopsc.schema.package import Package
 from mlopsc.schema.program import Program
+from mlopsc.schema.quantize import QuantizeReport
 from mlopsc.schema.steps import Step, Steps
 from mlopsc.schema.target import Target
 from mlopsc.steps import steps_example
@@ -130,13 +132,17 @@ def dtype_table() -> str:
     return table(["Name", "ONNX code", "C type", "Macro", "Bytes"], rows)
 
 
-def _targets() -> list[tuple[dict[str, Any], Target | None]]:
-    """Return each bundled target's file, and the complete target unless it is detected."""
+def _targets(*, boards: bool = False) -> list[tuple[dict[str, Any], Target | None]]:
+    """Return each bundled target's file, and the complete target unless it is detected.
+
+    Boards are the targets with limits.
+    """
     found = []
     for name in target_names():
         path = next(targets_dir().glob(f"*/{name}.toml"))
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
-        found.append((raw, None if raw.get("detect") else load_target(name)))
+        if ("limits" in raw) == boards:
+            found.append((raw, None if raw.get("detect") else load_target(name)))
     return found
 
 
@@ -175,6 +181,21 @@ def target_summary() -> str:
         for raw, target in _targets()
     ]
     return table(["Target", "Machine", "Kernels", "Runners"], rows)
+
+
+def board_table() -> str:
+    """Return what the bundled boards are."""
+    rows = []
+    for raw, target in _targets(boards=True):
+        if target is None:
+            continue
+        clock, limits = target.hardware.clock_hz or 0, target.limits
+        sizes = [f"{(size or 0) / 1024:,g} KiB" for size in (limits.flash_bytes, limits.ram_bytes)]
+        board = target.description.split(":")[0]
+        rows.append(
+            [f"`{target.name}`", board, f"`{raw['extends']}`", f"{clock / 1e6:g} MHz", *sizes]
+        )
+    return table(["Target", "Board", "Extends", "Clock", "Flash", "RAM"], rows)
 
 
 def layers() -> str:
@@ -249,14 +270,14 @@ def command_help() -> str:
 
 
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
-    "README.md": {"targets": target_summary},
+    "README.md": {"targets": target_summary, "boards": board_table},
     "docs/architecture.md": {"layers": layers},
     "docs/cli.md": {"help": command_help},
     "docs/core-ops.md": {"operators": core_op_lists, "element types": dtype_table},
     "docs/coverage.md": coverage_tables.PARTS,
     "docs/errors.md": {"exit codes": error_table},
     "docs/preprocessing.md": {"example": example_of_steps, "steps": step_reference},
-    "docs/targets.md": {"targets": target_table},
+    "docs/targets.md": {"targets": target_table, "boards": board_table},
 }
 
 SCHEMAS: dict[str, type[BaseModel]] = {
@@ -264,9 +285,11 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "lineage": Lineage,
     "log": LogEntry,
     "fingerprint": Fingerprint,
+    "fit": FitReport,
     "manifest": Manifest,
     "package": Package,
     "program": Program,
+    "quantize": QuantizeReport,
     "revocation": Revocation,
     "statement": Statement,
     "steps": Steps,

@@ -58,8 +58,8 @@ def compile_strictly(
 
 def link_image(inputs: Sequence[str | Path], examples: Path, image: Path) -> Path:
     """Link a program for a Cortex-M board with the start-up code in ``examples``."""
-    script = examples / "cortex_m.ld"
-    start = examples / "cortex_m_start.c"
+    script = examples / "board.ld"
+    start = examples / "board_start.c"
     run([*ZIG_M4, "-ffreestanding", "-O2", "-Wl,-e,Reset_Handler", f"-Wl,-T,{script}", *inputs,
          start, "-o", image])  # fmt: skip
     return image

@@ -19,7 +19,11 @@ from mlopsc.errors import InputError
     "-i", "--input", "inputs", multiple=True, metavar="NAME=FILE.npy", help="One per input; repeat."
 )
 @click.option("-o", "--output", type=PATH, help="Write the outputs to this .npz.")
-@click.option("--profile", is_flag=True, help="Print instructions per kernel, where counted.")
+@click.option(
+    "--profile",
+    is_flag=True,
+    help="Print instructions per kernel and stack, where measured.",
+)
 @click.option(
     "--threads", type=int, help="Threads that a call may use, 1 to 64; every processor by default."
 )
@@ -63,6 +67,7 @@ def command(
             {
                 "runner": result.runner,
                 "instructions": result.instructions,
+                "stack_bytes": result.stack_bytes,
                 "profile": result.profile,
                 "outputs": {k: v.tolist() for k, v in outputs.items()},
             }
@@ -75,6 +80,8 @@ def command(
         click.echo(f"{name}: {kind}{list(array.shape)} = {text}")
     for symbol, count in result.profile.items():
         click.echo(f"{count:>14,}  {symbol}")
+    if result.stack_bytes is not None:
+        click.echo(f"{result.stack_bytes:>14,}  bytes of stack")
 
 
 def _write_npz(path: Path, arrays: dict[str, Any]) -> None:

@@ -8,8 +8,9 @@ import tvm
 
 from mlopsc.schema.target import Generator, Target
 
-# As in toolchain.C_FLAGS: LLVM 22 groups strided reads whose index wraps without a check.
-_LLVM_OPTIONS = ("-max-interleave-group-factor:uint=1",)
+# As in toolchain.C_FLAGS: LLVM 22 groups strided reads whose index wraps without a check, and makes
+# loops with gathers endless.
+_LLVM_OPTIONS = ("-max-interleave-group-factor:uint=1", "-enable-arm-maskedgatscat:bool=0")
 
 
 # With these TVM would make vectors of a length that is known only where they run.

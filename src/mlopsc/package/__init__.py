@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from mlopsc.package.documents import bundle_files
 from mlopsc.package.layouts import check_layouts
-from mlopsc.package.limits import check_limits
+from mlopsc.package.limits import Needs, check_limits
 from mlopsc.package.make import CompiledModel, make_package, with_file
 
 __all__ = [
     "CompiledModel",
+    "Needs",
     "bundle_files",
     "check_layouts",
     "check_limits",

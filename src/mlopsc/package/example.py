@@ -7,11 +7,13 @@ a WASI compiler, on bare metal with a cross compiler and an emulator of the boar
 from __future__ import annotations
 
 from string import Template
+from typing import Literal
 
+from mlopsc.boards import board_arguments, board_files
 from mlopsc.bundle import Bundle
 from mlopsc.dtypes import DTYPES
 from mlopsc.package.c_arrays import array
-from mlopsc.package.driver import parameter_names
+from mlopsc.package.driver import offset_macro, parameter_names
 from mlopsc.package.phases import is_threaded
 from mlopsc.resources import kernels_dir
 from mlopsc.schema.program import Program
@@ -32,9 +34,13 @@ def example_files(program: Program, bundle: Bundle, target: Target) -> dict[str,
         f"-mcpu={target.toolchain.cpu}",
         "cpu": target.compile.cpu,
         "machine": target.run.qemu.machine,
+        "qemu": target.run.qemu.program,
+        "board": " ".join(board_arguments(target)),
+        "gcc": _gcc(target),
         "thread_flag": " -pthread" if threads else "",
         "find_threads": "find_package(Threads REQUIRED)\n\n" if threads else "",
         "thread_library": ";Threads::Threads" if threads else "",
+        "enter": _enter(program),
         "call": _call(program),
         "outputs": _compare(program, target),
     }
@@ -48,15 +54,48 @@ def example_files(program: Program, bundle: Bundle, target: Target) -> dict[str,
         for name, (path, _) in files.items()
     }
     if kind == "bare":
-        harness = kernels_dir() / "harness"
-        for name in ("cortex_m_start.c", "cortex_m.ld"):
-            texts[name] = (harness / name).read_text(encoding="utf-8")
+        texts.update(board_files(target))
     texts["vector.h"] = _vector_header(program, bundle)
     return texts
 
 
+def _gcc(target: Target) -> str:
+    """Return a command of GCC that makes code for a bare target, as a suggestion."""
+    compile_ = target.compile
+    if target.toolchain.target.startswith("thumb"):
+        return f"arm-none-eabi-gcc -mcpu={compile_.cpu} -mthumb -mfloat-abi={compile_.float_abi}"
+    letters = "".join(f.removeprefix("+") for f in compile_.features if f.startswith("+"))
+    return f"riscv64-unknown-elf-gcc -march=rv32i{letters} -mabi={compile_.abi}"
+
+
+def _enter(program: Program) -> str:
+    """Return the lines that put inputs into the arena, and say where outputs lie in it."""
+    if program.arena_io is None:
+        return ""
+    ins, outs = parameter_names(program)
+    lines = [
+        f"  for (size_t i = 0; i < {spec.nbytes}; ++i) "
+        f"arena[{offset_macro(program, 'INPUT', index)} + i] = ((const unsigned char *){name})[i];"
+        for index, (spec, name) in enumerate(zip(program.inputs, ins, strict=True))
+    ]
+    lines += [
+        f"  {DTYPES[spec.dtype].c} *{name} = {_in_arena(program, 'OUTPUT', index)};"
+        for index, (spec, name) in enumerate(zip(program.outputs, outs, strict=True))
+    ]
+    return "\n".join(["", *lines, ""])
+
+
+def _in_arena(program: Program, kind: Literal["INPUT", "OUTPUT"], index: int) -> str:
+    """Return a C expression for the pointer to an input or output in the arena."""
+    spec = (program.inputs if kind == "INPUT" else program.outputs)[index]
+    offset = offset_macro(program, kind, index)
+    return f"({DTYPES[spec.dtype].c} *)(void *)(arena + {offset})"
+
+
 def _call(program: Program) -> str:
     ins, outs = parameter_names(program)
+    if program.arena_io is not None:
+        ins = [_in_arena(program, "INPUT", index) for index in range(len(ins))]
     return ", ".join([*ins, *outs, "arena"])
 
 
@@ -81,5 +120,6 @@ def _vector_header(program: Program, bundle: Bundle) -> str:
         lines.append(array(name, spec.dtype, vector.inputs[spec.name]))
     for spec, name in zip(program.outputs, outs, strict=True):
         lines.append(array(f"expected_{name}", spec.dtype, vector.outputs[spec.name]))
-        lines.append(f"static {DTYPES[spec.dtype].c} {name}[{max(spec.elements, 1)}];")
+        if program.arena_io is None:
+            lines.append(f"static {DTYPES[spec.dtype].c} {name}[{max(spec.elements, 1)}];")
     return "\n".join(lines) + "\n"

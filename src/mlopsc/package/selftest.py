@@ -55,6 +55,8 @@ def _vectors(program: Program, vectors: Sequence[Vector], target: Target) -> str
         f"#define SELFTEST_ARENA_BYTES {prefix}_ARENA_BYTES",
         f"#define SELFTEST_ARENA_ALIGN {prefix}_ARENA_ALIGN",
         f"#define SELFTEST_VECTORS {len(vectors)}u",
+        f"#define SELFTEST_INPUTS {max(len(ins), 1)}u",
+        f"#define SELFTEST_OUTPUTS {max(len(outs), 1)}u",
         "",
     ]
     for number, vector in enumerate(vectors):
@@ -62,15 +64,17 @@ def _vectors(program: Program, vectors: Sequence[Vector], target: Target) -> str
             lines.append(array(f"{c_name}_{number}", spec.dtype, vector.inputs[spec.name]))
         for spec, c_name in zip(program.outputs, outs, strict=True):
             lines.append(array(f"right_{c_name}_{number}", spec.dtype, vector.outputs[spec.name]))
-    for spec, c_name in zip(program.outputs, outs, strict=True):
+    own = [] if program.arena_io else list(zip(program.outputs, outs, strict=True))
+    for spec, c_name in own:
         lines.append(f"static {DTYPES[spec.dtype].c} {c_name}[{max(spec.elements, 1)}];")
+    buffers = ", ".join(c_name for _, c_name in own) or ", ".join("0" for _ in outs) or "0"
     tolerances = ", ".join(
         repr(target.tolerance(s.dtype, program.accuracy)) for s in program.outputs
     )
     lines += [
         *_table("selftest_inputs", ins, len(vectors)),
         *_table("selftest_expected", [f"right_{n}" for n in outs], len(vectors)),
-        f"static void *const selftest_outputs[] = {{{', '.join(outs) or '0'}}};",
+        f"static void *const selftest_outputs[] = {{{buffers}}};",
         f"static const double selftest_tolerances[] = {{{tolerances or '0.0'}}};",
         "",
         "#endif",

@@ -1,20 +1,16 @@
 """Runner *unicorn*: the static library, linked into an image and run on an emulated processor.
 
 Every buffer has its own memory with nothing mapped behind it, so that an access past the end of an
-input, output or the arena stops the run. Instructions are counted per basic block by a small native
-callback and summed per symbol.
+input, output or the arena stops the run. ``counter`` counts instructions.
 """
 
 from __future__ import annotations
 
-import bisect
-import ctypes
 import importlib.metadata
 import io
 import shutil
 import tempfile
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,15 +24,17 @@ from mlopsc.loader import check_descriptor
 from mlopsc.package_reader import LoadedPackage
 from mlopsc.resources import kernels_dir
 from mlopsc.runners.base import GARBAGE, Array, Execution
+from mlopsc.runners.counter import Code, Counter, Encoding
+from mlopsc.runners.counting import Symbols, painted, stack_depth
 from mlopsc.schema.target import Target
-from mlopsc.targets import load_target
-from mlopsc.toolchain import compile_object, link_image, link_shared
+from mlopsc.toolchain import compile_object, link_image
 
 _SERIAL = "serial_tasks.c"
 _PAGE = 0x1000
 _RETURN = 0x1FF0_0000  # a call returns here, and the emulation stops
 _STACK_TOP = 0x2080_0000
 _STACK_BYTES = 0x40_0000
+_STACK_SPARE = 64  # above the first frame
 _BUFFERS = 0x6000_0000
 
 
@@ -54,7 +52,12 @@ class _Machine:
     link: int
     result: int
     program_counter: int
-    thumb: bool = False
+    encoding: Encoding
+
+    @property
+    def thumb(self) -> bool:
+        """Whether the lowest bit of an address chooses Thumb."""
+        return self.encoding == "thumb"
 
 
 def describe(target: Target) -> str:
@@ -84,23 +87,26 @@ def execute(
         image = _link(package, machine, Path(name))
     emulator = _Emulator(machine, image)
     symbol = f"{package.info.name}_model"
-    if symbol not in emulator.symbols:
+    if symbol not in emulator.symbols.addresses:
         raise BrokenPackageError(f"the library does not define {symbol}")
-    address = emulator.call(emulator.symbols[symbol], ())
+    address = emulator.call(emulator.symbols.addresses[symbol], ())
     model = read_descriptor(emulator.read, address, pointer_bits=machine.pointer_bits)
     check_descriptor(model, package)
-    outputs: list[dict[str, Array]] = []
-    instructions: int | None = None
-    profile: dict[str, int] = {}
-    for number, arrays in enumerate(inputs):
-        if count and number == 0:
-            counter = _Counter(emulator)
-            outputs.append(_run(emulator, model, arrays))
-            profile = counter.finish()
-            instructions = sum(profile.values())
-        else:
-            outputs.append(_run(emulator, model, arrays))
-    return Execution(outputs, instructions, profile)
+    counter = None
+    if count:
+        emulator.paint_stack()
+        driver = {f"{package.info.name}_run", emulator.symbols.function_at(model.run)}
+        counter = Counter(emulator.unicorn, emulator.code(driver), emulator.symbols)
+    done = Execution([])
+    for arrays in inputs:
+        done.outputs.append(_run(emulator, model, arrays))
+        if counter is not None:  # of the first set alone
+            profile, sites = counter.finish()
+            counter = None
+            done = Execution(
+                done.outputs, sum(profile.values()), profile, emulator.stack_depth(), sites
+            )
+    return done
 
 
 def _link(package: LoadedPackage, machine: _Machine, folder: Path) -> bytes:
@@ -164,7 +170,7 @@ def _machine(target: Target) -> _Machine:
             link=arm_const.UC_ARM_REG_LR,
             result=arm_const.UC_ARM_REG_R0,
             program_counter=arm_const.UC_ARM_REG_PC,
-            thumb=True,
+            encoding="thumb",
         )  # fmt: skip
     if kind == "aarch64":
         return _Machine(
@@ -181,14 +187,16 @@ def _machine(target: Target) -> _Machine:
             link=arm64_const.UC_ARM64_REG_LR,
             result=arm64_const.UC_ARM64_REG_X0,
             program_counter=arm64_const.UC_ARM64_REG_PC,
+            encoding="fixed",
         )  # fmt: skip
-    if kind == "riscv64":
+    if kind in ("riscv32", "riscv64"):
+        wide = kind == "riscv64"
         return _Machine(
             arch=unicorn.UC_ARCH_RISCV,
-            mode=unicorn.UC_MODE_RISCV64,
-            cpu=None,
-            triple="riscv64-freestanding-none",
-            pointer_bits=64,
+            mode=unicorn.UC_MODE_RISCV64 if wide else unicorn.UC_MODE_RISCV32,
+            cpu=None if wide else riscv_const.UC_CPU_RISCV32_SIFIVE_E31,  # RV32IMAC
+            triple=f"{kind}-freestanding-none",
+            pointer_bits=64 if wide else 32,
             arguments=(
                 riscv_const.UC_RISCV_REG_A0, riscv_const.UC_RISCV_REG_A1,
                 riscv_const.UC_RISCV_REG_A2,
@@ -197,6 +205,7 @@ def _machine(target: Target) -> _Machine:
             link=riscv_const.UC_RISCV_REG_RA,
             result=riscv_const.UC_RISCV_REG_A0,
             program_counter=riscv_const.UC_RISCV_REG_PC,
+            encoding="riscv",
         )  # fmt: skip
     raise MissingToolError(f"the unicorn runner cannot emulate '{kind}'")
 
@@ -212,17 +221,9 @@ class _Emulator:
         if machine.cpu is not None:
             self.unicorn.ctl_set_cpu_model(machine.cpu)
         elf = ELFFile(io.BytesIO(image))
-        table = elf.get_section_by_name(".symtab")
-        self.symbols: dict[str, int] = {}
-        self.functions: list[tuple[int, str]] = []
-        for symbol in table.iter_symbols():
-            if symbol.name and symbol["st_shndx"] != "SHN_UNDEF":
-                self.symbols[symbol.name] = symbol["st_value"]
-                if symbol["st_info"]["type"] == "STT_FUNC":
-                    self.functions.append((symbol["st_value"] & ~1, symbol.name))
-        self.functions.sort()
+        self.symbols = Symbols(image)
         self._mapped: set[int] = set()
-        self.code = (1 << 62, 0)
+        self._code = (1 << 62, 0)
         for segment in elf.iter_segments():
             if segment["p_type"] == "PT_LOAD" and segment["p_memsz"]:
                 self._load(segment)
@@ -236,7 +237,7 @@ class _Emulator:
         self._map(start, size)
         self.unicorn.mem_write(start, segment.data())
         if segment["p_flags"] & 1:
-            self.code = (min(self.code[0], start), max(self.code[1], start + size))
+            self._code = (min(self._code[0], start), max(self._code[1], start + size))
 
     def _map(self, start: int, size: int) -> None:
         for page in range(start // _PAGE, -(-(start + size) // _PAGE)):
@@ -267,6 +268,16 @@ class _Emulator:
         self._next += pages + _PAGE  # the page behind it stays unmapped
         return start
 
+    def code(self, driver: set[str]) -> Code:
+        """Return the image's code, to count; ``driver`` are the functions that run the steps."""
+        base, end = self._code
+        return Code(
+            base=base,
+            data=self.read(base, end - base),
+            encoding=self.machine.encoding,
+            driver=driver,
+        )
+
     def read(self, address: int, size: int) -> bytes:
         return bytes(self.unicorn.mem_read(address, size))
 
@@ -277,7 +288,7 @@ class _Emulator:
         machine, uc = self.machine, self.unicorn
         for register, value in zip(machine.arguments, arguments, strict=False):
             uc.reg_write(register, value)
-        uc.reg_write(machine.stack, _STACK_TOP - 64)
+        uc.reg_write(machine.stack, _STACK_TOP - _STACK_SPARE)
         uc.reg_write(machine.link, _RETURN | machine.thumb)
         try:
             uc.emu_start(function | machine.thumb, _RETURN)
@@ -285,25 +296,36 @@ class _Emulator:
             at = uc.reg_read(machine.program_counter)
             raise BrokenPackageError(
                 f"the library failed on the emulated processor at {at:#x} "
-                f"(in {self.function_at(at)}): {error}"
+                f"(in {self.symbols.function_at(at)}): {error}"
             ) from error
         return int(uc.reg_read(machine.result))
 
-    def function_at(self, address: int) -> str:
-        index = bisect.bisect_right(self.functions, (address, "\uffff")) - 1
-        return self.functions[index][1] if index >= 0 else "unknown code"
+    def paint_stack(self) -> None:
+        """Fill the unused stack with a pattern."""
+        self.unicorn.mem_write(_STACK_TOP - _STACK_BYTES, painted(_STACK_BYTES))
+
+    def stack_depth(self) -> int:
+        """Return how many bytes of stack calls have used since it was painted."""
+        return stack_depth(self.read(_STACK_TOP - _STACK_BYTES, _STACK_BYTES - _STACK_SPARE))
 
 
 def _run(emulator: _Emulator, model: Descriptor, arrays: dict[str, Array]) -> dict[str, Array]:
     pointer = "<u8" if emulator.machine.pointer_bits == 64 else "<u4"
-    ins = [
-        emulator.buffer(arrays[s.name].tobytes(), np.dtype(s.dtype).itemsize) for s in model.inputs
-    ]
-    outs = [
-        emulator.buffer(bytes([GARBAGE]) * s.nbytes, np.dtype(s.dtype).itemsize)
-        for s in model.outputs
-    ]
     arena = emulator.buffer(bytes([GARBAGE]) * model.arena_bytes, max(model.arena_align, 1))
+    if model.arena_io is not None:
+        ins = [arena + offset for offset in model.arena_io.inputs]
+        outs = [arena + offset for offset in model.arena_io.outputs]
+        for spec, start in zip(model.inputs, ins, strict=True):
+            emulator.unicorn.mem_write(start, arrays[spec.name].tobytes())
+    else:
+        ins = [
+            emulator.buffer(arrays[s.name].tobytes(), np.dtype(s.dtype).itemsize)
+            for s in model.inputs
+        ]
+        outs = [
+            emulator.buffer(bytes([GARBAGE]) * s.nbytes, np.dtype(s.dtype).itemsize)
+            for s in model.outputs
+        ]
     in_table = emulator.buffer(np.array(ins, pointer).tobytes(), 8)
     out_table = emulator.buffer(np.array(outs, pointer).tobytes(), 8)
     status = emulator.call(model.run & ~1, (in_table, out_table, arena)) & 0xFFFFFFFF
@@ -313,82 +335,3 @@ def _run(emulator: _Emulator, model: Descriptor, arrays: dict[str, Array]) -> di
         s.name: np.frombuffer(emulator.read(start, s.nbytes), s.dtype).reshape(s.shape)
         for s, start in zip(model.outputs, outs, strict=True)
     }
-
-
-class _BlockCounter(ctypes.Structure):
-    """``block_counter`` of ``kernels/harness/block_counter.c``."""
-
-    _fields_ = (
-        ("base", ctypes.c_uint64),
-        ("end", ctypes.c_uint64),
-        ("counts", ctypes.c_void_p),
-        ("sizes", ctypes.c_void_p),
-    )
-
-
-class _Counter:
-    """Counts instructions from its creation until ``finish``."""
-
-    def __init__(self, emulator: _Emulator) -> None:
-        import unicorn
-        from unicorn.unicorn_py3.unicorn import uclib
-
-        self._emulator = emulator
-        base, end = emulator.code
-        self._base = base
-        self._counts = np.zeros((end - base) // 2 + 1, np.uint64)
-        self._sizes = np.zeros((end - base) // 2 + 1, np.uint32)
-        self._state = _BlockCounter(base, end, self._counts.ctypes.data, self._sizes.ctypes.data)
-        self._library = _counter_library()
-        self._hook = ctypes.c_size_t()
-        uclib.uc_hook_add(
-            emulator.unicorn._uch,
-            ctypes.byref(self._hook),
-            unicorn.UC_HOOK_BLOCK,
-            ctypes.cast(self._library.mlopsc_count_block, ctypes.c_void_p),
-            ctypes.byref(self._state),
-            ctypes.c_uint64(base),
-            ctypes.c_uint64(end - 1),
-        )
-
-    def finish(self) -> dict[str, int]:
-        """Stop counting and return executed instructions by symbol, largest first."""
-        from unicorn.unicorn_py3.unicorn import uclib
-
-        uclib.uc_hook_del(self._emulator.unicorn._uch, self._hook)
-        totals: dict[str, int] = {}
-        for slot in np.flatnonzero(self._counts):
-            address = self._base + 2 * int(slot)
-            length = _instructions(
-                self._emulator.read(address, int(self._sizes[slot])), self._emulator.machine
-            )
-            name = self._emulator.function_at(address)
-            totals[name] = totals.get(name, 0) + length * int(self._counts[slot])
-        return dict(sorted(totals.items(), key=lambda item: (-item[1], item[0])))
-
-
-def _instructions(code: bytes, machine: _Machine) -> int:
-    """Return the number of instructions in ``code``."""
-    if machine.triple.startswith("aarch64"):
-        return len(code) // 4
-    count = at = 0
-    while at < len(code):
-        half = int.from_bytes(code[at : at + 2], "little")
-        wide = half >> 11 in (0b11101, 0b11110, 0b11111) if machine.thumb else half & 3 == 3
-        at += 4 if wide else 2
-        count += 1
-    return count
-
-
-@cache
-def _counter_library() -> Any:
-    """Compile the counter for this machine, once per process."""
-    host = load_target("host")
-    folder = Path(tempfile.mkdtemp(prefix="mlopsc-counter-"))
-    try:
-        shutil.copyfile(kernels_dir() / "harness" / "block_counter.c", folder / "block_counter.c")
-        made = compile_object(host, "block_counter.c", folder=folder)
-        link_shared(host, [made], "counter.so", exports=[], folder=folder)
-        return ctypes.CDLL(str(folder / "counter.so"))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

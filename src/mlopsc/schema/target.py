@@ -49,9 +49,12 @@ class Hardware(Frozen):
         l2_bytes: Second-level cache per core; 0 where there is none.
         cpu_flags: Names that must stand in the flags of the running processor to execute here.
         dot: Instruction that sums products of four 8-bit integers into each lane: ``vnni`` takes
-            unsigned times signed (AVX-512 VNNI, AVX-VNNI), ``sdot`` signed times signed (Arm).
+            unsigned times signed (AVX-512 VNNI, AVX-VNNI), ``sdot`` signed times signed (Arm);
+            ``madd`` sums products of two 16-bit integers (x86 before VNNI).
+        cycles_per_instruction: On average, for estimates of latency; unknown if None.
         micro: Hand-written kernels for 8-bit integers: ``portable`` C, ``dsp`` (Arm's SIMD in
             32-bit registers: SMLAD), ``mve`` (Helium), or none.
+        clock_hz: Cycles per second at the highest clock of the data-sheet, or unknown.
     """
 
     pointer_bits: Literal[32, 64]
@@ -62,8 +65,10 @@ class Hardware(Frozen):
     l1_bytes: Annotated[int, Field(ge=0)] = 0
     l2_bytes: Annotated[int, Field(ge=0)] = 0
     cpu_flags: tuple[str, ...] = ()
-    dot: Literal["none", "vnni", "sdot"] = "none"
+    dot: Literal["none", "madd", "vnni", "sdot"] = "none"
     micro: Literal["none", "portable", "dsp", "mve"] = "none"
+    clock_hz: PositiveInt | None = None
+    cycles_per_instruction: Annotated[float, Field(gt=0, le=1000)] | None = None
 
 
 class Limits(Frozen):
@@ -99,6 +104,13 @@ class Toolchain(Frozen):
     threads: bool = False
 
 
+class Region(Frozen):
+    """Memory of an emulated board: its first address, and its size in bytes."""
+
+    origin: Annotated[int, Field(ge=0, lt=1 << 32)]
+    length: PositiveInt
+
+
 class Emulator(Frozen):
     """Options of one runner.
 
@@ -106,11 +118,17 @@ class Emulator(Frozen):
         cpu: The emulated processor, where the runner can choose.
         machine: The emulated board (QEMU), or empty for Linux programs.
         program: The emulator's command (QEMU).
+        flash: Where code and constants of a bare image lie on that board (by default: MPS2).
+        ram: Where its data and stack lie.
+        start: Where the processor starts (Cortex-M: its vectors), if not at the start of ``flash``.
     """
 
     cpu: str = ""
     machine: str = ""
     program: Annotated[str, Field(pattern=r"^(qemu-[a-z0-9_-]+)?$")] = ""
+    flash: Region = Region(origin=0x0000_0000, length=0x40_0000)
+    ram: Region = Region(origin=0x2000_0000, length=0x40_0000)
+    start: Annotated[int, Field(ge=0, lt=1 << 32)] | None = None
 
 
 class Run(Frozen):
