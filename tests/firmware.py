@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from mlopsc import toolchain
+from mlopsc.boards import SCRIPT, START, board_arguments
+from mlopsc.targets import load_target
+
 STRICT = ("-std=c11", "-O2", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror")
 # Beyond what is promised; what the single file keeps.
 STRICTER = ("-Wshadow", "-Wundef", "-Wcast-qual", "-Wstrict-prototypes", "-Wmissing-prototypes",
@@ -19,7 +23,11 @@ ZIG = (sys.executable, "-m", "ziglang", "cc")
 ZIG_M4 = (*ZIG, "-target", "thumb-freestanding-eabihf", "-mcpu=cortex_m4+vfp4d16sp")
 GCC_M4 = ("arm-none-eabi-gcc", "-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard",
           "-mfpu=fpv4-sp-d16", "-ffreestanding")  # fmt: skip
-COMPILERS = {"gcc": ("gcc",), "clang": ("clang",), "zig-m4": ZIG_M4, "gcc-m4": GCC_M4}
+CLANG_M4 = ("clang", "--target=thumbv7em-none-eabihf", "-mcpu=cortex-m4", "-ffreestanding")
+ZIG_M55 = (*ZIG, "-target", "thumb-freestanding-eabihf", "-mcpu=cortex_m55")
+GCC_M55 = ("arm-none-eabi-gcc", "-mcpu=cortex-m55", "-mthumb", "-mfloat-abi=hard", "-ffreestanding")
+COMPILERS = {"gcc": ("gcc",), "clang": ("clang",), "zig-m4": ZIG_M4, "gcc-m4": GCC_M4,
+             "clang-m4": CLANG_M4, "zig-m55": ZIG_M55, "gcc-m55": GCC_M55}  # fmt: skip
 
 
 def compilers(*default: str) -> pytest.MarkDecorator:
@@ -56,19 +64,19 @@ def compile_strictly(
     return objects
 
 
-def link_image(inputs: Sequence[str | Path], examples: Path, image: Path) -> Path:
-    """Link a program for a Cortex-M board with the start-up code in ``examples``."""
-    script = examples / "board.ld"
-    start = examples / "board_start.c"
-    run([*ZIG_M4, "-ffreestanding", "-O2", "-Wl,-e,Reset_Handler", f"-Wl,-T,{script}", *inputs,
-         start, "-o", image])  # fmt: skip
-    return image
+def link_image(target: str, inputs: Sequence[str | Path], examples: Path, folder: Path) -> Path:
+    """Link a program for the board that a target is emulated on, with its start-up code."""
+    flags = ["-DEXAMPLE_BARE", "-Wl,-e,Reset_Handler", f"-Wl,-T,{examples / SCRIPT}"]
+    files = [*map(str, inputs), str(examples / START)]
+    toolchain.link_image(load_target(target), files, "image.elf", folder=folder, flags=flags)
+    return folder / "image.elf"
 
 
-def on_board(image: Path, *, serial: str = "none") -> tuple[int, str]:
-    """Return exit status and output of a program on QEMU's board with a Cortex-M4."""
-    command = ["qemu-system-arm", "-M", "mps2-an386", "-display", "none", "-monitor", "none",
-               "-serial", serial, "-semihosting-config", "enable=on,target=native",
+def on_board(target: str, image: Path, *, serial: str = "none") -> tuple[int, str]:
+    """Return exit status and output of a program on a target's emulated board."""
+    chosen = load_target(target)
+    command = [chosen.run.qemu.program, *board_arguments(chosen), "-display", "none", "-monitor",
+               "none", "-serial", serial, "-semihosting-config", "enable=on,target=native",
                "-kernel", image]  # fmt: skip
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=60)
     return done.returncode, done.stdout + done.stderr

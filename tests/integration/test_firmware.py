@@ -19,6 +19,7 @@ from mlopsc.resources import kernels_dir
 from mlopsc.schema.build_options import LAYOUT_NAMES
 
 BOARD = "cortex-m4f"
+PORTABLE = "cortex-m0plus"  # the same integers without intrinsics, for every compiler
 NM = pytest.mark.tool("nm")
 
 
@@ -38,8 +39,7 @@ def integers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not source.is_file():
         pytest.skip(f"no model {source.name}")
     folder = tmp_path_factory.mktemp("integers")
-    mlopsc.build(source, [BOARD, "host"], folder, generator="c", source_code=True,
-                 layouts=LAYOUT_NAMES)  # fmt: skip
+    mlopsc.build(source, [BOARD, PORTABLE], folder, source_code=True, layouts=["source"])
     return folder
 
 
@@ -51,9 +51,9 @@ def check_without_warnings(package: Path, compiler: str, folder: Path) -> None:
     examples = [
         p
         for p in sorted((package / "examples").glob("*.c"))
-        if compiler.endswith("-m4") or not p.name.endswith("_start.c")
+        if "-m" in compiler or not p.name.endswith("_start.c")
     ]
-    bare = ["-DEXAMPLE_BARE"] if compiler.endswith("-m4") else []
+    bare = ["-DEXAMPLE_BARE"] if "-m" in compiler else []
     compile_strictly(compiler, examples, folder, include, *bare)
     source = package / "layouts" / "source"
     single = [*sorted(source.glob("*.c")), source / "selftest" / "selftest.c"]
@@ -69,21 +69,28 @@ def test_generated_c_of_a_float_model_has_no_warnings(
     check_without_warnings(digits / BOARD, compiler, tmp_path)
 
 
-@compilers("gcc")
+@compilers("gcc", "clang", "gcc-m4", "clang-m4", "zig-m4")
 @pytest.mark.shared_models
 def test_generated_c_of_an_integer_model_has_no_warnings(
     compiler: str, integers: Path, tmp_path: Path
 ) -> None:
-    check_without_warnings(integers / BOARD, compiler, tmp_path)
+    target = BOARD if "-m" in compiler else PORTABLE
+    check_without_warnings(integers / target, compiler, tmp_path)
 
 
-@compilers("clang")
+@compilers("gcc")
 def test_runtime_has_no_warnings(compiler: str, tmp_path: Path) -> None:
-    """All files of ``kernels/`` that go into packages, but the pool of threads on bare metal."""
+    """All files of ``kernels/`` that go into packages, each for a machine that has it."""
     root = kernels_dir()
+    machine = compiler.partition("-")[2]
     files = [*sorted((root / "runtime").glob("*.c")), *sorted((root / "micro").glob("*.c"))]
-    bare = compiler.endswith("-m4")
-    chosen = [f for f in files if not (bare and f.name == "mlopsc_pool.c")]
+    where = {"mlopsc_pool": ("",), "_dsp": ("m4",), "_mve": ("m55",)}
+    chosen = [
+        file
+        for file in files
+        if all(machine in machines for end, machines in where.items() if file.stem.endswith(end))
+    ]
+    assert len(chosen) > 20
     include = [f"-I{root / name}" for name in ("include", "runtime", "micro")]
     compile_strictly(compiler, chosen, tmp_path, *include)
 
@@ -153,9 +160,35 @@ def test_selftest_passes_on_a_board(way: str, digits: Path, tmp_path: Path) -> N
         else [f"-I{package / 'include'}", package / "lib" / "libdigits.a"]
     )
     test = package / "examples" / "selftest.c"
-    image = link_image([*flags, test, *model], package / "examples", tmp_path / "image.elf")
+    image = link_image(BOARD, [*flags, test, *model], package / "examples", tmp_path)
     serial = "stdio" if way == "uart" else "none"
-    assert on_board(image, serial=serial) == (0, "PASS 10/10\n")
+    assert on_board(BOARD, image, serial=serial) == (0, "PASS 10/10\n")
+
+
+@pytest.mark.shared_models
+@pytest.mark.tool("qemu-system-arm", "qemu-system-riscv32")
+@pytest.mark.parametrize(
+    ("board", "in_arena"),
+    [
+        ("riscv32-imac", False),
+        pytest.param("riscv32-imac", True, marks=pytest.mark.slow),
+        pytest.param("cortex-m55", False, marks=pytest.mark.slow),
+        (BOARD, True),
+    ],
+)
+def test_selftest_of_an_integer_model_passes_on_boards(
+    board: str, in_arena: bool, tmp_path: Path
+) -> None:
+    """From the single file; also where inputs and outputs lie in the arena."""
+    source = SHARED_MODELS / "mlperf-tiny" / "kws_int8.onnx"
+    mlopsc.build(source, board, tmp_path / "out", layouts=["source"], io_in_arena=in_arena)
+    package = tmp_path / "out" / board
+    single = package / "layouts" / "source"
+    inputs = [f"-I{single}", *sorted(single.glob("*.c")), single / "selftest" / "selftest.c"]
+    image = link_image(board, inputs, package / "examples", tmp_path)
+    status, text = on_board(board, image)
+    assert re.fullmatch(r"PASS (\d+)/\1\n", text), text
+    assert status == 0
 
 
 @pytest.mark.tool("qemu-system-arm")
@@ -168,7 +201,7 @@ def test_selftest_says_what_is_wrong(digits: Path, tmp_path: Path) -> None:
     assert wrong != vectors
     (folder / "selftest_vectors.h").write_text(wrong)
     inputs = [folder / "selftest.c", f"-I{package / 'include'}", package / "lib" / "libdigits.a"]
-    status, text = on_board(link_image(inputs, folder, tmp_path / "image.elf"))
+    status, text = on_board(BOARD, link_image(BOARD, inputs, folder, tmp_path))
     assert status == 1
     first, last = text.splitlines()
     assert re.fullmatch(
@@ -181,7 +214,7 @@ def test_selftest_says_what_is_wrong(digits: Path, tmp_path: Path) -> None:
 @pytest.mark.tool("gcc")
 def test_selftest_of_an_integer_model_passes(integers: Path, tmp_path: Path) -> None:
     """From source, with another compiler than the library's: the same bits."""
-    source = integers / "host" / "layouts" / "source"
+    source = integers / PORTABLE / "layouts" / "source"
     program = tmp_path / "selftest"
     firmware.run(["gcc", "-std=c11", "-O2", f"-I{source}", *sorted(source.glob("*.c")),
                   source / "selftest" / "selftest.c", "-lm", "-o", program])  # fmt: skip
