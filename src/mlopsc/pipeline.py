@@ -221,6 +221,11 @@ def build_for(
     names = [t.name for t in loaded]
     if not loaded or len(set(names)) != len(names):
         raise InputError(f"targets are {names}; expected at least one, each once")
+    if how.layouts:
+        from mlopsc.package import check_layouts
+
+        for target in loaded:
+            check_layouts(target, how)
     check_folder(output)
     for target in loaded:
         check_free(output / target.name, force=force)
