@@ -201,21 +201,23 @@ def is_quantised(stages: Sequence[StageGraph]) -> bool:
 
 def _floats_between(graph: ir.Graph) -> bool:
     """Whether a float depends on integer operators, and one of these on it."""
-    behind: set[ir.Value] = set()
+    behind: set[ir.Value] = set()  # what depends on an integer operator
+    floats: set[ir.Value] = set()  # what depends on a float among these
     for node in graph:
-        taken = [v for v in node.inputs if v is not None and v in behind]
+        taken = {v for v in node.inputs if v is not None}
         if node.domain == DOMAIN:
-            if taken:
+            if taken & floats:
                 return True
-            continue
-        floats = [o for o in node.outputs if o.dtype is not None and o.dtype.is_floating_point()]
-        after = any(
-            v is not None and (p := v.producer()) is not None and p.domain == DOMAIN
-            for v in node.inputs
-        )
-        if taken or (after and floats):
             behind.update(node.outputs)
+        elif taken & behind:
+            behind.update(node.outputs)
+            if taken & floats or any(_is_float(o) for o in node.outputs):
+                floats.update(node.outputs)
     return False
+
+
+def _is_float(value: ir.Value) -> bool:
+    return value.dtype is not None and value.dtype.is_floating_point()
 
 
 @dataclass(frozen=True)
