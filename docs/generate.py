@@ -31,10 +31,12 @@ from mlopsc.schema.attestation import Statement
 from mlopsc.schema.bundle import Manifest
 from mlopsc.schema.conformance import ConformanceReport
 from mlopsc.schema.fingerprint import Fingerprint
+from mlopsc.schema.fit import FitReport
 from mlopsc.schema.lineage import Lineage
 from mlopsc.schema.log import LogEntry, Revocation
 from mlopsc.schema.package import Package
 from mlopsc.schema.program import Program
+from mlopsc.schema.quantize import QuantizeReport
 from mlopsc.schema.steps import Step, Steps
 from mlopsc.schema.target import Target
 from mlopsc.steps import steps_example
@@ -283,9 +285,11 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "lineage": Lineage,
     "log": LogEntry,
     "fingerprint": Fingerprint,
+    "fit": FitReport,
     "manifest": Manifest,
     "package": Package,
     "program": Program,
+    "quantize": QuantizeReport,
     "revocation": Revocation,
     "statement": Statement,
     "steps": Steps,

@@ -46,6 +46,7 @@ extern "C" {
 #define MLOPSC_OK 0
 #define MLOPSC_ERROR_NULL 1      /* an input, output or needed arena is NULL */
 #define MLOPSC_ERROR_ALIGNMENT 2 /* the arena is not aligned to arena_align, or a buffer to its type */
+#define MLOPSC_ERROR_PLACE 3     /* an input or output is not at its offset in the arena */
 
 /* One input or output: a dense row-major array, little-endian. */
 typedef struct mlopsc_tensor {
@@ -74,6 +75,10 @@ typedef struct mlopsc_model {
   /* Computes the outputs from the inputs. Outputs and the arena must not overlap anything else;
    * inputs may overlap inputs. */
   int32_t (*run)(const void *const *inputs, void *const *outputs, void *arena);
+  /* NULL, or for a model whose inputs and outputs lie in the arena their offsets in it: run() takes
+   * no other pointers, and leaves garbage in the inputs. */
+  const uint64_t *input_offsets;
+  const uint64_t *output_offsets;
 } mlopsc_model;
 
 /* The only model of a library, or of a program that links exactly one. With several, call each

@@ -3,7 +3,8 @@
  * docs/integer-semantics.md defines every result bit for bit. Tensors are dense and in ONNX's order
  * (channels, rows, columns; the batch is 1). Weights come in the order that the implementation
  * packs them in (src/mlopsc/lower/micro.py says which, and how much scratch it needs). Nothing here
- * allocates, keeps state or calls anything but mem*. */
+ * allocates, keeps state or calls anything but mem*. Machines are little-endian; scratch is aligned
+ * to 4 bytes. Every variant of [hardware] micro gives the same functions, in files of its own. */
 #ifndef MLOPSC_MICRO_H
 #define MLOPSC_MICRO_H
 
@@ -18,6 +19,7 @@ typedef struct {
   int32_t pad_top, pad_left; /* what is below and to the right follows from the sizes */
   int32_t zero_in;           /* zero point of the input: the value of the border */
   int32_t zero_out, low, high, left_shift;
+  int32_t taps; /* of the kernel, gathered at a time: bounds the scratch (convolution only) */
 } mlopsc_conv_shape;
 
 typedef struct {
@@ -25,7 +27,12 @@ typedef struct {
   int32_t zero_out, low, high, left_shift;
 } mlopsc_dense_shape;
 
-/* bias holds what does not depend on the input: b' of docs/integer-semantics.md. */
+/* mlopsc_conv_s8: one group. y may start where x starts if the kernel is 1x1 with stride 1 and no
+ * border, whatever the number of channels. mlopsc_depthwise_s8: output channel n reads input channel
+ * n / (channels_out / channels_in); y may start where x starts if the channels are as many and the
+ * output is not larger. mlopsc_dense_s8: y and x are apart.
+ *
+ * bias holds what does not depend on the input: b' of docs/integer-semantics.md. */
 void mlopsc_conv_s8(const int8_t *x, const int8_t *w, const int32_t *bias,
                     const int32_t *multiplier, int8_t *y, void *scratch,
                     const mlopsc_conv_shape *shape);
@@ -45,7 +52,7 @@ typedef struct {
 /* y may be a or b. */
 void mlopsc_add_s8(const int8_t *a, const int8_t *b, int8_t *y, const mlopsc_add_shape *shape);
 
-/* Average over rows of `count` adjacent elements (global average pooling). */
+/* y may be x. Average over rows of `count` adjacent elements (global average pooling). */
 typedef struct {
   int32_t rows, count;
   int32_t zero_in, zero_out, low, high, multiplier, left_shift;
@@ -61,6 +68,7 @@ typedef struct {
   int32_t zero_out, scale; /* c of the definition */
 } mlopsc_softmax_shape;
 
+/* y may be x. */
 void mlopsc_softmax_s8(const int8_t *x, const uint32_t *table, int8_t *y,
                        const mlopsc_softmax_shape *shape);
 

@@ -33,6 +33,8 @@ int main(void) {
   MODEL(arena_bytes, 40, 64);
   MODEL(arena_align, 48, 72);
   MODEL(run, 56, 80);
+  MODEL(input_offsets, 60, 88);
+  MODEL(output_offsets, 64, 96);
   TENSOR(name, 0, 0);
   TENSOR(shape, 4, 8);
   TENSOR(bytes, 8, 16);

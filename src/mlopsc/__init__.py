@@ -1,8 +1,9 @@
 """mlopsc: a model compiler and cross-hardware packaging toolchain.
 
-``import_model`` makes a bundle of a framework export, ``build`` packages of a bundle, ``conform``
-proves a package, ``load`` calls one; ``load_preprocess`` is for the training side, and
-``fingerprint`` gives a data set its digest; ``sign``, ``verify`` and ``trace`` are about trust.
+``import_model`` makes a bundle of a framework export, ``quantize`` one of a float bundle, ``build``
+packages of a bundle, ``fit`` says whether a board has room for one, ``conform`` proves a package,
+``load`` calls one; ``load_preprocess`` is for the training side, and ``fingerprint`` gives a data
+set its digest; ``sign``, ``verify`` and ``trace`` are about trust.
 Everything heavy is imported when it is first used.
 """
 
@@ -18,9 +19,11 @@ if TYPE_CHECKING:
         build,
         conform,
         fingerprint,
+        fit,
         import_model,
         load,
         load_preprocess,
+        quantize,
         sign,
         trace,
         verify,
@@ -31,9 +34,11 @@ __all__ = [
     "build",
     "conform",
     "fingerprint",
+    "fit",
     "import_model",
     "load",
     "load_preprocess",
+    "quantize",
     "sign",
     "trace",
     "verify",

@@ -13,7 +13,7 @@ from typing import Literal
 
 from mlopsc.dtypes import BY_ONNX_CODE
 from mlopsc.errors import BrokenPackageError
-from mlopsc.schema.common import TensorSpec
+from mlopsc.schema.common import ArenaOffsets, TensorSpec
 from mlopsc.schema.package import ABI_VERSION
 
 Read = Callable[[int, int], bytes]
@@ -21,6 +21,7 @@ Read = Callable[[int, int], bytes]
 RUN_ERRORS = {
     1: "a buffer is NULL",
     2: "a buffer or the arena is not aligned",
+    3: "an input or output is not at its offset in the arena",
 }
 
 
@@ -38,6 +39,7 @@ class Descriptor:
         arena_bytes: Scratch memory per call.
         arena_align: Its alignment.
         run: Address of the generic entry.
+        arena_io: Where inputs and outputs lie in the arena, if they do.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Descriptor:
     arena_bytes: int
     arena_align: int
     run: int
+    arena_io: ArenaOffsets | None = None
 
 
 def read_descriptor(read: Read, address: int, *, pointer_bits: Literal[32, 64]) -> Descriptor:
@@ -66,6 +69,12 @@ def read_descriptor(read: Read, address: int, *, pointer_bits: Literal[32, 64]) 
             f"expected version {ABI_VERSION}"
         )
     name, version, target, bundle = (_text(read, a) for a in fields[2:6])
+    arena_io = None
+    end = struct.calcsize(form)
+    tail = f"<2{pointer}"
+    if fields[1] >= end + struct.calcsize(tail):  # libraries of before end here
+        starts = struct.unpack(tail, read(address + end, struct.calcsize(tail)))
+        arena_io = _offsets(read, starts, (fields[8], fields[9]))
     return Descriptor(
         name=name,
         version=version,
@@ -76,7 +85,20 @@ def read_descriptor(read: Read, address: int, *, pointer_bits: Literal[32, 64]) 
         arena_bytes=fields[10],
         arena_align=fields[11],
         run=fields[12],
+        arena_io=arena_io,
     )
+
+
+def _offsets(
+    read: Read, addresses: tuple[int, int], counts: tuple[int, int]
+) -> ArenaOffsets | None:
+    if not all(addresses):
+        return None
+    ins, outs = (
+        struct.unpack(f"<{count}Q", read(address, 8 * count)) if count else ()
+        for address, count in zip(addresses, counts, strict=True)
+    )
+    return ArenaOffsets(inputs=ins, outputs=outs)
 
 
 def _tensors(read: Read, address: int, count: int, pointer: str) -> tuple[TensorSpec, ...]:

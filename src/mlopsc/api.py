@@ -6,15 +6,17 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
-from mlopsc import data, pipeline, signing, tracing
+from mlopsc import data, fitting, pipeline, quantizing, signing, tracing
 from mlopsc.bundle import Bundle
 from mlopsc.loader import Model, load
 from mlopsc.preprocessing import Preprocess, load_preprocess
 from mlopsc.schema.build_options import BuildOptions
 from mlopsc.schema.conformance import ConformanceReport
 from mlopsc.schema.fingerprint import Fingerprint
+from mlopsc.schema.fit import FitReport
 from mlopsc.schema.import_options import ImportOptions
 from mlopsc.schema.package import Package
+from mlopsc.schema.quantize import QuantizeOptions, QuantizeReport
 from mlopsc.schema.target import Accuracy, Generator, Schedule
 from mlopsc.tracing import Node
 from mlopsc.trust import policy
@@ -24,17 +26,22 @@ from mlopsc.trust.policy import TrustOptions, Verification
 __all__ = [
     "Bundle",
     "Fingerprint",
+    "FitReport",
     "Model",
     "Node",
     "Package",
     "Preprocess",
+    "QuantizeOptions",
+    "QuantizeReport",
     "Verification",
     "build",
     "conform",
     "fingerprint",
+    "fit",
     "import_model",
     "load",
     "load_preprocess",
+    "quantize",
     "sign",
     "trace",
     "verify",
@@ -97,6 +104,53 @@ def import_model(
     return pipeline.import_model(Path(source), Path(output), options, force=force, cache=cache)
 
 
+def quantize(
+    source: str | Path,
+    output: str | Path,
+    *,
+    calibration: str | Path | None = None,
+    evaluation: str | Path | None = None,
+    options: QuantizeOptions | None = None,
+    name: str | None = None,
+    version: str | None = None,
+    keys: Sequence[str | Path] = (),
+    unchecked: bool = False,
+    force: bool = False,
+) -> QuantizeReport:
+    """Quantise a float model and write the bundle of the quantised one.
+
+    Args:
+        source: A bundle, or an ONNX file.
+        output: Where to write, ``NAME.mlb``.
+        calibration: File or folder of samples (``.npz``, ``.npy``, images) that give the ranges of
+            values; the bundle's vectors by default.
+        evaluation: The same, to measure errors and accuracy on (``label`` in an ``.npz``); by
+            default the bundle's vectors if they were given, else the calibration samples.
+        options: Element types, method, what stays in float; see ``mlopsc.api.QuantizeOptions``.
+        name: Name of the quantised model; the float one's by default.
+        version: Your version of it; the float one's by default.
+        keys: Public keys; one of them must have signed the bundle.
+        unchecked: Do not look at the bundle's signature; this is recorded.
+        force: Replace ``output``.
+
+    Returns:
+        What it cost, by layer, output and class.
+
+    Raises:
+        mlopsc.errors.MlopscError: It failed; nothing was written.
+    """
+    return quantizing.quantize(
+        Path(source),
+        Path(output),
+        options or QuantizeOptions(),
+        calibration=_path(calibration),
+        evaluation=_path(evaluation),
+        imports=ImportOptions(name=name, version=version or "0"),
+        trust=TrustOptions(keys=tuple(Path(key) for key in keys), unchecked=unchecked),
+        force=force,
+    ).report
+
+
 def build(
     source: str | Path,
     targets: str | Sequence[str],
@@ -106,6 +160,9 @@ def build(
     schedule: Schedule = "tiled",
     accuracy: Accuracy = "fast",
     source_code: bool = False,
+    io_in_arena: bool = False,
+    patches: int | None = None,
+    arena_limit: int | None = None,
     keys: Sequence[str | Path] = (),
     unchecked: bool = False,
     force: bool = False,
@@ -123,6 +180,11 @@ def build(
             layer's largest value, for finite inputs; ``strict`` allows none that trades accuracy
             for speed.
         source_code: Whether the generated C is delivered too.
+        io_in_arena: Whether inputs and outputs lie in the arena, at fixed offsets, where other
+            values may take the place of an input that is not needed any more.
+        patches: Number of patches in which the first layers are computed; by default as few as
+            ``arena_limit``, or else the target's RAM, asks for.
+        arena_limit: Bytes that the arena may take.
         keys: Public keys; one of them must have signed the bundle.
         unchecked: Do not look at the bundle's signature; this is recorded.
         force: Replace packages that exist.
@@ -140,7 +202,13 @@ def build(
         names,
         Path(output),
         how=BuildOptions(
-            generator=generator, schedule=schedule, accuracy=accuracy, source_code=source_code
+            generator=generator,
+            schedule=schedule,
+            accuracy=accuracy,
+            source_code=source_code,
+            io_in_arena=io_in_arena,
+            patches=patches,
+            arena_limit=arena_limit,
         ),
         trust=TrustOptions(keys=tuple(Path(key) for key in keys), unchecked=unchecked),
         force=force,
@@ -163,6 +231,48 @@ def conform(
         mlopsc.errors.BrokenPackageError: The package is damaged or fails.
     """
     return pipeline.conform(Path(package), bundle=_path(bundle), runner=runner)
+
+
+def fit(
+    source: str | Path,
+    target: str | None = None,
+    *,
+    generator: Generator | None = None,
+    schedule: Schedule = "tiled",
+    accuracy: Accuracy = "fast",
+    keys: Sequence[str | Path] = (),
+    unchecked: bool = False,
+    runner: str | None = None,
+    cache: bool = True,
+) -> FitReport:
+    """Say whether a model fits a board: flash, RAM, instructions and an estimate of the time.
+
+    Args:
+        source: Folder of a package, a bundle, or an ONNX file; the last two are built for the
+            target, in a temporary folder.
+        target: Name of the target, or path of a target file; a package's own by default.
+        generator: As of ``build``.
+        schedule: As of ``build``.
+        accuracy: As of ``build``.
+        keys: Public keys; one of them must have signed the bundle.
+        unchecked: Do not look at the bundle's signature.
+        runner: Who runs it to measure; the target's preferred runner by default.
+        cache: Whether what was built before may come from the cache, and is kept there.
+
+    Returns:
+        The verdict and all figures; that a model does not fit is no error here.
+
+    Raises:
+        mlopsc.errors.MlopscError: It cannot be built or run.
+    """
+    return fitting.fit(
+        Path(source),
+        target,
+        how=BuildOptions(generator=generator, schedule=schedule, accuracy=accuracy),
+        trust=TrustOptions(keys=tuple(Path(key) for key in keys), unchecked=unchecked),
+        measuring=fitting.Measuring(runner=runner),
+        cache=cache,
+    )
 
 
 def verify(

@@ -25,6 +25,9 @@ def compile_model(
     generator: Generator,
     schedule: Schedule,
     accuracy: Accuracy,
+    io_in_arena: bool,
+    patches: int | None,
+    arena_limit: int | None,
     folder: str,
 ) -> dict[str, str]:
     """Lower a bundle and write program, weights and kernels into ``folder``.
@@ -36,6 +39,9 @@ def compile_model(
         generator: Of the kernels.
         schedule: ``none`` leaves loops unscheduled.
         accuracy: ``strict`` forbids algorithms that trade accuracy for speed.
+        io_in_arena: Whether inputs and outputs lie in the arena.
+        patches: Number of patches in which the first layers are computed, if it is chosen.
+        arena_limit: Bytes that the arena may take, if it is chosen.
         folder: Where to write.
 
     Returns:
@@ -59,6 +65,9 @@ def compile_model(
             generator=generator,
             schedule=schedule,
             accuracy=accuracy,
+            io_in_arena=io_in_arena,
+            patches=patches,
+            arena_limit=arena_limit,
         )
         kernels = generate(generator, module.kernels, module.target, work)
     except MlopscError:

@@ -224,3 +224,10 @@ class DataChangedError(MlopscError):
 
     exit_code = 33
     default_hint = "the lines on standard output say which files differ"
+
+
+class QuantizationError(MlopscError):
+    """A model cannot be quantised as asked, or the calibration data is of no use."""
+
+    exit_code = 34
+    default_hint = "docs/quantize.md says what can be quantised, and with which data"

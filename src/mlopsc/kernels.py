@@ -12,6 +12,7 @@ from typing import Final
 
 from mlopsc.errors import CompilerError
 from mlopsc.resources import kernels_dir
+from mlopsc.schema.program import Program
 
 _INCLUDE = re.compile(r'^#include "(.+)"$', re.MULTILINE)
 PUBLIC_HEADER: Final = "mlopsc.h"
@@ -88,6 +89,18 @@ def runtime_files(symbols: Iterable[str]) -> tuple[list[Path], list[Path]]:
     folder = kernels_dir() / "runtime"
     files = [folder / name for name in sorted(sources)]
     return _headers(files), files
+
+
+def program_files(program: Program) -> tuple[list[Path], list[Path]]:
+    """Return the headers and sources that a program needs beside its generated kernels.
+
+    Raises:
+        CompilerError: It calls what the runtime does not have.
+    """
+    headers, sources = runtime_files(program.runtime_symbols)
+    uses = {kernel.micro.source for kernel in program.kernels.values() if kernel.micro}
+    micro = [kernels_dir() / "micro" / name for name in sorted(uses)]
+    return headers + _headers(micro), sources + micro
 
 
 def _headers(files: Iterable[Path]) -> list[Path]:

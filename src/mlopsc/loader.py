@@ -169,13 +169,15 @@ class Model:
         except IndexError:
             frame = _Frame(self.descriptor)
         ins, outs = frame.inputs, frame.outputs
-        for index, (name, _, _) in enumerate(self._expected):
-            ins[index] = _address(arrays[name])
-        made = {}
-        for index, (name, shape, dtype) in enumerate(self._made):
-            made[name] = array = np.empty(shape, dtype)
-            outs[index] = _address(array)
-        self._check(self._run(*frame.arguments))
+        made = {name: np.empty(shape, dtype) for name, shape, dtype in self._made}
+        if self.descriptor.arena_io is not None:
+            self.call_into(arrays, made, frame.arena)
+        else:
+            for index, (name, _, _) in enumerate(self._expected):
+                ins[index] = _address(arrays[name])
+            for index, array in enumerate(made.values()):
+                outs[index] = _address(array)
+            self._check(self._run(*frame.arguments))
         self._idle.append(frame)
         return to_strings(made, self.outputs) if self._labelled else made
 
@@ -195,13 +197,34 @@ class Model:
     def call_into(
         self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], arena: Array
     ) -> None:
-        """Run once on checked, contiguous arrays, with scratch memory of the caller."""
+        """Run once on checked, contiguous arrays, with scratch memory of the caller.
+
+        Where inputs and outputs lie in that memory, they are copied there and from there.
+        """
         ins, outs = _pointers(len(self.inputs)), _pointers(len(self.outputs))
+        places = self.descriptor.arena_io
         for index, spec in enumerate(self.inputs):
-            ins[index] = _address(inputs[spec.name])
-        for index, spec in enumerate(self.outputs):
-            outs[index] = _address(outputs[spec.name])
+            array = inputs[spec.name]
+            if places is not None:
+                part = arena[places.inputs[index] : places.inputs[index] + spec.nbytes]
+                part[:] = array.reshape(-1).view(np.uint8)
+                array = part
+            ins[index] = _address(array)
+        results = [outputs[spec.name] for spec in self.outputs]
+        parts = (
+            results
+            if places is None
+            else [
+                arena[start : start + spec.nbytes]
+                for start, spec in zip(places.outputs, self.outputs, strict=True)
+            ]
+        )
+        for index, array in enumerate(parts):
+            outs[index] = _address(array)
         self._check(self._run(ins, outs, _address(arena)))
+        if places is not None:
+            for array, part in zip(results, parts, strict=True):
+                array.reshape(-1).view(np.uint8)[:] = part
 
     def _check(self, status: int) -> None:
         if status != 0:
@@ -219,17 +242,18 @@ class _Frame:
     Attributes:
         inputs: Pointers to the inputs.
         outputs: Pointers to the outputs.
+        arena: Scratch memory.
         arguments: Of the library's function: where the pointers and the scratch memory lie.
     """
 
     def __init__(self, descriptor: Descriptor) -> None:
         self.inputs = _pointers(len(descriptor.inputs))
         self.outputs = _pointers(len(descriptor.outputs))
-        self._arena = _new_arena(descriptor)
+        self.arena = _new_arena(descriptor)
         self.arguments = (
             ctypes.addressof(self.inputs),
             ctypes.addressof(self.outputs),
-            _address(self._arena),
+            _address(self.arena),
         )
 
 
@@ -324,6 +348,7 @@ def check_descriptor(descriptor: Descriptor, package: LoadedPackage) -> None:
         ("outputs", descriptor.outputs, unlabelled),
         ("arena size", descriptor.arena_bytes, info.memory.arena),
         ("arena alignment", descriptor.arena_align, info.memory.arena_align),
+        ("places in the arena", descriptor.arena_io, info.arena_io),
     ):
         if found != expected:
             raise BrokenPackageError(

@@ -225,7 +225,7 @@ def build_for(
     results = open_cache(enabled=cache)
     with tempfile.TemporaryDirectory(prefix="mlopsc-build-") as name:
         work = Path(name)
-        bundle = _open(source, options, work, results, progress)
+        bundle = as_bundle(source, options, work, results, progress)
         artefact = open_artefact(bundle)
         if trust is not None:
             signer, allowed = authorise(artefact, trust)
@@ -262,7 +262,7 @@ def build_for(
             return packages
 
 
-def _open(
+def as_bundle(
     source: Path, options: ImportOptions | None, work: Path, cache: Cache, progress: Progress
 ) -> Path:
     """Return the bundle that ``source`` is, or that is made of it in ``work``."""
@@ -299,7 +299,7 @@ def _compile_all(
         return []
     bundle = artefact.require_bundle()
     for target in targets:
-        _check_weights(bundle, target)
+        _check_weights(bundle, target, how)
 
     def compile_one(target: Target) -> _Compiled:
         progress(target.name, "compiling")
@@ -309,9 +309,9 @@ def _compile_all(
         return list(pool.map(compile_one, targets))
 
 
-def _check_weights(bundle: Bundle, target: Target) -> None:
+def _check_weights(bundle: Bundle, target: Target, how: BuildOptions) -> None:
     """Refuse, before compiling, a model whose weights alone exceed the target, or any library."""
-    from mlopsc.package import check_limits
+    from mlopsc.package import Needs, check_limits
 
     size = sum(len(w.data) for stage in bundle.stages for w in stage.weights.values())
     if size > MAX_WEIGHTS:
@@ -320,11 +320,18 @@ def _check_weights(bundle: Bundle, target: Target) -> None:
             f"{MAX_WEIGHTS}, which 32-bit offsets reach",
             hint="quantise the model or split it; a bundle may be of any size",
         )
+    io = [
+        sum(s.nbytes for s in specs) for specs in (bundle.manifest.inputs, bundle.manifest.outputs)
+    ]
     check_limits(
         target,
-        flash=sum(stage.parameters for stage in bundle.manifest.stages),
-        ram=sum(s.nbytes for s in (*bundle.manifest.inputs, *bundle.manifest.outputs)),
+        Needs(
+            flash=sum(stage.parameters for stage in bundle.manifest.stages),
+            # Outputs may lie where inputs were.
+            ram=max(io) if how.io_in_arena else sum(io),
+        ),
         what=f"model '{bundle.manifest.name}' (weights, inputs and outputs alone)",
+        hint=f"'mlopsc fit' with '--target {target.name}' says what to change",
     )
 
 
@@ -343,6 +350,9 @@ def _compile(
             "generator": how.generator or target.compile.generator,
             "schedule": how.schedule,
             "accuracy": how.accuracy,
+            "io_in_arena": how.io_in_arena,
+            "patches": how.patches,
+            "arena_limit": how.arena_limit,
             "folder": str(folder),
         },
     )

@@ -21,7 +21,7 @@ from mlopsc.errors import InputError, UnknownTargetError
 from mlopsc.targets import target_names
 
 VERBS = (
-    "init", "preprocess", "import", "build", "conform", "run", "inspect", "sbom", "keygen",
+    "init", "preprocess", "import", "quantize", "build", "conform", "run", "inspect", "sbom", "keygen",
     "sign", "verify", "trace", "rebuild", "revoke", "affected", "log", "migrate", "targets",
     "data", "cache",
 )  # fmt: skip

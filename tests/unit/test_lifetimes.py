@@ -22,6 +22,7 @@ from mlopsc.lower.flatten import (
     TensorCopy,
 )
 from mlopsc.lower.lifetimes import lifetimes
+from mlopsc.lower.order import reorder
 from mlopsc.lower.plan import plan_storage
 
 TRIPS = 3
@@ -46,7 +47,8 @@ class Maker:
         reads = self.rng.sample(visible, min(len(visible), self.rng.randint(0, 3)))
         name = f"k{len(self.scratch)}"
         self.scratch[name] = (64,) if self.rng.random() < 0.2 else ()
-        return KernelCall(name, (*reads, output))
+        pairs = [(i, len(reads)) for i in range(len(reads)) if self.rng.random() < 0.5]
+        return KernelCall(name, (*reads, output), tuple(pairs))
 
     def steps(self, outer: list[Tensor], depth: int) -> tuple[list[FlatStep], list[Tensor]]:
         """Return steps and what they leave visible besides ``outer``."""
@@ -185,8 +187,10 @@ def test_nothing_is_overwritten_while_it_is_needed(seed: int) -> None:
     maker = Maker(random.Random(seed))  # noqa: S311 - choices of a test
     steps, own = maker.steps([], depth=3)
     steps.append(maker.call(own, maker.tensor()))
-    flat = FlatProgram(steps, maker.places)
-    plan = plan_storage(lifetimes(flat, maker.scratch), 4)
+    flat = reorder(FlatProgram(steps, maker.places), maker.scratch, None, 4)
+    steps = flat.steps
+    alive = lifetimes(flat, maker.scratch)
+    plan = plan_storage(alive.blocks, 4, alive.sharings)
     machine = Machine(flat, plan.offsets, maker.rng)
     number = 0
 
@@ -214,6 +218,6 @@ def test_what_an_iteration_needs_from_outside_survives_all_iterations() -> None:
     ]
     flat = FlatProgram([KernelCall("make", (outside,)), FlatLoop(0, 5, None, (), (), body)], {})
     scratch: dict[str, tuple[int, ...]] = {"make": (), "read": (), "more": ()}
-    blocks = {block.key[1]: block for block in lifetimes(flat, scratch)}
+    blocks = {block.key[1]: block for block in lifetimes(flat, scratch).blocks}
     assert (blocks[1].first, blocks[1].last) == (0, 4)
     assert (blocks[2].first, blocks[2].last) == (2, 3)

@@ -9,15 +9,20 @@ import click
 
 from mlopsc.cli.options import (
     PATH,
+    build_options,
     cache_option,
+    collect_build_options,
     collect_import_options,
     collect_trust_options,
     force_option,
     import_options,
     json_option,
     trust_options,
+    unchecked_option,
 )
-from mlopsc.cli.render import echo_json, echo_table, progress, size
+from mlopsc.cli.render import echo_json, echo_table, progress, size, visible
+
+_MEASURE_S = 120.0  # for the verdict at the end of a build; 'mlopsc fit' takes the time it needs
 
 
 @click.command("build")
@@ -26,29 +31,19 @@ from mlopsc.cli.render import echo_json, echo_table, progress, size
     "-t", "--target", "targets", multiple=True, required=True, help="Target name or .toml; repeat."
 )
 @click.option("-o", "--output", type=PATH, required=True, help="Folder for the packages.")
-@click.option(
-    "--generator",
-    type=click.Choice(["llvm", "c"]),
-    help="How kernels are generated; each target's own by default.",
-)
-@click.option(
-    "--schedule",
-    type=click.Choice(["tiled", "none"]),
-    default="tiled",
-    show_default=True,
-    help="'none' leaves the loops unscheduled, to measure what scheduling gives.",
-)
-@click.option(
-    "--accuracy",
-    type=click.Choice(["fast", "strict"]),
-    default="fast",
-    show_default=True,
-    help="'strict' allows no algorithm that trades accuracy for speed.",
-)
+@build_options
 @click.option("--source", "source_code", is_flag=True, help="Deliver the generated C too.")
+@click.option(
+    "--no-fit",
+    "fit",
+    is_flag=True,
+    flag_value=False,
+    default=True,
+    help="Do not measure packages for microcontrollers, as 'mlopsc fit' does.",
+)
 @import_options
 @trust_options
-@click.option("--unchecked", is_flag=True, help="Do not look at the bundle's signature; recorded.")
+@unchecked_option
 @force_option
 @cache_option
 @json_option
@@ -56,10 +51,8 @@ def command(
     source: Path,
     targets: tuple[str, ...],
     output: Path,
-    generator: Any,
-    schedule: Any,
-    accuracy: Any,
     source_code: bool,
+    fit: bool,
     force: bool,
     cache: bool,
     as_json: bool,
@@ -67,8 +60,8 @@ def command(
 ) -> None:
     """Build one package folder per target inside DIR from a bundle or an ONNX file."""
     from mlopsc import pipeline
-    from mlopsc.schema.build_options import BuildOptions
 
+    how = collect_build_options(options)
     trust = collect_trust_options(options)
     with progress(f"building {source}", quiet=as_json) as update:
         packages = pipeline.build(
@@ -76,12 +69,7 @@ def command(
             targets,
             output,
             options=collect_import_options(options),
-            how=BuildOptions(
-                generator=generator,
-                schedule=schedule,
-                accuracy=accuracy,
-                source_code=source_code,
-            ),
+            how=how.model_copy(update={"source_code": source_code}),
             trust=trust,
             force=force,
             cache=cache,
@@ -104,3 +92,27 @@ def command(
         for name, p in packages.items()
     ]
     echo_table("Packages", ["target", "kernels", "code", "constants", "arena", "folder"], rows)
+    edge = [name for name, package in packages.items() if package.target.family == "edge"]
+    if fit and edge:
+        _judge([output / name for name in edge])
+
+
+def _judge(folders: list[Path]) -> None:
+    """Print the short form of the verdict of each package."""
+    from mlopsc.cli.fit import SHORT_COLUMNS, short
+    from mlopsc.fitting import Measuring, judge
+    from mlopsc.package_reader import read_package
+
+    rows, lines = [], []
+    for folder in folders:
+        with progress(f"measuring {folder}", quiet=False):
+            package = read_package(folder)
+            how = Measuring(timeout=_MEASURE_S, must_run=False)
+            report = judge(package, package.info.target, how)
+        rows.append(short(report))
+        if report.runner is None or report.instructions is None:
+            lines += [f"{report.target}: {text}" for text in report.notes]
+        lines += [f"{report.target}: {advice.what}" for advice in report.advice]
+    echo_table("Fit", SHORT_COLUMNS, rows)
+    for line in lines:
+        click.echo(visible(line))

@@ -123,6 +123,66 @@ def collect_trust_options(given: dict[str, Any]) -> Any:
     return TrustOptions(**{name: given.pop(name) for name in names if name in given})
 
 
+unchecked_option = click.option(
+    "--unchecked", is_flag=True, help="Do not look at the bundle's signature; recorded."
+)
+
+
+def build_options(function: F) -> F:
+    """Add the options that say how to compile."""
+    for option in reversed(
+        (
+            click.option(
+                "--generator",
+                type=click.Choice(["llvm", "c"]),
+                help="How kernels are generated; each target's own by default.",
+            ),
+            click.option(
+                "--schedule",
+                type=click.Choice(["tiled", "none"]),
+                default="tiled",
+                show_default=True,
+                help="'none' leaves the loops unscheduled, to measure what scheduling gives.",
+            ),
+            click.option(
+                "--accuracy",
+                type=click.Choice(["fast", "strict"]),
+                default="fast",
+                show_default=True,
+                help="'strict' allows no algorithm that trades accuracy for speed.",
+            ),
+            click.option(
+                "--io-in-arena",
+                is_flag=True,
+                help="Inputs and outputs lie in the arena, at offsets that the header gives.",
+            ),
+            click.option(
+                "--arena-limit",
+                type=click.IntRange(min=0),
+                metavar="BYTES",
+                help="What the arena may take; the target's RAM by default. Where it would take "
+                "more, the first layers are computed patch by patch.",
+            ),
+            click.option(
+                "--patches",
+                type=click.IntRange(min=1),
+                metavar="N",
+                help="In how many patches; by default as few as the limit asks for.",
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def collect_build_options(given: dict[str, Any]) -> Any:
+    """Return ``BuildOptions`` from the keyword arguments of a verb, which lose them."""
+    from mlopsc.schema.build_options import BuildOptions
+
+    names = ("generator", "schedule", "accuracy", "io_in_arena", "arena_limit", "patches")
+    return BuildOptions(**{name: given.pop(name) for name in names})
+
+
 def import_options(function: F) -> F:
     """Add the options that say how to import."""
     for option in reversed(

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from mlopsc.bundle import Bundle, Vector
 from mlopsc.compare import compare
 from mlopsc.errors import BrokenPackageError
+from mlopsc.integer import ExactReference
 from mlopsc.package_reader import LoadedPackage
-from mlopsc.reference import Reference
 from mlopsc.runners import run_package
 from mlopsc.schema.conformance import ConformanceReport, LabelScore
+from mlopsc.schema.package import Package
 from mlopsc.tools import RUN_TIMEOUT_S
+
+# Where floats lie between integers, the last bit of a float decides about steps of what follows.
+MIXED_TOLERANCE: Final = 0.05
 
 
 def conform_package(
@@ -43,7 +47,7 @@ def conform_package(
         )
     vectors, answered_by = package.vectors(), info.vectors.reference
     if bundle is not None:
-        live = Reference(bundle.stages)
+        live = ExactReference(bundle.stages)
         answered_by = live.version
         vectors = [Vector(v.inputs, live.run(v.inputs)) for v in bundle.vectors]
     result = run_package(
@@ -54,7 +58,7 @@ def conform_package(
             spec,
             [o[spec.name] for o in result.outputs],
             [v.outputs[spec.name] for v in vectors],
-            info.target.tolerance(spec.dtype, info.accuracy),
+            _tolerance(info, spec.dtype),
         )
         for spec in info.outputs
     )
@@ -72,6 +76,12 @@ def conform_package(
         instructions=result.instructions,
         stack_bytes=result.stack_bytes,
     )
+
+
+def _tolerance(info: Package, dtype: str) -> float:
+    """Return how far an output may be from the reference, relative to its largest value."""
+    tolerance = info.target.tolerance(dtype, info.accuracy)
+    return max(tolerance, MIXED_TOLERANCE) if info.vectors.arithmetic == "mixed" else tolerance
 
 
 def _score(

@@ -12,18 +12,21 @@ from mlopsc.bundle import Bundle, Vector, graph_signature, list_files, pack
 from mlopsc.documents import bundle_documents
 from mlopsc.errors import MlopscError, OpenShapeError, SourceError
 from mlopsc.importer.history import history, import_provenance, trained_with
-from mlopsc.importer.make_vectors import answer, load_vectors, synthesise
+from mlopsc.importer.integers import compare_integers
+from mlopsc.importer.make_vectors import answer, synthesise
 from mlopsc.importer.normalise import normalise
 from mlopsc.importer.normalise.sequence_inputs import bind_sequences
 from mlopsc.importer.normalise.upgrade import OPSET
 from mlopsc.importer.normalise.zip_maps import drop_zip_maps
 from mlopsc.importer.onnx_file import LoadedModel, load_onnx
 from mlopsc.importer.origin import compare_with_origin
+from mlopsc.integer import ExactReference
 from mlopsc.reference import Reference
 from mlopsc.schema.bundle import STAGES, Manifest, StageName, StageRecord, VectorsRecord
 from mlopsc.schema.common import TensorSpec, c_identifier
 from mlopsc.schema.graph import StageGraph
 from mlopsc.schema.import_options import ImportOptions
+from mlopsc.vectors_file import load_vectors
 
 # The standard headers of C, ours, and the example's.
 _HEADERS = frozenset(
@@ -65,7 +68,10 @@ def import_bundle(source: Path, options: ImportOptions) -> Bundle:
     ):
         _check_joint(before.name, outputs, after.name, inputs)
     inputs, outputs = signatures[0][0], signatures[-1][1]
-    reference = Reference(graphs)
+    exact = ExactReference(graphs)
+    quantised = exact.arithmetic != "float"
+    # Fused kernels of the runtime round differently from the operators that the model is made of.
+    reference = Reference(graphs, literal=True) if quantised else Reference(graphs)
     if options.vectors is not None:
         samples, labels = load_vectors(options.vectors, inputs)
         vectors = answer(reference, samples)
@@ -73,6 +79,9 @@ def import_bundle(source: Path, options: ImportOptions) -> Bundle:
         vectors, labels = synthesise(inputs, reference), ()
     _check_outputs(vectors, outputs)
     origin = compare_with_origin(originals, vectors, outputs)
+    checked = None
+    if quantised:
+        vectors, checked = compare_integers(exact, reference, vectors, outputs)
     lineage = history(options, loaded)
     manifest = Manifest(
         name=_model_name(options.name or source.stem),
@@ -86,9 +95,11 @@ def import_bundle(source: Path, options: ImportOptions) -> Bundle:
             count=len(vectors),
             origin="given" if options.vectors is not None else "synthesised",
             labels=labels,
-            reference=reference.version,
+            reference=exact.version if quantised else reference.version,
+            arithmetic=exact.arithmetic,
         ),
         origin=origin,
+        integers=checked,
         files=(),
     )
     made = import_provenance(source, options, loaded, reference.version)

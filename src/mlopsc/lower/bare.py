@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import tvm
@@ -70,8 +71,7 @@ def bare_functions(
             if isinstance(function, tirx.PrimFunc) and var.name_hint in symbols
         }
     )
-    for name in ("tirx.erf", "tirx.nearbyint"):  # TVM would compute them lane by lane
-        tvm.ir.register_op_attr(name, "TVectorizable", True, level=11)
+    _let_vectorize()
     lowered = tvm.transform.Sequential([tirx.transform.BindTarget(target), *_passes()])(named)
     stack_bytes = max(MIN_STACK_BYTES, hardware.registers * hardware.vector_bits // 8)
     functions = {}
@@ -93,6 +93,13 @@ def bare_functions(
     return BareFunctions(
         tvm.IRModule(functions), parameters, scratch, phases, tuple(sorted(externs))
     )
+
+
+@cache
+def _let_vectorize() -> None:
+    """Tell TVM, once, of functions that it would compute lane by lane."""
+    for name in ("tirx.erf", "tirx.nearbyint"):
+        tvm.ir.register_op_attr(name, "TVectorizable", True, level=11)
 
 
 def _passes() -> list[Any]:

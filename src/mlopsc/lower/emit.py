@@ -16,8 +16,17 @@ from mlopsc.lower.flatten import (
     TensorCopy,
     tensors_of,
 )
+from mlopsc.lower.lifetimes import key_of
 from mlopsc.lower.plan import Key
 from mlopsc.schema.program import Call, Copy, If, Location, Loop, State, Step, Stride
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A kernel that works in place: its symbol, and the arguments that it does not take."""
+
+    symbol: str
+    dropped: frozenset[int] = frozenset()
 
 
 def pack_weights(flat: FlatProgram, align: int) -> tuple[bytes, dict[int, int]]:
@@ -48,6 +57,7 @@ def emit_steps(
     symbols: Mapping[str, str],
     arena: Mapping[Key, int],
     weights: Mapping[int, int],
+    variants: Mapping[int, Variant] | None = None,
 ) -> tuple[Step, ...]:
     """Return the steps with every tensor replaced by where it lies.
 
@@ -56,11 +66,12 @@ def emit_steps(
         symbols: C names by kernel.
         arena: Offsets by key, see ``lifetimes``.
         weights: Offsets of constants by id.
+        variants: What is called instead of a kernel, by number of the call.
 
     Raises:
         CompilerError: A tensor is used that nothing computes.
     """
-    return tuple(_Emitter(flat, symbols, arena, weights).emit(flat.steps))
+    return tuple(_Emitter(flat, symbols, arena, weights, variants or {}).emit(flat.steps))
 
 
 @dataclass
@@ -69,15 +80,21 @@ class _Emitter:
     symbols: Mapping[str, str]
     arena: Mapping[Key, int]
     weights: Mapping[int, int]
+    variants: Mapping[int, Variant]
     calls: int = 0
 
     def emit(self, steps: Sequence[FlatStep]) -> Iterator[Step]:
         for step in steps:
             match step:
                 case KernelCall():
-                    arguments = [self.locate(tensor) for tensor in step.arguments]
+                    variant = self.variants.get(self.calls, Variant(self.symbols[step.kernel]))
+                    arguments = [
+                        self.locate(tensor)
+                        for number, tensor in enumerate(step.arguments)
+                        if number not in variant.dropped
+                    ]
                     arguments += self.scratch()
-                    yield Call(kernel=self.symbols[step.kernel], arguments=tuple(arguments))
+                    yield Call(kernel=variant.symbol, arguments=tuple(arguments))
                 case TensorCopy() if step.source.nbytes == 0:
                     pass  # an output without elements
                 case TensorCopy():
@@ -126,11 +143,11 @@ class _Emitter:
             return base.model_copy(update={"strides": (*base.strides, stride)})
         if place.kind == "constant":
             return Location(place="weights", offset=self.weights[place.id])
-        if place.kind == "temporary":
-            key = ("tensor", place.id, 0)
-            if key not in self.arena:
-                raise CompilerError("a tensor is used that nothing computes")
+        key = key_of(place)
+        if key is not None and key in self.arena:
             return Location(place="arena", offset=self.arena[key])
+        if place.kind == "temporary":
+            raise CompilerError("a tensor is used that nothing computes")
         if place.kind == "element":
             raise CompilerError("an element of no stack")
         return Location(place=place.kind, index=place.index)

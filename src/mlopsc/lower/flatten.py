@@ -19,9 +19,13 @@ from tvm import relax
 
 from mlopsc.dtypes import DTYPES
 from mlopsc.errors import CompilerError
-from mlopsc.lower.flow import Flows, IfFlow, LoopFlow
+from mlopsc.lower.flow import Flows, IfFlow, LoopFlow, MicroFlow
+from mlopsc.lower.micro_calls import MicroCall
+from mlopsc.lower.origins import Fused, Origin
 
-_ALIASING = {"relax.reshape", "relax.expand_dims", "relax.squeeze", "relax.flatten"}
+_ALIASING = {
+    "relax.reshape", "relax.expand_dims", "relax.squeeze", "relax.flatten", "relax.memory.view",
+}  # fmt: skip
 Kind = Literal["input", "output", "temporary", "constant", "state", "next", "counter", "element"]
 
 
@@ -50,10 +54,23 @@ class Tensor:
 
 @dataclass(frozen=True)
 class KernelCall:
-    """``kernel(arguments...)``; outputs come last."""
+    """``kernel(arguments...)``; outputs come last.
+
+    Attributes:
+        kernel: Name of the function.
+        arguments: What it takes, scratch left out.
+        in_place: Pairs of numbers of arguments, an input and an output, that may lie at one address:
+            the kernel reads each element of the input before it writes there. The storage plan
+            decides which do, where the input is not needed any more.
+        origins: The nodes that it computes.
+        micro: The hand-written kernel that it is a call of.
+    """
 
     kernel: str
     arguments: tuple[Tensor, ...]
+    in_place: tuple[tuple[int, int], ...] = ()
+    origins: tuple[Origin, ...] = ()
+    micro: MicroCall | None = None
 
 
 @dataclass(frozen=True)
@@ -165,6 +182,7 @@ class _Shared:
 
     module: Any
     flows: Flows
+    fused: Fused
     constants: dict[bytes, Tensor] = field(default_factory=dict)
     places: dict[int, Tensor] = field(default_factory=dict)
     tensors: int = 0
@@ -190,10 +208,12 @@ class _Walker:
     values: dict[Any, Any] = field(default_factory=dict)
     steps: list[FlatStep] = field(default_factory=list)
     own: set[int] = field(default_factory=set)  # ids of temporaries that this function computes
+    calls: Iterator[tuple[str, tuple[Origin, ...]]] = field(default_factory=lambda: iter(()))
 
     def walk(self, name: str, arguments: Sequence[Tensor] | None = None) -> list[Tensor]:
         """Make the steps of a function and return its results."""
         function = self.shared.module[name]
+        self.calls = iter(self.shared.fused.get(name, ()))
         if arguments is None:
             arguments = [
                 self.shared.tensor("input", _nbytes(param.ty), index=index)
@@ -224,7 +244,10 @@ class _Walker:
             return
         if isinstance(expr.op, tvm.ir.GlobalVar):
             arguments = tuple(self.value(a) for a in expr.args)
-            self.steps.append(KernelCall(expr.op.name_hint, arguments))
+            kernel = expr.op.name_hint
+            # What is missing of the calls before lowering had become a view.
+            origins = next((nodes for name, nodes in self.calls if name == kernel), ())
+            self.steps.append(KernelCall(kernel, arguments, origins=origins))
             return
         if isinstance(expr.op, relax.ExternFunc):
             self.flow(str(expr.op.global_symbol), [self.value(a) for a in expr.args])
@@ -251,6 +274,14 @@ class _Walker:
             self.loop(flow, arguments)
         elif isinstance(flow, IfFlow):
             self.conditional(flow, arguments)
+        elif isinstance(flow, MicroFlow):
+            origin = Origin(flow.node, flow.op, flow.call.macs)
+            self.steps.append(
+                KernelCall(
+                    symbol.removeprefix("mlopsc."), tuple(arguments), flow.call.in_place,
+                    (origin,), flow.call,
+                )
+            )  # fmt: skip
         else:
             raise CompilerError(f"lowering left a call of '{symbol}', which is no kernel")
 
@@ -329,13 +360,18 @@ class _Walker:
         self.steps[:] = reversed(kept)
 
 
-def flatten(module: Any, flows: Flows) -> FlatProgram:
-    """Return ``main`` of ``module`` as a flat program; ``flows`` are its external calls.
+def flatten(module: Any, flows: Flows, fused: Fused) -> FlatProgram:
+    """Return ``main`` of ``module`` as a flat program.
+
+    Args:
+        module: Functions of the lowered graph.
+        flows: Its external calls.
+        fused: The kernels that each function calls, with the nodes that they compute.
 
     Raises:
         CompilerError: It holds something that is not a kernel call.
     """
-    shared = _Shared(module, flows)
+    shared = _Shared(module, flows, fused)
     walker = _Walker(shared)
     outputs = walker.walk("main")
     walker.compute_in_place(outputs)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mlopsc.lower.micro_calls import MicroCall
+
 
 @dataclass(frozen=True)
 class LoopFlow:
@@ -51,4 +53,21 @@ class IfFlow:
     captured: int
 
 
-Flows = dict[str, LoopFlow | IfFlow]  # by the name of the external function
+@dataclass(frozen=True)
+class MicroFlow:
+    """A hand-written kernel that computes a whole node.
+
+    The call's arguments are the activations, then the constants; its result is the node's.
+
+    Attributes:
+        call: What is called.
+        node: Name of the node.
+        op: Its operator.
+    """
+
+    call: MicroCall
+    node: str
+    op: str
+
+
+Flows = dict[str, LoopFlow | IfFlow | MicroFlow]  # by the name of the external function

@@ -1,20 +1,21 @@
 """One storage plan: offsets in the arena for every temporary and every kernel's scratch.
 
-Blocks whose lifetimes overlap never share bytes. Offline placement is NP-hard (dynamic storage
-allocation); first fit is run over several orders, the smallest arena wins (the approach of
-Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference", 2020) and a local
-search improves it.
+Takes blocks, which are alive for a range of steps, and pairs of blocks that may share an address;
+gives an offset for each. Blocks that are alive at one step never share bytes, but for an input and
+an output of a kernel that works in place, which then start at one offset. Offline placement is
+NP-hard (dynamic storage allocation); ``placement`` has the search.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
-MAX_PLACEMENTS = 1_000_000  # comparisons of pairs that the search may spend
+from mlopsc.lower.placement import Item, place
 
 Key = tuple[str, int, int]
+_MOST_TRIED: Final = 60  # blocks for which pairs are taken apart one by one
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,23 @@ class Block:
     first: int
     last: int
 
+    def rounded(self, align: int) -> Block:
+        """Return the block with a size that is a multiple of ``align``."""
+        return Block(self.key, -(-self.size // align) * align, self.first, self.last)
+
+
+@dataclass(frozen=True, order=True)
+class Sharing:
+    """Two blocks that may start at one offset: a kernel reads one and writes the other in its place.
+
+    Attributes:
+        source: Key of the block whose last step is that kernel's.
+        result: Key of the block whose first step it is.
+    """
+
+    source: Key
+    result: Key
+
 
 @dataclass(frozen=True)
 class StoragePlan:
@@ -34,74 +52,105 @@ class StoragePlan:
     Attributes:
         offsets: By key.
         size: Bytes of the arena.
-        lower_bound: Largest sum of sizes alive at one step; no plan of this order is smaller.
+        lower_bound: Largest sum of bytes alive at one step, where what may be written in place counts
+            once; no plan of this order of steps is smaller.
+        shared: The pairs that lie at one offset.
     """
 
     offsets: dict[Key, int]
     size: int
     lower_bound: int
+    shared: frozenset[Sharing] = frozenset()
 
 
-def plan_storage(blocks: Sequence[Block], align: int) -> StoragePlan:
-    """Place ``blocks``; every offset and size is a multiple of ``align``."""
-    rounded = [Block(b.key, -(-b.size // align) * align, b.first, b.last) for b in blocks]
-    orders: list[Callable[[Block], tuple[int, ...]]] = [
-        lambda b: (-b.size, b.first),
-        lambda b: (-b.size * (b.last - b.first + 1), b.first),
-        lambda b: (b.first, -b.size),
-        lambda b: (-(b.last - b.first), -b.size, b.first),
-        lambda b: (b.last, -b.size),
-    ]
-    lower_bound = _lower_bound(rounded)
-    plans = []
-    for order in orders:
-        blocks_in_order = sorted(rounded, key=lambda b, o=order: (*o(b), b.key))  # type: ignore[misc]
-        plans.append(_place(blocks_in_order))
-    best = min(plans, key=lambda plan: plan[0])
-    best = _improve(*best, lower_bound)
-    return StoragePlan(best[1], best[0], lower_bound)
+def plan_storage(
+    blocks: Sequence[Block], align: int, sharings: Sequence[Sharing] = ()
+) -> StoragePlan:
+    """Place ``blocks``; every offset and size is a multiple of ``align``.
 
-
-def _improve(
-    size: int, offsets: dict[Key, int], order: list[Block], lower_bound: int
-) -> tuple[int, dict[Key, int], list[Block]]:
-    """Search near the best order: swap two blocks, keep what is not worse. Always the same way."""
-    best = (size, offsets, order)
-    rng = random.Random(0)  # noqa: S311 - a search, not a secret
-    budget = MAX_PLACEMENTS // max(len(order), 1) ** 2
-    for _ in range(budget):
-        if best[0] == lower_bound or len(order) < 2:
+    Args:
+        blocks: What to place.
+        align: Of offsets and sizes.
+        sharings: Pairs that may share; they share where that makes the arena no larger.
+    """
+    rounded = sorted((b.rounded(align) for b in blocks), key=lambda b: b.key)
+    bound = lower_bound(rounded, sharings)
+    best = _placed(rounded, _matched(rounded, sharings), bound)
+    if not best.shared or best.size == bound:
+        return best
+    # What must start at one offset is harder to place: is some of it better apart?
+    best = min(best, _placed(rounded, frozenset(), bound), key=lambda plan: plan.size)
+    for sharing in sorted(best.shared) if len(blocks) <= _MOST_TRIED else ():
+        if best.size == bound:
             break
-        trial = list(best[2])
-        i, j = rng.sample(range(len(trial)), 2)
-        trial[i], trial[j] = trial[j], trial[i]
-        found = _place(trial)
-        if found[0] <= best[0]:
-            best = found
+        trial = _placed(rounded, best.shared - {sharing}, bound)
+        best = min(best, trial, key=lambda plan: plan.size)
     return best
 
 
-def _place(order: list[Block]) -> tuple[int, dict[Key, int], list[Block]]:
-    offsets = _first_fit(order)
-    return max((offsets[b.key] + b.size for b in order), default=0), offsets, order
-
-
-def _first_fit(blocks: Sequence[Block]) -> dict[Key, int]:
-    placed: list[tuple[int, Block]] = []
-    offsets: dict[Key, int] = {}
+def lower_bound(blocks: Sequence[Block], sharings: Sequence[Sharing]) -> int:
+    """Return the largest sum of sizes alive at one step, each pair that may share counted once."""
+    by_key = {b.key: b for b in blocks}
+    changes: dict[int, int] = {}
     for block in blocks:
-        offset = 0
-        for start, other in sorted(placed, key=lambda p: p[0]):
-            if other.last < block.first or block.last < other.first:
-                continue
-            if offset + block.size <= start:
-                break
-            offset = max(offset, start + other.size)
-        offsets[block.key] = offset
-        placed.append((offset, block))
-    return offsets
+        changes[block.first] = changes.get(block.first, 0) + block.size
+        changes[block.last + 1] = changes.get(block.last + 1, 0) - block.size
+    at_step: dict[int, list[Sharing]] = {}
+    for sharing in sharings:
+        at_step.setdefault(by_key[sharing.result].first, []).append(sharing)
+    sizes = {b.key: b.size for b in blocks}
+    most = alive = 0
+    for step in sorted(changes):
+        alive += changes[step]
+        most = max(most, alive - _saved(at_step.get(step, []), sizes))
+    return most
 
 
-def _lower_bound(blocks: Sequence[Block]) -> int:
-    steps = {b.first for b in blocks}
-    return max((sum(b.size for b in blocks if b.first <= s <= b.last) for s in steps), default=0)
+def _saved(sharings: Sequence[Sharing], sizes: dict[Key, int]) -> int:
+    """Return the most bytes that pairs of one step can save; each block is in one pair at most."""
+    if not sharings:
+        return 0
+    first, *rest = sharings
+    apart = [s for s in rest if s.source != first.source and s.result != first.result]
+    both = min(sizes[first.source], sizes[first.result])
+    return max(both + _saved(apart, sizes), _saved(rest, sizes) if apart != rest else 0)
+
+
+def _matched(blocks: Sequence[Block], sharings: Sequence[Sharing]) -> frozenset[Sharing]:
+    """Return pairs in which a block gives and takes its place at most once, the largest first."""
+    sizes = {b.key: b.size for b in blocks}
+    given: set[Key] = set()
+    taken: set[Key] = set()
+    chosen: set[Sharing] = set()
+
+    def order(sharing: Sharing) -> tuple[int, int, Sharing]:
+        both = sizes[sharing.source], sizes[sharing.result]
+        return -min(both), max(both), sharing
+
+    for sharing in sorted(sharings, key=order):
+        if sharing.source not in given and sharing.result not in taken:
+            given.add(sharing.source)
+            taken.add(sharing.result)
+            chosen.add(sharing)
+    return frozenset(chosen)
+
+
+def _placed(blocks: Sequence[Block], shared: frozenset[Sharing], bound: int) -> StoragePlan:
+    """Return the best plan found in which the pairs of ``shared`` lie at one offset."""
+    before = {sharing.result: sharing.source for sharing in shared}
+    groups: dict[Key, list[Block]] = {}
+    for block in blocks:
+        start = block.key
+        while start in before:
+            start = before[start]
+        groups.setdefault(start, []).append(block)
+    items = [
+        Item(start, tuple((b.size, b.first, b.last) for b in group))
+        for start, group in sorted(groups.items())
+    ]
+    offsets: dict[Key, int] = {}
+    size = 0
+    for item, offset in zip(items, place(items, bound), strict=True):
+        offsets.update({block.key: offset for block in groups[item.name]})
+        size = max(size, offset + item.height)
+    return StoragePlan(offsets, size, bound, shared)

@@ -15,8 +15,13 @@ from tvm import relax, te
 
 from mlopsc.bodies import captured
 from mlopsc.errors import CompilerError
-from mlopsc.lower.flow import Flows, IfFlow, LoopFlow
+from mlopsc.lower.flow import Flows, IfFlow, LoopFlow, MicroFlow
+from mlopsc.lower.forms import BYTES
+from mlopsc.lower.macs import multiply_accumulates
+from mlopsc.lower.micro import Variant
+from mlopsc.lower.micro_calls import MicroCall, micro_call
 from mlopsc.lower.ops import LOWERINGS, Node, Operand, Result, stored
+from mlopsc.lower.origins import Origin, Origins
 
 # relax.op_pattern: the elementwise consumers of such a function may be fused into it. What TVM
 # finds out by itself stops at functions of several stages: a convolution with padding and bias.
@@ -25,13 +30,13 @@ _OUT_ELEMENTWISE_FUSABLE = 4
 _VIEWS: Final = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze"})
 
 
-def translate(model: ir.Model) -> tuple[Any, Flows]:
-    """Return the Relax module of ``model`` and what its external calls stand for.
+def translate(model: ir.Model, variant: Variant | None) -> tuple[Any, Flows, Origins]:
+    """Return the Relax module of ``model``, what its external calls stand for, and whose calls are.
 
     Raises:
         CompilerError: A node is outside the core set or cannot be lowered.
     """
-    return _Translator(model).module()
+    return _Translator(model, variant).module()
 
 
 @dataclass(frozen=True)
@@ -45,23 +50,26 @@ class _Function:
 
 
 class _Translator:
-    def __init__(self, model: ir.Model) -> None:
-        self._model = model
+    def __init__(self, model: ir.Model, variant: Variant | None) -> None:
+        self._model, self._variant = model, variant
         self._builder = relax.BlockBuilder()
         self._values: dict[ir.Value, Any] = {}  # of the function that is being made
         self._pending: list[_Function] = []
         self._flows: Flows = {}
+        self._origins: Origins = {}
+        self._function = ""  # that is being made
 
-    def module(self) -> tuple[Any, Flows]:
+    def module(self) -> tuple[Any, Flows, Origins]:
         graph = self._model.graph
         self._pending.append(_Function("main", graph, graph.inputs, graph.outputs))
         for function in self._pending:  # grows: bodies are made after what holds them
             self._make(function)
-        return self._builder.get(), self._flows
+        return self._builder.get(), self._flows, self._origins
 
     def _make(self, function: _Function) -> None:
         params = [relax.Var(f"input_{i}", _type(v)) for i, v in enumerate(function.params)]
         self._values = dict(zip(function.params, params, strict=True))
+        self._function = function.name
         with self._builder.function(function.name, params):
             with self._builder.dataflow():
                 for node in function.graph:
@@ -90,7 +98,18 @@ class _Translator:
             shape = [int(d) for d in output.shape or ()]
             self._values[output] = self._builder.emit(relax.op.reshape(self._value(source), shape))
             return
+        if node.op_type == "View" and node.domain == BYTES:
+            target = _type(node.outputs[0])
+            made = relax.op.memory.view(
+                self._value(node.inputs[0]), shape=target.shape, dtype=str(target.dtype)
+            )
+            self._values[node.outputs[0]] = self._builder.emit(made)
+            return
         described = self._describe(node)
+        call = micro_call(described, self._variant) if self._variant else None
+        if call is not None:
+            self._emit_micro(node, call)
+            return
         lowering = LOWERINGS.get(described.op)
         if lowering is None:
             raise CompilerError(f"node '{node.name}': there is no lowering for {described.op}")
@@ -110,6 +129,11 @@ class _Translator:
         types = [relax.TensorType(r.shape, r.dtype) for r in wanted]
         call = relax.call_tir(name, relax.Tuple([self._value(o.value) for o in used]), types)
         variable = self._builder.emit(call)
+        self._origins[self._function, variable.name] = Origin(
+            node.name or node.outputs[0].name or node.op_type,
+            described.op,
+            multiply_accumulates(tensors),
+        )
         present = [v for v, o in zip(node.outputs, described.outputs, strict=True) if o is not None]
         for index, output in enumerate(present):
             self._values[output] = (
@@ -117,6 +141,17 @@ class _Translator:
                 if len(present) == 1
                 else self._builder.emit(relax.TupleGetItem(variable, index))
             )
+
+    def _emit_micro(self, node: ir.Node, call: MicroCall) -> None:
+        """Call a hand-written kernel that computes the whole node."""
+        symbol = f"mlopsc.{call.operator}_{len(self._flows)}"
+        name = node.name or node.outputs[0].name or node.op_type
+        self._flows[symbol] = MicroFlow(call, name, f"{node.domain}::{node.op_type}")
+        given = [self._value(v) for v in node.inputs[: call.inputs] if v is not None]
+        given += [relax.const(array, array.dtype.name) for array in call.constants]
+        output = node.outputs[0]
+        made = relax.call_dps_packed(symbol, relax.Tuple(given), [_type(output)])
+        self._values[output] = self._builder.emit(made)
 
     def _emit_flow(self, node: ir.Node) -> None:
         """Call an external function that stands for a loop or a conditional."""

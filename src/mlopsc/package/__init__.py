@@ -8,7 +8,7 @@ holds: the libraries need nothing that ``gate`` does not allow, and ``model.json
 from __future__ import annotations
 
 from mlopsc.package.documents import bundle_files
-from mlopsc.package.limits import check_limits
+from mlopsc.package.limits import Needs, check_limits
 from mlopsc.package.make import CompiledModel, make_package, with_file
 
-__all__ = ["CompiledModel", "bundle_files", "check_limits", "make_package", "with_file"]
+__all__ = ["CompiledModel", "Needs", "bundle_files", "check_limits", "make_package", "with_file"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from mlopsc._version import __version__
 from mlopsc.bundle import Bundle
 from mlopsc.documents import lineage_of
-from mlopsc.kernels import public_header, runtime_files
+from mlopsc.kernels import program_files, public_header
 from mlopsc.sbom import package_sbom
 from mlopsc.schema.attestation import (
     BUILD_TYPE,
@@ -52,7 +52,7 @@ def ingredients(
         undefined: Symbols that the library expects where it runs.
     """
     functions = functions_in((work / generated[0]).read_text(encoding="utf-8"))
-    headers, sources = runtime_files(program.runtime_symbols)
+    headers, sources = program_files(program)
     licences = {"mlopsc": _LICENCE, "apache-tvm": _LICENCE, "zig": _ZIG_LICENCES}
     expected = sorted(undefined)
     return (

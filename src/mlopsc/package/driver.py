@@ -6,8 +6,10 @@ Reads a ``Program``; gives C99 text. The driver runs the steps; it holds no stat
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from mlopsc.dtypes import DTYPES
+from mlopsc.package.micro import micro_function
 from mlopsc.package.phases import is_threaded, phase_functions
 from mlopsc.package.steps import COPY_FUNCTION, StepWriter, needs_copy
 from mlopsc.schema.common import TensorSpec, c_identifier
@@ -45,6 +47,7 @@ def header(program: Program, *, version: str, target: str) -> str:
     for kind, specs in (("INPUT", program.inputs), ("OUTPUT", program.outputs)):
         for spec, name in zip(specs, _unique(specs), strict=True):
             lines.append(f"#define {prefix}_{kind}_{name.upper()}_ELEMENTS {spec.elements}")
+    lines += _offsets(program)
     for spec, name in zip(program.outputs, _unique(program.outputs), strict=True):
         if spec.labels is not None:
             lines += _labels(f"{prefix}_OUTPUT_{name.upper()}", spec.name, spec.labels)
@@ -54,7 +57,9 @@ def header(program: Program, *, version: str, target: str) -> str:
         *(f" *   input   {comment(str(spec))}" for spec in program.inputs),
         *(f" *   output  {comment(str(spec))}" for spec in program.outputs),
         f" *   arena   {prefix}_ARENA_BYTES bytes aligned to {prefix}_ARENA_ALIGN",
-        " * Outputs and the arena must not overlap anything else; inputs may overlap inputs. */",
+        " * Inputs and outputs lie in the arena, at their offsets; inputs are garbage afterwards. */"
+        if program.arena_io
+        else " * Outputs and the arena must not overlap anything else; inputs may overlap inputs. */",
         f"int32_t {program.name}_run({_signature(program)});",
         "",
         "/* The descriptor of this model, for programs that hold several. */",
@@ -74,6 +79,27 @@ def parameter_names(program: Program) -> tuple[list[str], list[str]]:
     """Return C names for the inputs and outputs: prefixed, so that none is a keyword or macro."""
     ins = [f"in_{name}" for name in _unique(program.inputs)]
     return ins, [f"out_{name}" for name in _unique(program.outputs)]
+
+
+def _offsets(program: Program) -> list[str]:
+    """Return the macros that say where inputs and outputs lie in the arena, if they do."""
+    if program.arena_io is None:
+        return []
+    lines = ["", "/* Where the caller puts the inputs in the arena, and finds the outputs. */"]
+    places: dict[Literal["INPUT", "OUTPUT"], tuple[int, ...]] = {
+        "INPUT": program.arena_io.inputs,
+        "OUTPUT": program.arena_io.outputs,
+    }
+    for kind, offsets in places.items():
+        for index, offset in enumerate(offsets):
+            lines.append(f"#define {offset_macro(program, kind, index)} {offset}")
+    return lines
+
+
+def offset_macro(program: Program, kind: Literal["INPUT", "OUTPUT"], index: int) -> str:
+    """Return the name of the macro that says where an input or output lies in the arena."""
+    name = _unique(program.inputs if kind == "INPUT" else program.outputs)[index]
+    return f"{program.name.upper()}_{kind}_{name.upper()}_OFFSET"
 
 
 def _labels(prefix: str, name: str, labels: Sequence[str]) -> list[str]:
@@ -126,6 +152,7 @@ def driver(program: Program, *, version: str, target: str, bundle: str) -> str:
         "#include <stdint.h>",
         "",
         f'#include "{name}.h"',
+        *(['#include "mlopsc_micro.h"'] if any(k.micro for k in program.kernels.values()) else []),
         "",
         "#if defined(__GNUC__)",
         '#define MLOPSC_EXPORT __attribute__((visibility("default")))',
@@ -142,7 +169,10 @@ def driver(program: Program, *, version: str, target: str, bundle: str) -> str:
     if program.weights_bytes:
         lines.append(f"extern const unsigned char {name}_weights[];")
     for kernel in program.kernels.values():
-        lines += phase_functions(kernel) if kernel.phases else [_prototype(kernel)]
+        if kernel.micro is not None:
+            lines += micro_function(kernel, kernel.micro)
+        else:
+            lines += phase_functions(kernel) if kernel.phases else [_prototype(kernel)]
     if needs_copy(program.steps):
         lines += ["", *COPY_FUNCTION]
     lines += [
@@ -201,6 +231,13 @@ def _checks(program: Program, ins: Sequence[str], outs: Sequence[str]) -> list[s
         lines.append(f"  if ({' | '.join(aligned)}) return MLOPSC_ERROR_ALIGNMENT;")
     if program.arena_bytes:
         lines.append("  unsigned char *scratch = (unsigned char *)arena;")
+        if program.arena_io:
+            offsets = (*program.arena_io.inputs, *program.arena_io.outputs)
+            apart = [
+                f"(const unsigned char *){name} != scratch + {offset}"
+                for name, offset in zip((*ins, *outs), offsets, strict=True)
+            ]
+            lines.append(f"  if ({' || '.join(apart)}) return MLOPSC_ERROR_PLACE;")
     else:
         lines.append("  (void)arena;")
     return lines
@@ -232,6 +269,10 @@ def _descriptor(program: Program, *, version: str, target: str, bundle: str) -> 
             for i, s in enumerate(specs)
         ] or ["    {0, 0, 0, 0, 0, 0.0f, 0},"]
         lines += [f"static const mlopsc_tensor {kind}_table[] = {{", *rows, "};"]
+        if program.arena_io:
+            places = getattr(program.arena_io, kind) or (0,)
+            values = ", ".join(f"{offset}u" for offset in places)
+            lines.append(f"static const uint64_t {kind}_places[] = {{{values}}};")
     fields = [
         "MLOPSC_ABI_VERSION",
         "(uint32_t)sizeof(mlopsc_model)",
@@ -246,6 +287,7 @@ def _descriptor(program: Program, *, version: str, target: str, bundle: str) -> 
         f"{program.arena_bytes}u",
         f"{program.arena_align}u",
         "run",
+        *(["inputs_places", "outputs_places"] if program.arena_io else ["0", "0"]),
     ]
     return [
         *lines,

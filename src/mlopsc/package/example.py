@@ -7,13 +7,14 @@ a WASI compiler, on bare metal with a cross compiler and an emulator of the boar
 from __future__ import annotations
 
 from string import Template
+from typing import Literal
 
 import numpy as np
 
 from mlopsc.boards import board_arguments, board_files
 from mlopsc.bundle import Bundle
 from mlopsc.dtypes import DTYPES, SMALL
-from mlopsc.package.driver import parameter_names
+from mlopsc.package.driver import offset_macro, parameter_names
 from mlopsc.package.phases import is_threaded
 from mlopsc.resources import kernels_dir
 from mlopsc.schema.program import Program
@@ -40,6 +41,7 @@ def example_files(program: Program, bundle: Bundle, target: Target) -> dict[str,
         "thread_flag": " -pthread" if threads else "",
         "find_threads": "find_package(Threads REQUIRED)\n\n" if threads else "",
         "thread_library": ";Threads::Threads" if threads else "",
+        "enter": _enter(program),
         "call": _call(program),
         "outputs": _compare(program, target),
     }
@@ -67,8 +69,34 @@ def _gcc(target: Target) -> str:
     return f"riscv64-unknown-elf-gcc -march=rv32i{letters}_zicsr -mabi={compile_.abi}"
 
 
+def _enter(program: Program) -> str:
+    """Return the lines that put inputs into the arena, and say where outputs lie in it."""
+    if program.arena_io is None:
+        return ""
+    ins, outs = parameter_names(program)
+    lines = [
+        f"  for (size_t i = 0; i < {spec.nbytes}; ++i) "
+        f"arena[{offset_macro(program, 'INPUT', index)} + i] = ((const unsigned char *){name})[i];"
+        for index, (spec, name) in enumerate(zip(program.inputs, ins, strict=True))
+    ]
+    lines += [
+        f"  {DTYPES[spec.dtype].c} *{name} = {_in_arena(program, 'OUTPUT', index)};"
+        for index, (spec, name) in enumerate(zip(program.outputs, outs, strict=True))
+    ]
+    return "\n".join(["", *lines, ""])
+
+
+def _in_arena(program: Program, kind: Literal["INPUT", "OUTPUT"], index: int) -> str:
+    """Return a C expression for the pointer to an input or output in the arena."""
+    spec = (program.inputs if kind == "INPUT" else program.outputs)[index]
+    offset = offset_macro(program, kind, index)
+    return f"({DTYPES[spec.dtype].c} *)(void *)(arena + {offset})"
+
+
 def _call(program: Program) -> str:
     ins, outs = parameter_names(program)
+    if program.arena_io is not None:
+        ins = [_in_arena(program, "INPUT", index) for index in range(len(ins))]
     return ", ".join([*ins, *outs, "arena"])
 
 
@@ -93,7 +121,8 @@ def _vector_header(program: Program, bundle: Bundle) -> str:
         lines.append(_array(name, spec.dtype, vector.inputs[spec.name]))
     for spec, name in zip(program.outputs, outs, strict=True):
         lines.append(_array(f"expected_{name}", spec.dtype, vector.outputs[spec.name]))
-        lines.append(f"static {DTYPES[spec.dtype].c} {name}[{max(spec.elements, 1)}];")
+        if program.arena_io is None:
+            lines.append(f"static {DTYPES[spec.dtype].c} {name}[{max(spec.elements, 1)}];")
     return "\n".join(lines) + "\n"
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from mlopsc._version import __version__
 from mlopsc.bundle import Bundle, encode_vectors
 from mlopsc.errors import GateError
-from mlopsc.kernels import public_header, runtime_files
+from mlopsc.kernels import program_files, public_header
 from mlopsc.package.documents import bundle_files, ingredients, package_provenance, sbom
 from mlopsc.package.driver import EMBED_OFFSET, driver, header, weights_source
 from mlopsc.package.example import example_files
 from mlopsc.package.gate import ObjectFacts, check_objects, wasm_imports
-from mlopsc.package.limits import check_limits
+from mlopsc.package.limits import Needs, check_limits
 from mlopsc.schema.build_options import BuildOptions
 from mlopsc.schema.bundle import PROVENANCE_FILE
 from mlopsc.schema.common import FileEntry, digest_bytes
@@ -103,8 +103,12 @@ def make_package(
     memory = _memory(program, facts)
     check_limits(
         target,
-        flash=memory.code + memory.read_only,
-        ram=memory.arena + memory.io,
+        Needs(
+            flash=memory.code + memory.read_only,
+            ram=memory.arena + memory.io,
+            arena=memory.arena,
+            timeline=program.timeline,
+        ),
         what=f"model '{program.name}'",
     )
     package = _describe(compiled, bundle, target, memory, facts, (static, shared), output)
@@ -134,7 +138,7 @@ def _generated(compiled: CompiledModel) -> list[str]:
 
 def _write_sources(work: Path, compiled: CompiledModel, bundle: Bundle, target: Target) -> None:
     program, version = compiled.program, bundle.manifest.version
-    headers, sources = runtime_files(program.runtime_symbols)
+    headers, sources = program_files(program)
     for path in (public_header(), *headers, *sources, compiled.kernels):
         shutil.copyfile(path, work / path.name)
     texts = {
@@ -155,7 +159,7 @@ def _compile(work: Path, program: Program, target: Target, kernels: str) -> list
     ]
     if program.weights_bytes:
         objects.append(compile_object(target, "weights.c", folder=work))
-    for path in runtime_files(program.runtime_symbols)[1]:
+    for path in program_files(program)[1]:
         # Without contraction: the same bits on machines with and without fused multiply-add.
         flags = ["-ffp-contract=off"]
         objects.append(compile_object(target, path.name, folder=work, include=["."], flags=flags))
@@ -188,7 +192,7 @@ def _link(
 def _deliver_source(work: Path, output: Path, compiled: CompiledModel) -> None:
     source = output / "src"
     source.mkdir()
-    headers, sources = runtime_files(compiled.program.runtime_symbols)
+    headers, sources = program_files(compiled.program)
     for path in (*headers, *sources):
         shutil.copyfile(path, source / path.name)
     for file in ("model.c", compiled.kernels.name):
@@ -207,7 +211,7 @@ def _memory(program: Program, facts: ObjectFacts) -> Memory:
         arena=program.arena_bytes,
         arena_align=program.arena_align,
         arena_lower_bound=program.arena_lower_bound,
-        io=sum(s.nbytes for s in (*program.inputs, *program.outputs)),
+        io=0 if program.arena_io else sum(s.nbytes for s in (*program.inputs, *program.outputs)),
     )
 
 
@@ -234,6 +238,7 @@ def _describe(
         inputs=program.inputs,
         outputs=program.outputs,
         memory=memory,
+        arena_io=program.arena_io,
         kernels=tuple(
             KernelUse(symbol=s, schedule=k.schedule, calls=calls.count(s))
             for s, k in program.kernels.items()
@@ -247,6 +252,7 @@ def _describe(
             for name, version in tools(compiled.tvm_version).items()
         ),
         files=tuple(_entry(path, output) for path in files),
+        timeline=program.timeline,
     )
 
 

@@ -8,6 +8,7 @@ a missing tool is an error with the command that installs it, never a pass.
 
 from __future__ import annotations
 
+from mlopsc.runners.base import CallSite
 from mlopsc.runners.run import RunResult, choose_runner, run_package
 
-__all__ = ["RunResult", "choose_runner", "run_package"]
+__all__ = ["CallSite", "RunResult", "choose_runner", "run_package"]

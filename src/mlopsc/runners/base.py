@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -12,6 +12,20 @@ from mlopsc.schema.target import Target
 
 Array = np.ndarray[Any, Any]
 GARBAGE = 0xA5
+
+
+class CallSite(NamedTuple):
+    """A place where the driver of a model calls a function: one step of the model.
+
+    Attributes:
+        function: Symbol of what is called.
+        calls: How often.
+        instructions: Of all calls, with those of the functions that it calls.
+    """
+
+    function: str
+    calls: int
+    instructions: int
 
 
 @dataclass(frozen=True)
@@ -23,12 +37,14 @@ class Execution:
         instructions: Executed on the first set, where the runner counts them.
         profile: Of those, by symbol.
         stack_bytes: Deepest stack of that call below its caller, where the runner measures it.
+        sites: Of those, by the places where the driver calls, in the order of each one's first.
     """
 
     outputs: list[dict[str, Array]]
     instructions: int | None = None
     profile: dict[str, int] = field(default_factory=dict)
     stack_bytes: int | None = None
+    sites: list[CallSite] = field(default_factory=list)
 
 
 class Runner(Protocol):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import bisect
 import io
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -30,23 +30,33 @@ class Symbols:
 
     Attributes:
         addresses: Of every symbol, by name.
+        functions: First address and name of every function, in order.
     """
 
     def __init__(self, image: bytes) -> None:
         """Read the symbol table of an ELF file."""
         self.addresses: dict[str, int] = {}
-        self._functions: list[tuple[int, str]] = []
+        self.functions: list[tuple[int, str]] = []
         for symbol in ELFFile(io.BytesIO(image)).get_section_by_name(".symtab").iter_symbols():
             if symbol.name and symbol["st_shndx"] != "SHN_UNDEF":
                 self.addresses[symbol.name] = symbol["st_value"]
                 if symbol["st_info"]["type"] == "STT_FUNC":
-                    self._functions.append((symbol["st_value"] & ~1, symbol.name))
-        self._functions.sort()
+                    self.functions.append((symbol["st_value"] & ~1, symbol.name))
+        self.functions.sort()
 
     def function_at(self, address: int) -> str:
         """Return the function that ``address`` lies in."""
-        index = bisect.bisect_right(self._functions, (address, "\uffff")) - 1
-        return self._functions[index][1] if index >= 0 else "unknown code"
+        index = bisect.bisect_right(self.functions, (address, "\uffff")) - 1
+        return self.functions[index][1] if index >= 0 else "unknown code"
+
+    def ranges(self, names: Collection[str]) -> list[tuple[int, int]]:
+        """Return the first address of each function of that name, and that of the next one."""
+        ends = [*(start for start, _ in self.functions[1:]), 1 << 62]
+        return [
+            (start, end)
+            for (start, name), end in zip(self.functions, ends, strict=True)
+            if name in names
+        ]
 
     def profile(self, executed: Iterable[tuple[int, int]]) -> dict[str, int]:
         """Return instructions by function, largest first; takes pairs of address and number."""
@@ -83,8 +93,9 @@ def native_library(source: str, folder: Path, *, flags: Sequence[str] = ()) -> P
         flags: Further compiler flags.
     """
     host = load_target("host")
-    shutil.copyfile(kernels_dir() / "harness" / source, folder / source)
-    made = compile_object(host, source, folder=folder, flags=flags)
+    for name in (source, "call_sites.h"):
+        shutil.copyfile(kernels_dir() / "harness" / name, folder / name)
+    made = compile_object(host, source, folder=folder, include=["."], flags=flags)
     library = f"{Path(source).stem}.so"
     link_shared(host, [made], library, exports=[], folder=folder)
     return folder / library

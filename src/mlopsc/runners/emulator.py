@@ -1,20 +1,16 @@
 """Runner *unicorn*: the static library, linked into an image and run on an emulated processor.
 
 Every buffer has its own memory with nothing mapped behind it, so that an access past the end of an
-input, output or the arena stops the run. Instructions are counted per basic block by a small native
-callback and summed per symbol.
+input, output or the arena stops the run. ``counter`` counts instructions.
 """
 
 from __future__ import annotations
 
-import ctypes
 import importlib.metadata
 import io
 import shutil
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +24,8 @@ from mlopsc.loader import check_descriptor
 from mlopsc.package_reader import LoadedPackage
 from mlopsc.resources import kernels_dir
 from mlopsc.runners.base import GARBAGE, Array, Execution
-from mlopsc.runners.counting import Symbols, native_library, painted, stack_depth
+from mlopsc.runners.counter import Code, Counter, Encoding
+from mlopsc.runners.counting import Symbols, painted, stack_depth
 from mlopsc.schema.target import Target
 from mlopsc.toolchain import compile_object, link_image
 
@@ -55,7 +52,12 @@ class _Machine:
     link: int
     result: int
     program_counter: int
-    thumb: bool = False
+    encoding: Encoding
+
+    @property
+    def thumb(self) -> bool:
+        """Whether the lowest bit of an address chooses Thumb."""
+        return self.encoding == "thumb"
 
 
 def describe(target: Target) -> str:
@@ -90,19 +92,21 @@ def execute(
     address = emulator.call(emulator.symbols.addresses[symbol], ())
     model = read_descriptor(emulator.read, address, pointer_bits=machine.pointer_bits)
     check_descriptor(model, package)
-    outputs: list[dict[str, Array]] = []
-    profile: dict[str, int] = {}
-    stack_bytes: int | None = None
-    for number, arrays in enumerate(inputs):
-        if count and number == 0:
-            emulator.paint_stack()
-            counter = _Counter(emulator)
-            outputs.append(_run(emulator, model, arrays))
-            profile = counter.finish()
-            stack_bytes = emulator.stack_depth()
-        else:
-            outputs.append(_run(emulator, model, arrays))
-    return Execution(outputs, sum(profile.values()) if profile else None, profile, stack_bytes)
+    counter = None
+    if count:
+        emulator.paint_stack()
+        driver = {f"{package.info.name}_run", emulator.symbols.function_at(model.run)}
+        counter = Counter(emulator.unicorn, emulator.code(driver), emulator.symbols)
+    done = Execution([])
+    for arrays in inputs:
+        done.outputs.append(_run(emulator, model, arrays))
+        if counter is not None:  # of the first set alone
+            profile, sites = counter.finish()
+            counter = None
+            done = Execution(
+                done.outputs, sum(profile.values()), profile, emulator.stack_depth(), sites
+            )
+    return done
 
 
 def _link(package: LoadedPackage, machine: _Machine, folder: Path) -> bytes:
@@ -166,7 +170,7 @@ def _machine(target: Target) -> _Machine:
             link=arm_const.UC_ARM_REG_LR,
             result=arm_const.UC_ARM_REG_R0,
             program_counter=arm_const.UC_ARM_REG_PC,
-            thumb=True,
+            encoding="thumb",
         )  # fmt: skip
     if kind == "aarch64":
         return _Machine(
@@ -183,6 +187,7 @@ def _machine(target: Target) -> _Machine:
             link=arm64_const.UC_ARM64_REG_LR,
             result=arm64_const.UC_ARM64_REG_X0,
             program_counter=arm64_const.UC_ARM64_REG_PC,
+            encoding="fixed",
         )  # fmt: skip
     if kind in ("riscv32", "riscv64"):
         wide = kind == "riscv64"
@@ -200,6 +205,7 @@ def _machine(target: Target) -> _Machine:
             link=riscv_const.UC_RISCV_REG_RA,
             result=riscv_const.UC_RISCV_REG_A0,
             program_counter=riscv_const.UC_RISCV_REG_PC,
+            encoding="riscv",
         )  # fmt: skip
     raise MissingToolError(f"the unicorn runner cannot emulate '{kind}'")
 
@@ -217,7 +223,7 @@ class _Emulator:
         elf = ELFFile(io.BytesIO(image))
         self.symbols = Symbols(image)
         self._mapped: set[int] = set()
-        self.code = (1 << 62, 0)
+        self._code = (1 << 62, 0)
         for segment in elf.iter_segments():
             if segment["p_type"] == "PT_LOAD" and segment["p_memsz"]:
                 self._load(segment)
@@ -231,7 +237,7 @@ class _Emulator:
         self._map(start, size)
         self.unicorn.mem_write(start, segment.data())
         if segment["p_flags"] & 1:
-            self.code = (min(self.code[0], start), max(self.code[1], start + size))
+            self._code = (min(self._code[0], start), max(self._code[1], start + size))
 
     def _map(self, start: int, size: int) -> None:
         for page in range(start // _PAGE, -(-(start + size) // _PAGE)):
@@ -261,6 +267,16 @@ class _Emulator:
         self.unicorn.mem_write(start, data)
         self._next += pages + _PAGE  # the page behind it stays unmapped
         return start
+
+    def code(self, driver: set[str]) -> Code:
+        """Return the image's code, to count; ``driver`` are the functions that run the steps."""
+        base, end = self._code
+        return Code(
+            base=base,
+            data=self.read(base, end - base),
+            encoding=self.machine.encoding,
+            driver=driver,
+        )
 
     def read(self, address: int, size: int) -> bytes:
         return bytes(self.unicorn.mem_read(address, size))
@@ -295,14 +311,21 @@ class _Emulator:
 
 def _run(emulator: _Emulator, model: Descriptor, arrays: dict[str, Array]) -> dict[str, Array]:
     pointer = "<u8" if emulator.machine.pointer_bits == 64 else "<u4"
-    ins = [
-        emulator.buffer(arrays[s.name].tobytes(), np.dtype(s.dtype).itemsize) for s in model.inputs
-    ]
-    outs = [
-        emulator.buffer(bytes([GARBAGE]) * s.nbytes, np.dtype(s.dtype).itemsize)
-        for s in model.outputs
-    ]
     arena = emulator.buffer(bytes([GARBAGE]) * model.arena_bytes, max(model.arena_align, 1))
+    if model.arena_io is not None:
+        ins = [arena + offset for offset in model.arena_io.inputs]
+        outs = [arena + offset for offset in model.arena_io.outputs]
+        for spec, start in zip(model.inputs, ins, strict=True):
+            emulator.unicorn.mem_write(start, arrays[spec.name].tobytes())
+    else:
+        ins = [
+            emulator.buffer(arrays[s.name].tobytes(), np.dtype(s.dtype).itemsize)
+            for s in model.inputs
+        ]
+        outs = [
+            emulator.buffer(bytes([GARBAGE]) * s.nbytes, np.dtype(s.dtype).itemsize)
+            for s in model.outputs
+        ]
     in_table = emulator.buffer(np.array(ins, pointer).tobytes(), 8)
     out_table = emulator.buffer(np.array(outs, pointer).tobytes(), 8)
     status = emulator.call(model.run & ~1, (in_table, out_table, arena)) & 0xFFFFFFFF
@@ -312,74 +335,3 @@ def _run(emulator: _Emulator, model: Descriptor, arrays: dict[str, Array]) -> di
         s.name: np.frombuffer(emulator.read(start, s.nbytes), s.dtype).reshape(s.shape)
         for s, start in zip(model.outputs, outs, strict=True)
     }
-
-
-class _BlockCounter(ctypes.Structure):
-    """``block_counter`` of ``kernels/harness/block_counter.c``."""
-
-    _fields_ = (
-        ("base", ctypes.c_uint64),
-        ("end", ctypes.c_uint64),
-        ("counts", ctypes.c_void_p),
-        ("sizes", ctypes.c_void_p),
-    )
-
-
-class _Counter:
-    """Counts instructions from its creation until ``finish``."""
-
-    def __init__(self, emulator: _Emulator) -> None:
-        import unicorn
-        from unicorn.unicorn_py3.unicorn import uclib
-
-        self._emulator = emulator
-        base, end = emulator.code
-        self._base = base
-        self._counts = np.zeros((end - base) // 2 + 1, np.uint64)
-        self._sizes = np.zeros((end - base) // 2 + 1, np.uint32)
-        self._state = _BlockCounter(base, end, self._counts.ctypes.data, self._sizes.ctypes.data)
-        self._library = _counter_library()
-        self._hook = ctypes.c_size_t()
-        uclib.uc_hook_add(
-            emulator.unicorn._uch,
-            ctypes.byref(self._hook),
-            unicorn.UC_HOOK_BLOCK,
-            ctypes.cast(self._library.mlopsc_count_block, ctypes.c_void_p),
-            ctypes.byref(self._state),
-            ctypes.c_uint64(base),
-            ctypes.c_uint64(end - 1),
-        )
-
-    def finish(self) -> dict[str, int]:
-        """Stop counting and return executed instructions by symbol, largest first."""
-        from unicorn.unicorn_py3.unicorn import uclib
-
-        uclib.uc_hook_del(self._emulator.unicorn._uch, self._hook)
-        return self._emulator.symbols.profile(self._executed())
-
-    def _executed(self) -> Iterator[tuple[int, int]]:
-        """Yield the address of each block and the number of instructions executed in it."""
-        for slot in np.flatnonzero(self._counts):
-            address = self._base + 2 * int(slot)
-            code = self._emulator.read(address, int(self._sizes[slot]))
-            yield address, _instructions(code, self._emulator.machine) * int(self._counts[slot])
-
-
-def _instructions(code: bytes, machine: _Machine) -> int:
-    """Return the number of instructions in ``code``."""
-    if machine.triple.startswith("aarch64"):
-        return len(code) // 4
-    count = at = 0
-    while at < len(code):
-        half = int.from_bytes(code[at : at + 2], "little")
-        wide = half >> 11 in (0b11101, 0b11110, 0b11111) if machine.thumb else half & 3 == 3
-        at += 4 if wide else 2
-        count += 1
-    return count
-
-
-@cache
-def _counter_library() -> Any:
-    """Load the counter, compiled for this machine, once per process."""
-    with tempfile.TemporaryDirectory(prefix="mlopsc-counter-") as name:
-        return ctypes.CDLL(str(native_library("block_counter.c", Path(name))))

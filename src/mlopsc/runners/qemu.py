@@ -19,7 +19,7 @@ from mlopsc.boards import SCRIPT, START, board_arguments, board_files
 from mlopsc.errors import BrokenPackageError, CompilerError, MissingToolError
 from mlopsc.package_reader import LoadedPackage
 from mlopsc.resources import kernels_dir
-from mlopsc.runners.base import Array, Execution
+from mlopsc.runners.base import Array, CallSite, Execution
 from mlopsc.runners.counting import Symbols, native_library
 from mlopsc.schema.common import TensorSpec
 from mlopsc.schema.target import Target
@@ -27,6 +27,7 @@ from mlopsc.toolchain import link_image
 from mlopsc.tools import find_program, run_program
 
 _COUNTS = "counts.bin"
+_SITES = "sites.bin"
 _HARNESS = ("harness_begin", "harness_end", "harness_run")  # of kernels/harness/run_vectors.c
 _PACKAGES = {"qemu-system-arm": "qemu-system-arm", "qemu-system-riscv32": "qemu-system-misc"}
 _TIMEOUT_S = 600.0
@@ -57,7 +58,7 @@ def execute(
         folder = Path(name)
         _link(package, inputs, folder)
         symbols = Symbols((folder / "image.elf").read_bytes())
-        plugin = _plugin(program, symbols, folder) if count else []
+        plugin = _plugin(program, symbols, info.name, folder) if count else []
         cpu = target.run.qemu.cpu
         arguments = (
             [*board_arguments(target), "-nographic", "-monitor", "none", "-serial", "none",
@@ -81,6 +82,7 @@ def execute(
         data = outputs.read_bytes()
         stack_bytes = int.from_bytes((folder / "stack.bin").read_bytes(), "little")
         profile = _profile(folder / _COUNTS, symbols) if plugin else {}
+        sites = _call_sites(folder / _SITES, symbols) if plugin else []
     size = _padded_sum(info.outputs)
     if len(data) != size * len(inputs):
         raise BrokenPackageError(f"{program.name} wrote {len(data)} bytes of outputs")
@@ -89,6 +91,7 @@ def execute(
         sum(profile.values()) if profile else None,
         profile,
         stack_bytes if count else None,
+        sites,
     )
 
 
@@ -99,8 +102,11 @@ def _program(target: Target) -> Path:
     return find_program(name, install=f"apt-get install {_PACKAGES.get(name, 'qemu-user')}")
 
 
-def _plugin(program: Path, symbols: Symbols, folder: Path) -> list[str]:
-    """Compile the counter and return QEMU's arguments for it; none if it takes no plugins."""
+def _plugin(program: Path, symbols: Symbols, name: str, folder: Path) -> list[str]:
+    """Compile the counter and return QEMU's arguments for it; none if it takes no plugins.
+
+    ``name`` is the model's, whose functions are the driver of its steps.
+    """
     if b"-plugin" not in run_program(program, ["-help"]).stdout:
         return []
     version = run_program(program, ["--version"]).stdout.decode(errors="replace")
@@ -109,8 +115,11 @@ def _plugin(program: Path, symbols: Symbols, folder: Path) -> list[str]:
     flags = [f"-DPLUGIN_VERSION={interface}"]
     library = native_library("qemu_counter.c", folder, flags=flags)
     begin, end = (hex(symbols.addresses[f"harness_{name}"] & ~1) for name in ("begin", "end"))
+    ranges = symbols.ranges({f"{name}_run", "run"})
+    driver = "".join(f",driver={first:#x}-{after:#x}" for first, after in ranges)
     # Relative names: a comma in one would end it.
-    return ["-plugin", f"./{library.name},counts={_COUNTS},begin={begin},end={end}"]
+    files = f"counts={_COUNTS},sites={_SITES}"
+    return ["-plugin", f"./{library.name},{files},begin={begin},end={end}{driver}"]
 
 
 def _profile(counts: Path, symbols: Symbols) -> dict[str, int]:
@@ -118,6 +127,13 @@ def _profile(counts: Path, symbols: Symbols) -> dict[str, int]:
     table = np.fromfile(counts, "=u8").reshape(-1, 2).tolist()
     found = symbols.profile((int(address), int(number)) for address, number in table)
     return {name: number for name, number in found.items() if name not in _HARNESS}
+
+
+def _call_sites(path: Path, symbols: Symbols) -> list[CallSite]:
+    """Return the calls that the driver made, without the harness's own."""
+    table = np.fromfile(path, "=u8").reshape(-1, 4).tolist()
+    named = [CallSite(symbols.function_at(function), *rest) for _, function, *rest in table]
+    return [site for site in named if site.function not in _HARNESS]
 
 
 def _link(package: LoadedPackage, inputs: list[dict[str, Array]], folder: Path) -> None:

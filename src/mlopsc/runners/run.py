@@ -15,7 +15,7 @@ from mlopsc.errors import BrokenPackageError, InputError, MissingToolError
 from mlopsc.loader import check_threads
 from mlopsc.package_reader import LoadedPackage, read_package
 from mlopsc.runners import emulator, native, qemu, wasm
-from mlopsc.runners.base import Array, Runner
+from mlopsc.runners.base import Array, CallSite, Runner
 from mlopsc.schema.common import TensorSpec
 from mlopsc.schema.target import RunnerName, Target
 from mlopsc.tools import RUN_TIMEOUT_S, run_worker
@@ -38,6 +38,7 @@ class RunResult:
         instructions: Per inference (first set), or None.
         profile: Instructions by symbol.
         stack_bytes: Deepest stack of the call below its caller (first set), or None.
+        sites: Instructions by the places where the model's driver calls, in order.
     """
 
     outputs: list[dict[str, Array]]
@@ -45,6 +46,7 @@ class RunResult:
     instructions: int | None = None
     profile: dict[str, int] = field(default_factory=dict)
     stack_bytes: int | None = None
+    sites: list[CallSite] = field(default_factory=list)
 
 
 def choose_runner(target: Target, name: str | None = None) -> RunnerName:
@@ -124,7 +126,8 @@ def run_package(
             timeout=timeout,
         )
         outputs = _load(folder / "outputs.npz", len(inputs), info.outputs)
-    return RunResult(outputs, **reply)
+    sites = [CallSite(*site) for site in reply.pop("sites")]
+    return RunResult(outputs, **reply, sites=sites)
 
 
 def execute(
@@ -144,6 +147,7 @@ def execute(
         "instructions": done.instructions,
         "profile": done.profile,
         "stack_bytes": done.stack_bytes,
+        "sites": done.sites,
     }
 
 

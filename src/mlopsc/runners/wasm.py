@@ -81,15 +81,19 @@ class _Instance:
                 self._memory.grow(self._store, -(-missing // _PAGE))
             return start
 
-        ins = [place(s.nbytes) for s in model.inputs]
-        outs = [place(s.nbytes) for s in model.outputs]
         arena = place(model.arena_bytes, model.arena_align)
+        self._write(arena, bytes([GARBAGE]) * model.arena_bytes)
+        if model.arena_io is not None:
+            ins = [arena + offset for offset in model.arena_io.inputs]
+            outs = [arena + offset for offset in model.arena_io.outputs]
+        else:
+            ins = [place(s.nbytes) for s in model.inputs]
+            outs = [place(s.nbytes) for s in model.outputs]
+            for spec, start in zip(model.outputs, outs, strict=True):
+                self._write(start, bytes([GARBAGE]) * spec.nbytes)
         in_table, out_table = place(4 * len(ins)), place(4 * len(outs))
         for spec, start in zip(model.inputs, ins, strict=True):
             self._write(start, arrays[spec.name].tobytes())
-        for spec, start in zip(model.outputs, outs, strict=True):
-            self._write(start, bytes([GARBAGE]) * spec.nbytes)
-        self._write(arena, bytes([GARBAGE]) * model.arena_bytes)
         self._write(in_table, np.array(ins, "<u4").tobytes())
         self._write(out_table, np.array(outs, "<u4").tobytes())
         # The descriptor's function pointer is an index into the module's table.

@@ -21,6 +21,7 @@ CONFORMANCE_PREDICATE: Final = "urn:mlopsc:conformance:v1"
 BUILDER: Final = "urn:mlopsc:builder"
 IMPORT_TYPE: Final = "urn:mlopsc:import:v1"
 MIGRATE_TYPE: Final = "urn:mlopsc:migrate:v1"
+QUANTIZE_TYPE: Final = "urn:mlopsc:quantize:v1"
 BUILD_TYPE: Final = "urn:mlopsc:build:v1"
 
 

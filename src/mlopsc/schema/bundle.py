@@ -12,6 +12,7 @@ from mlopsc.schema.lineage import LINEAGE_FILE
 from mlopsc.schema.sbom import SBOM_FILE
 from mlopsc.schema.versions import Upgrade, parse_versioned
 
+Arithmetic = Literal["float", "integer", "mixed"]
 StageName = Literal["preprocess", "model", "postprocess"]
 BUNDLE_SUFFIX = ".mlb"
 MANIFEST_FILE: Final = "manifest.json"
@@ -66,12 +67,15 @@ class VectorsRecord(Frozen):
         origin: ``given`` by the user or ``synthesised`` from the signature.
         labels: Expected class per vector, or empty.
         reference: Name and version of the runtime that made the expected outputs.
+        arithmetic: ``integer`` if everything between quantised inputs and outputs is computed in
+            integers, ``mixed`` if some of it is, ``float`` if the model is not quantised.
     """
 
     count: Annotated[int, Field(ge=1)]
     origin: Literal["given", "synthesised"]
     labels: tuple[int, ...]
     reference: str
+    arithmetic: Arithmetic = "float"
 
 
 class OriginCheck(Frozen):
@@ -90,6 +94,29 @@ class OriginCheck(Frozen):
     relative_to_max: float = 0.0
 
 
+class IntegerCheck(Frozen):
+    """How a quantised model's integers compare with the reference runtime, on the test vectors.
+
+    Attributes:
+        layers: Number of layers that integers compute.
+        largest_step: Largest difference of a layer's result, in steps, where the runtime is given
+            the same integers. More than 1 is refused.
+        differing: Largest share of differing elements of a layer.
+        output_largest: Largest difference of an output, end to end, relative to its largest value.
+        output_differing: Share of differing elements of all outputs, end to end.
+        decisions: Share of vectors on which the greatest element of the first output is the same.
+        reference: What it was compared with.
+    """
+
+    layers: Annotated[int, Field(ge=1)]
+    largest_step: Annotated[int, Field(ge=0, le=1)]
+    differing: Annotated[float, Field(ge=0, le=1)]
+    output_largest: Annotated[float, Field(ge=0)]
+    output_differing: Annotated[float, Field(ge=0, le=1)]
+    decisions: Annotated[float, Field(ge=0, le=1)]
+    reference: str
+
+
 class Manifest(Frozen):
     """``manifest.json`` of a bundle, schema version 2.
 
@@ -103,6 +130,7 @@ class Manifest(Frozen):
             on, if that is known; the bundle's own must have it.
         vectors: About the test vectors.
         origin: How the graphs compare with the models they were made from.
+        integers: How the integers of a quantised model compare with the reference runtime.
         files: Every other member of the bundle.
     """
 
@@ -116,6 +144,7 @@ class Manifest(Frozen):
     trained_with: Digest | None
     vectors: VectorsRecord
     origin: OriginCheck
+    integers: IntegerCheck | None = None
     files: tuple[FileEntry, ...]
 
 

@@ -37,6 +37,13 @@ class Frozen(BaseModel):
         return cls.model_validate_json(path.read_bytes())
 
 
+class ArenaOffsets(Frozen):
+    """Where inputs and outputs lie in the arena, in bytes from its start, in order."""
+
+    inputs: tuple[Annotated[int, Field(ge=0)], ...]
+    outputs: tuple[Annotated[int, Field(ge=0)], ...]
+
+
 class TensorSpec(Frozen):
     """Name, element type and static shape of an input or output.
 

@@ -11,7 +11,7 @@ from mlopsc.schema.common import Digest, Frozen
 Reference = Annotated[
     str, StringConstraints(pattern=r"^(dataset|bundle|package|model|key):sha256:[0-9a-f]{64}$")
 ]
-Action = Literal["import", "build", "sign", "revoke", "migrate"]
+Action = Literal["import", "build", "sign", "revoke", "migrate", "quantize"]
 
 
 class Link(Frozen):

@@ -7,10 +7,11 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field
 
 from mlopsc.schema.bundle import MANIFEST_FILE, PROVENANCE_FILE, VectorsRecord
-from mlopsc.schema.common import Digest, FileEntry, Frozen, TensorSpec
+from mlopsc.schema.common import ArenaOffsets, Digest, FileEntry, Frozen, TensorSpec
 from mlopsc.schema.lineage import LINEAGE_FILE
 from mlopsc.schema.sbom import SBOM_FILE
 from mlopsc.schema.target import Accuracy, Generator, Schedule, Target
+from mlopsc.schema.timeline import Timeline
 from mlopsc.schema.versions import Upgrade, parse_versioned
 
 ABI_VERSION: Final = 1
@@ -34,8 +35,9 @@ class Memory(Frozen):
         writable: Static data: the thread pool's, or 0.
         arena: Scratch that the caller provides.
         arena_align: Its alignment.
-        arena_lower_bound: Smallest possible arena for this order of calls.
-        io: Inputs and outputs together.
+        arena_lower_bound: Largest sum of bytes alive at one step: no arena for this order of calls
+            is smaller.
+        io: Inputs and outputs together, if they lie outside the arena; otherwise 0.
     """
 
     code: int
@@ -75,8 +77,10 @@ class Package(Frozen):
         abi_version: Of the C ABI and the descriptor.
         static_library: Path inside the package.
         shared_library: Path inside the package, or none.
+        arena_io: Where inputs and outputs lie in the arena, or None if they are the caller's.
         undefined_symbols: What the library expects at link time; the gate has checked each.
         files: Every file of the package with its digest.
+        timeline: Which nodes the steps compute, and when the blocks of the arena are needed.
     """
 
     schema_version: Literal[2] = 2
@@ -91,6 +95,7 @@ class Package(Frozen):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     memory: Memory
+    arena_io: ArenaOffsets | None = None
     kernels: tuple[KernelUse, ...]
     static_library: str
     shared_library: str | None
@@ -98,6 +103,7 @@ class Package(Frozen):
     vectors: VectorsRecord
     tools: tuple[Tool, ...]
     files: tuple[FileEntry, ...]
+    timeline: Timeline = Timeline()
 
 
 def _from_1(package: dict[str, Any]) -> dict[str, Any]:

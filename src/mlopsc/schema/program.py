@@ -12,8 +12,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from mlopsc.dtypes import DTypeName
-from mlopsc.schema.common import Digest, Frozen, TensorSpec
+from mlopsc.schema.common import ArenaOffsets, Digest, Frozen, TensorSpec
 from mlopsc.schema.target import Accuracy, Generator, Schedule
+from mlopsc.schema.timeline import Timeline
 
 PROGRAM_FILE = "program.json"  # what the compile worker leaves in its folder
 WEIGHTS_FILE = "weights.bin"
@@ -65,8 +66,26 @@ class Phase(Frozen):
     grain: Annotated[int, Field(ge=1)] = 1
 
 
+class MicroUse(Frozen):
+    """A call of a hand-written kernel of ``kernels/micro``.
+
+    Attributes:
+        function: Its C name.
+        source: Its file.
+        structure: C type of what describes the call, taken by pointer; none for plain numbers.
+        values: Its members, in order.
+        takes_scratch: Whether it takes scratch; a null pointer if it needs none.
+    """
+
+    function: Annotated[str, Field(pattern=r"^mlopsc_\w+$")]
+    source: Annotated[str, Field(pattern=r"^mlopsc_\w+\.c$")]
+    structure: Annotated[str, Field(pattern=r"^(mlopsc_\w+)?$")]
+    values: tuple[int, ...]
+    takes_scratch: bool
+
+
 class Kernel(Frozen):
-    """One generated function, or several in order.
+    """One generated function, or several in order, or the use of a hand-written one.
 
     Attributes:
         symbol: Its C name.
@@ -74,6 +93,7 @@ class Kernel(Frozen):
         scratch: Bytes of each trailing scratch parameter.
         schedule: The rule that scheduled it, and its tile, for people to read.
         phases: The functions that compute it; none if the one of its own name does.
+        micro: The hand-written kernel that computes it instead.
     """
 
     symbol: str
@@ -81,6 +101,7 @@ class Kernel(Frozen):
     scratch: tuple[int, ...]
     schedule: str
     phases: tuple[Phase, ...] = ()
+    micro: MicroUse | None = None
 
 
 class Call(Frozen):
@@ -176,9 +197,11 @@ class Program(Frozen):
         arena_bytes: Size of the arena, scratch included.
         arena_align: Alignment of the arena and of every offset in it.
         arena_lower_bound: Largest sum of bytes alive at one step: no plan can be smaller.
+        arena_io: Where inputs and outputs lie in the arena, or None if they are the caller's.
         weights_bytes: Size of the weights block.
         weights_digest: Digest of the weights block.
         runtime_symbols: Functions of ``kernels/runtime`` that the kernels and their phases need.
+        timeline: Which nodes the steps compute, and when the blocks of the arena are needed.
     """
 
     schema_version: Literal[1] = 1
@@ -193,6 +216,8 @@ class Program(Frozen):
     arena_bytes: int
     arena_align: int
     arena_lower_bound: int
+    arena_io: ArenaOffsets | None = None
     weights_bytes: int
     weights_digest: Digest
     runtime_symbols: tuple[str, ...]
+    timeline: Timeline = Timeline()

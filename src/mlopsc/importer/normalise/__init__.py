@@ -31,6 +31,7 @@ from mlopsc.importer.normalise.fold import FoldConstants
 from mlopsc.importer.normalise.functions import ExpandFunctions
 from mlopsc.importer.normalise.identities import RemoveIdentities
 from mlopsc.importer.normalise.loops import SimplifyLoops, UnrollLoops
+from mlopsc.importer.normalise.quantised_parts import KeepQuantised, kept_nodes
 from mlopsc.importer.normalise.recurrent import ExpandRecurrent
 from mlopsc.importer.normalise.reverse_sequence import ExpandReverseSequence
 from mlopsc.importer.normalise.scan import ExpandScan
@@ -124,7 +125,8 @@ def normalise(
     strings = NumberStrings()
     if _apply(model, strings, changed):
         _settle(model, changed, refusals)
-    while _apply(model, ExpandComposites(QUANTISED, refusals), changed):
+    _apply(model, KeepQuantised(), changed)
+    while _apply(model, ExpandComposites(QUANTISED, refusals, kept_nodes), changed):
         _settle(model, changed, refusals)
     _apply(model, InferShapes(), [])
     if _apply(model, StorageTypes(), changed):

@@ -17,6 +17,7 @@ from mlopsc.importer.normalise.constants import body_of, ends_of, runs_to_the_en
 from mlopsc.importer.normalise.expansions.builder import Refusal
 from mlopsc.importer.normalise.fixes import FIXES, STRINGS
 from mlopsc.importer.normalise.limits import MAX_ELEMENTS, too_large
+from mlopsc.importer.normalise.quantised_parts import kept_nodes
 from mlopsc.importer.normalise.storage_types import computes_in
 from mlopsc.importer.normalise.subgraphs import parents
 
@@ -93,7 +94,8 @@ def check_normal_form(model: ir.Model, refusals: Mapping[ir.Node, Refusal]) -> N
 
 def _find_problems(model: ir.Model, refusals: Mapping[ir.Node, Refusal]) -> Iterator[MlopscError]:
     """Yield what keeps ``model`` from the normal form; what only follows from it is left out."""
-    producers = list(model.graph.all_nodes())
+    kept = kept_nodes(model.graph)
+    producers = [node for node in model.graph.all_nodes() if node not in kept]
     holders = parents(model)
     faulty: set[ir.Node] = set()
     inner = (value for body in holders for value in body.inputs)

@@ -7,7 +7,7 @@ yet is left for a later round.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 
 import onnx_ir as ir
 
@@ -21,17 +21,31 @@ Refusals = MutableMapping[ir.Node, Refusal]
 class ExpandComposites(ir.passes.InPlacePass):
     """See the module's docstring."""
 
-    def __init__(self, table: Table, refusals: Refusals) -> None:
-        """Take the expansions; write into ``refusals`` why a node is left."""
+    def __init__(
+        self,
+        table: Table,
+        refusals: Refusals,
+        keep: Callable[[ir.Graph], set[ir.Node]] = lambda _: set(),
+    ) -> None:
+        """Take the expansions; write into ``refusals`` why a node is left.
+
+        Args:
+            table: The expansions.
+            refusals: By node.
+            keep: Returns the nodes of the main graph that stay as they are.
+        """
         super().__init__()
-        self._table, self._refusals = table, refusals
+        self._table, self._refusals, self._keep = table, refusals, keep
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Replace every composite node by its expansion."""
         taken: set[str] | None = None
         modified = False
         model.opset_imports.setdefault("", OPSET)  # expansions of other domains need it
+        kept = self._keep(model.graph)
         for node in list(model.graph.all_nodes()):
+            if node in kept:
+                continue
             expansion = self._table.get((node.domain, node.op_type))
             if expansion is None or not _is_typed(node):
                 continue

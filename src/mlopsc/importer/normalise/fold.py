@@ -72,6 +72,8 @@ class FoldConstants(ir.passes.InPlacePass):
 
 
 def _can_fold(node: ir.Node, constant: set[int]) -> bool:
+    if node.op_type == "DequantizeLinear":
+        return False  # integers may compute with the constant as it is; else it is expanded
     if node.op_type == "Range" or not _can_run(node):  # the runtime lacks some types of Range
         return False
     if node.op_type == "Identity" and node.outputs[0].is_graph_output():

@@ -17,6 +17,7 @@ import onnx_ir as ir
 
 from mlopsc.bodies import bodies
 from mlopsc.dtypes import BY_ONNX_CODE, SMALL
+from mlopsc.importer.normalise.quantised_parts import QUANTISED_OPS
 from mlopsc.importer.normalise.subgraphs import all_graphs
 from mlopsc.reference import kernel_types
 
@@ -29,7 +30,9 @@ MOVING: Final[frozenset[str]] = frozenset(
     }
 )  # fmt: skip
 # These take any type and need no change.
-UNTOUCHED: Final[frozenset[str]] = frozenset({"BitCast", "Cast", "If", "Loop", "Scan", "Shape"})
+UNTOUCHED: Final[frozenset[str]] = frozenset(
+    {"BitCast", "Cast", "If", "Loop", "Scan", "Shape", *QUANTISED_OPS}
+)
 _T = ir.DataType
 _WIDER: Final[dict[ir.DataType, tuple[ir.DataType, ...]]] = {
     _T.BOOL: (_T.UINT8, _T.INT32),
