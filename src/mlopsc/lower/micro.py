@@ -19,7 +19,9 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 Variant = Literal["portable", "dsp", "mve"]
-Operator = Literal["conv", "depthwise", "dense", "add", "mean", "table", "softmax"]
+Operator = Literal[
+    "conv", "depthwise", "dense", "add", "mean", "table", "softmax", "extract", "border"
+]
 
 _LANES: Final = 4  # positions of a block: MLOPSC_LANES
 
@@ -119,6 +121,24 @@ class SoftmaxShape:
     count: int
     zero_out: int
     scale: int
+
+
+@dataclass(frozen=True)
+class PatchShape:
+    """``mlopsc_patch_shape``."""
+
+    channels: int
+    rows: int
+    columns: int
+    grid_columns: int
+    step_rows: int
+    step_columns: int
+    first_row: int
+    first_column: int
+    height: int
+    width: int
+    fill: int
+    channels_last: int
 
 
 S = TypeVar("S")
@@ -291,6 +311,10 @@ _PORTABLE: Final[dict[Operator, MicroKernel[Any]]] = {
     "mean": MicroKernel[MeanShape]("mlopsc_mean_s8", "mlopsc_mean_s8_portable.c"),
     "table": MicroKernel[TableShape]("mlopsc_table_s8", "mlopsc_table_s8_portable.c"),
     "softmax": MicroKernel[SoftmaxShape]("mlopsc_softmax_s8", "mlopsc_softmax_s8_portable.c"),
+    "extract": MicroKernel[PatchShape](
+        "mlopsc_extract_s8", "mlopsc_patch_s8_portable.c", in_place=_never
+    ),
+    "border": MicroKernel[PatchShape]("mlopsc_border_s8", "mlopsc_patch_s8_portable.c"),
 }
 
 # Operator by variant; what a variant does not have of its own is the portable function.
