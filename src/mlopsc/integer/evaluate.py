@@ -201,19 +201,20 @@ def is_quantised(stages: Sequence[StageGraph]) -> bool:
 
 def _floats_between(graph: ir.Graph) -> bool:
     """Whether a float depends on integer operators, and one of these on it."""
-    behind: set[ir.Value] = set()
+    made: set[ir.Value] = set()  # by integer operators, and what depends on them
+    behind: set[ir.Value] = set()  # floats among these, and what depends on those
     for node in graph:
-        taken = [v for v in node.inputs if v is not None and v in behind]
+        taken = {v for v in node.inputs if v is not None}
         if node.domain == DOMAIN:
-            if taken:
+            if taken & behind:
                 return True
+            made.update(node.outputs)
             continue
+        if not taken & made:
+            continue
+        made.update(node.outputs)
         floats = [o for o in node.outputs if o.dtype is not None and o.dtype.is_floating_point()]
-        after = any(
-            v is not None and (p := v.producer()) is not None and p.domain == DOMAIN
-            for v in node.inputs
-        )
-        if taken or (after and floats):
+        if taken & behind or floats:
             behind.update(node.outputs)
     return False
 
