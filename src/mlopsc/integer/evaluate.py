@@ -201,22 +201,23 @@ def is_quantised(stages: Sequence[StageGraph]) -> bool:
 
 def _floats_between(graph: ir.Graph) -> bool:
     """Whether a float depends on integer operators, and one of these on it."""
-    made: set[ir.Value] = set()  # by integer operators, and what depends on them
-    behind: set[ir.Value] = set()  # floats among these, and what depends on those
+    behind: set[ir.Value] = set()  # what depends on an integer operator
+    floats: set[ir.Value] = set()  # what depends on a float among these
     for node in graph:
         taken = {v for v in node.inputs if v is not None}
         if node.domain == DOMAIN:
-            if taken & behind:
+            if taken & floats:
                 return True
-            made.update(node.outputs)
-            continue
-        if not taken & made:
-            continue
-        made.update(node.outputs)
-        floats = [o for o in node.outputs if o.dtype is not None and o.dtype.is_floating_point()]
-        if taken & behind or floats:
             behind.update(node.outputs)
+        elif taken & behind:
+            behind.update(node.outputs)
+            if taken & floats or any(_is_float(o) for o in node.outputs):
+                floats.update(node.outputs)
     return False
+
+
+def _is_float(value: ir.Value) -> bool:
+    return value.dtype is not None and value.dtype.is_floating_point()
 
 
 @dataclass(frozen=True)

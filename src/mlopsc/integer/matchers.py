@@ -21,6 +21,7 @@ from mlopsc.integer.tables import function_table, softmax_table
 
 # What compares elements; ONNX has these of 8 bits.
 _CHOOSING: Final = frozenset({"GlobalMaxPool", "ReduceMax", "ReduceMin"})
+_SAME: Final = 1e-6
 _WIDE_MAX: Final = (1 << 46) - 1  # of sums of 16-bit activations
 
 
@@ -58,6 +59,10 @@ def _bias(region: Region, value: ir.Value | None, scales: Array, count: int) -> 
     if value is None:
         return np.zeros(count, np.int64)
     found = region.constant(value)
+    if found is not None and found.integers.size == count and found.integers.ndim == 1:
+        given = np.broadcast_to(found.scales, (count,))
+        if np.allclose(given, scales, rtol=_SAME, atol=0.0):  # written as a float32
+            return found.integers.astype(np.int64)
     numbers = found.values if found is not None else array_of(value)
     if numbers is None or numbers.size not in (1, count):
         raise Unfit("a bias is not constant, or not one number a channel")

@@ -37,7 +37,7 @@ from mlopsc.words import WORD_BYTES, Dot
 
 INTEGER: Final = "mlopsc.integer"
 _VIEWS: Final = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze"})
-_OFFSETS: Final[dict[str, int]] = {"vnni": 128}
+_OFFSETS: Final[dict[str, int]] = {"madd": 128, "vnni": 128}
 _PLAIN_ORDER: Final = -1  # the axis of a form that is no blocks
 
 

@@ -45,7 +45,7 @@ def _words(node: Node) -> Any:
         *place, word = index
 
         def load(k: int) -> Any:
-            if block == WORD_BYTES:  # the only word of a pixel
+            if channels <= WORD_BYTES:  # the only word of a pixel
                 return at(n, k, place) if k < channels else zero
             channel = c * block + word * WORD_BYTES + k
             value = at(n, channel, place)
