@@ -145,6 +145,21 @@ def test_a_package_of_it_conforms(quantised_digits: Path, tmp_path: Path) -> Non
     assert mlopsc.conform(tmp_path / "host").verdict == "pass"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["host", "cortex-m4f", "wasm32-simd"])
+def test_mixed_precision_and_integer_edges_conform(tmp_path: Path, target: str) -> None:
+    options = QuantizeOptions(keep_float=1, activations="uint8")
+    mlopsc.quantize(convs(tmp_path), tmp_path / "mixed.mlb", options=options)
+    mlopsc.quantize(
+        tmp_path / "convs.mlb", tmp_path / "edges.mlb", options=QuantizeOptions(io="integer")
+    )
+    for name in ("mixed", "edges"):
+        mlopsc.build(tmp_path / f"{name}.mlb", target, tmp_path / name)
+        report = mlopsc.conform(tmp_path / name / target)
+        assert report.verdict == "pass"
+    assert report.outputs[0].max_ulp == 0
+
+
 # Options -----------------------------------------------------------------------------------------
 
 
