@@ -1,8 +1,9 @@
 """Latency of models on this machine: mlopsc, ONNX Runtime, OpenVINO and plain TVM, in one run.
 
 Usage: ``python benchmarks/cpu.py [--model REGEX] [--threads 1,2] [--engines NAMES] [--tvm]
-[--rounds N] [--seconds S] [--work DIR] [--json FILE] [--chart FILE] [--compile]``. The models are
-those of ``benchmarks/zoo``. Engines take turns; figures are medians over rounds of the median of a
+[--rounds N] [--seconds S] [--work DIR] [--json FILE] [--chart FILE] [--compile] [--int8]``. The
+models are those of ``benchmarks/zoo``; with ``--int8`` its quantised ones, and mlopsc also runs what
+each was in float32. Engines take turns; figures are medians over rounds of the median of a
 burst of ``--seconds``. With more than one thread every burst begins after a pause, in which threads
 of the engine before stop spinning.
 
@@ -18,7 +19,7 @@ import json
 import re
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +27,17 @@ import click
 import numpy as np
 import onnx
 from compile_cost import measure_compile, print_compile
-from engines import ENGINES, Array, Call, NotAvailableError, Subject, prepare
+from engines import ENGINES, FLOAT32, Array, Call, NotAvailableError, Subject, prepare
 from machine import Peak, measure_peak
 from report import draw_chart, means, print_tables
-from store import Store
+from store import Built, Store
 from timing import PAUSE_S, measure
-from zoo import MODELS
+from zoo import INTEGER_MODELS, MODELS
 from zoo.inputs import draw_inputs, multiply_adds
 
 REFERENCE = "onnxruntime"
 FAR = 1e-2  # of the largest value: not the same model any more
+FAR_INTEGER = 0.5  # the same of integers, whose roundings drift apart from layer to layer
 
 
 def numbers(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
@@ -57,20 +59,21 @@ def names(context: click.Context, parameter: click.Parameter, value: str) -> tup
     return found
 
 
-def chosen_models(pattern: str) -> list[str]:
-    """Return the models whose names ``pattern`` matches somewhere."""
-    found = [name for name in MODELS if re.search(pattern, name)]
+def chosen_models(pattern: str, known: Iterable[str]) -> list[str]:
+    """Return the models among ``known`` whose names ``pattern`` matches somewhere."""
+    found = [name for name in known if re.search(pattern, name)]
     if not found:
-        raise click.BadParameter(f"--model '{pattern}': expected some of {', '.join(MODELS)}")
+        raise click.BadParameter(f"--model '{pattern}': expected some of {', '.join(known)}")
     return found
 
 
-def far_apart(mine: Sequence[Array], reference: Sequence[Array]) -> bool:
-    """Return whether outputs differ by more than rounding can explain."""
+def far_apart(mine: Sequence[Array], reference: Sequence[Array], far: float) -> bool:
+    """Return whether outputs differ by more than ``far`` of the largest value."""
+    wide = [[np.asarray(v, np.float64) for v in values] for values in (mine, reference)]
     return any(
         a.shape != b.shape
-        or not np.allclose(a, b, rtol=0, atol=FAR * float(np.abs(b).max(initial=1e-30)))
-        for a, b in zip(mine, reference, strict=True)
+        or not np.allclose(a, b, rtol=0, atol=far * float(np.abs(b).max(initial=1e-30)))
+        for a, b in zip(*wide, strict=True)
     )
 
 
@@ -86,8 +89,10 @@ def measure_model(
         except NotAvailableError as error:
             unavailable[name] = str(error)
     reference = calls[REFERENCE]() if REFERENCE in calls else None
-    for name in [n for n in calls if n != REFERENCE and reference is not None]:
-        if far_apart(calls[name](), reference):  # type: ignore[arg-type]
+    far = FAR if subject.float32 is None else FAR_INTEGER
+    compared = [n for n in calls if n not in (REFERENCE, FLOAT32) and reference is not None]
+    for name in compared:
+        if far_apart(calls[name](), reference, far):  # type: ignore[arg-type]
             unavailable[name] = "its outputs are far from ONNX Runtime's"
             del calls[name]
     # A single thread is the caller's own: nothing spins when it has returned.
@@ -106,6 +111,8 @@ def measure_all(
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Build, measure and return everything; building is done before any clock runs."""
     built = {}
+    before: dict[str, Path] = {}
+    packages: dict[str, Built] = {}
     for name in models:
         try:
             path = store.model(name)
@@ -114,11 +121,17 @@ def measure_all(
             continue
         click.echo(f"building {name}", err=True)
         built[name] = path, store.package(path)
+        if name in INTEGER_MODELS and FLOAT32 in engines:
+            before[name] = store.model(name.removesuffix("_int8"))
+            packages[name] = store.package(before[name])
     entries = []
     for name, (path, package) in built.items():
         click.echo(f"measuring {name}", err=True)
         model = onnx.load(path)
-        subject = Subject(path, package, draw_inputs(model, 0))
+        float32 = None
+        if name in packages:
+            float32 = packages[name], draw_inputs(onnx.load(before[name]), 0)
+        subject = Subject(path, package, draw_inputs(model, 0), float32)
         work = multiply_adds(model)
         del model
         for count in threads:
@@ -173,13 +186,16 @@ def run(
 @click.option("--work", type=click.Path(path_type=Path), help="Keep models and packages here.")
 @click.option("--json", "output", type=click.Path(path_type=Path), help="Write the figures here.")
 @click.option("--chart", type=click.Path(path_type=Path), help="Draw the ratios here: .svg, .png.")
+@click.option("--int8", is_flag=True, help="Quantised models, and what they were in float32.")
 @click.option("--compile", "cost", is_flag=True, help="Measure building ResNet-50 instead.")
 def main(
     pattern: str, threads: tuple[int, ...], engines: tuple[str, ...], tvm: bool, rounds: int,
-    seconds: float, work: Path | None, output: Path | None, chart: Path | None, cost: bool,
+    seconds: float, work: Path | None, output: Path | None, chart: Path | None, int8: bool, cost: bool,
 ) -> None:  # fmt: skip
     """Print a table of latencies for each number of threads."""
-    models = chosen_models(pattern)
+    models = chosen_models(pattern, INTEGER_MODELS if int8 else MODELS)
+    if int8:  # OpenVINO is told to compute in float32
+        engines = (*(name for name in engines if name != "openvino"), FLOAT32)
     if tvm:
         engines = (*engines, "tvm")
     with tempfile.TemporaryDirectory(prefix="mlopsc-benchmark-") as name:

@@ -1,6 +1,6 @@
 """What ``cpu.py`` compares: how each engine makes a call of a model on a number of threads.
 
-Everyone computes in float32, is called from Python with NumPy arrays, and keeps its own defaults
+Everyone computes in float32, or in integers where a model is quantised, is called from Python with NumPy arrays, and keeps its own defaults
 but for the number of threads and what is written here.
 """
 
@@ -26,17 +26,28 @@ Inputs = Mapping[str, Array]
 Call = Callable[[], list[Array]]
 
 
+FLOAT32: Final = "mlopsc_float32"  # the model before it was quantised
+
+
 class NotAvailableError(Exception):
     """An engine cannot run a model, or not on so many threads; the message says why."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is measured: a model, its package and its inputs."""
+    """What is measured.
+
+    Attributes:
+        model: Its file.
+        built: Its package.
+        inputs: What it is called with.
+        float32: The package and the inputs of the model that it was before it was quantised.
+    """
 
     model: Path
     built: Built
     inputs: Inputs
+    float32: tuple[Built, Inputs] | None = None
 
 
 @dataclass(frozen=True)
@@ -63,15 +74,25 @@ class Engine:
 
 
 def _mlopsc(subject: Subject, threads: int) -> Call:
-    if subject.built.package is None:
-        raise NotAvailableError(subject.built.failure)
+    return _call_package(subject.built, subject.inputs, threads)
+
+
+def _mlopsc_float32(subject: Subject, threads: int) -> Call:
+    if subject.float32 is None:
+        raise NotAvailableError("the model has no form in float32")
+    return _call_package(*subject.float32, threads)
+
+
+def _call_package(built: Built, given: Inputs, threads: int) -> Call:
+    if built.package is None:
+        raise NotAvailableError(built.failure)
     try:
-        package = mlopsc.load(subject.built.package, threads=threads)
+        package = mlopsc.load(built.package, threads=threads)
     except (ValueError, MlopscError) as error:
         if threads == 1:
             raise
         raise NotAvailableError(f"load: {error}") from error
-    names, inputs = [s.name for s in package.outputs], dict(subject.inputs)
+    names, inputs = [s.name for s in package.outputs], dict(given)
 
     def call() -> list[Array]:
         outputs = package(inputs)
@@ -126,6 +147,7 @@ def _tvm(subject: Subject, threads: int) -> Call:
 ENGINES: Final[dict[str, Engine]] = {
     "mlopsc": Engine("mlopsc", "mlopsc", _mlopsc),
     "onnxruntime": Engine("ONNX Runtime", "onnxruntime", _onnxruntime),
+    FLOAT32: Engine("mlopsc in float32", "mlopsc", _mlopsc_float32),
     "openvino": Engine("OpenVINO", "openvino", _openvino),
     "tvm": Engine("TVM", "apache-tvm", _tvm),
 }

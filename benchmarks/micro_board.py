@@ -1,6 +1,6 @@
 """Runs the kernels for microcontrollers on a board that QEMU emulates, many cases in one start.
 
-For processors that Unicorn does not have; ``micro_machine.py`` has the cases and the other machines.
+For processors that Unicorn does not have; ``micro_machine.py`` has the cases and other machines.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class BoardKernels:
     """The kernels of a variant on an emulated board; needs its QEMU."""
 
     def __init__(self, variant: Variant, target_name: str) -> None:
+        """Compile the kernels for a target that has ``[run.qemu]``."""
         self._target = load_target(target_name)
         self._operators = list(KERNELS[variant])
         self._place = tempfile.TemporaryDirectory(prefix="mlopsc-micro-")

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from zoo import MODELS
+from zoo import INTEGER_MODELS, MODELS
 from zoo.inputs import draw_inputs
 
 import mlopsc
@@ -61,7 +61,7 @@ class Store:
         path, state = folder / f"{name}.onnx", folder / "model.json"
         key = {"zoo": tree_digest(ZOO), "onnx": version("onnx")}
         if not path.is_file() or _read(state) != key:
-            model = MODELS[name]()
+            model = {**MODELS, **INTEGER_MODELS}[name]()
             folder.mkdir(parents=True, exist_ok=True)
             onnx.save(model, path)
             state.write_text(json.dumps(key), encoding="utf-8")

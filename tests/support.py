@@ -38,6 +38,11 @@ VECTOR_TARGETS = (
     "wasm32-simd",
     pytest.param("riscv64-gcv", marks=pytest.mark.tool("qemu-riscv64")),
 )
+# One of each kind; further microcontrollers are tested with small models (test_edge.py).
+CORE_TARGETS = (
+    "aarch64-generic", "cortex-m4f", "cortex-m7", "host", "riscv64-gc", "riscv64-gcv",
+    "wasm32-simd", "x86-64-v3",
+)  # fmt: skip
 PACKAGE_TARGETS = ("host", "cortex-m7", "wasm32-simd")  # what the example is always built for
 HANG_S = 180  # how long a command may take before a test calls it stuck
 

@@ -8,7 +8,17 @@ from typing import Final
 
 import onnx
 
-from zoo import convnext, light, mobile, recurrent, tabular, tiny, transformer, vision
+from zoo import (
+    convnext,
+    light,
+    mobile,
+    quantised,
+    recurrent,
+    tabular,
+    tiny,
+    transformer,
+    vision,
+)
 
 MODELS: Final[dict[str, Callable[[], onnx.ModelProto]]] = {
     **{f"light_{name}": partial(light.light, name) for name in light.NAMES},
@@ -27,4 +37,10 @@ MODELS: Final[dict[str, Callable[[], onnx.ModelProto]]] = {
     "gru_tagger": recurrent.gru_tagger,
     "wide_mlp": tabular.wide_mlp,
     "boosted_trees": tabular.boosted_trees,
+}
+
+# Models of 8-bit integers, and the model in float32 that each one was.
+INTEGER_MODELS: Final[dict[str, Callable[[], onnx.ModelProto]]] = {
+    **{f"tiny_{name}_int8": partial(tiny.load, name, "int8") for name in tiny.NAMES},
+    "light_resnet50_int8": quantised.resnet50,
 }

@@ -15,7 +15,8 @@ _SMALL = 1024  # elements of an initializer that may decide a shape
 def draw_inputs(model: onnx.ModelProto, seed: int) -> dict[str, Array]:
     """Return random inputs by name: floats are normal, integers rows of the tables they index.
 
-    Integers that index no table are 1, as masks are. Shapes are static.
+    Those of 8 bits are quantised numbers, and anything. Other integers that index no table are 1,
+    as masks are. Shapes are static.
     """
     graph, rng = model.graph, np.random.default_rng(seed)
     rows = {t.name: t.dims[0] for t in graph.initializer if t.dims}
@@ -34,6 +35,9 @@ def draw_inputs(model: onnx.ModelProto, seed: int) -> dict[str, Array]:
         dtype = helper.tensor_dtype_to_np_dtype(kind.elem_type)
         if dtype.kind == "f":
             drawn[value.name] = rng.standard_normal(shape).astype(dtype)
+        elif dtype.itemsize == 1 and dtype.kind in "iu":
+            ends = np.iinfo(dtype)
+            drawn[value.name] = rng.integers(ends.min, ends.max + 1, shape, dtype)
         elif value.name in limits:
             drawn[value.name] = rng.integers(0, limits[value.name], shape).astype(dtype)
         else:

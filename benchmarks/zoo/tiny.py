@@ -1,4 +1,4 @@
-"""The MLPerf Tiny models in float32, which are not part of the project."""
+"""The MLPerf Tiny models, which are not part of the project."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ FOLDER = REPOSITORY.parent / "shared" / "models" / "mlperf-tiny"
 NAMES = ("ad01", "kws", "resnet8", "vww")
 
 
-def load(name: str) -> onnx.ModelProto:
-    """Return one of ``NAMES`` for one sample.
+def load(name: str, precision: str = "fp32") -> onnx.ModelProto:
+    """Return one of ``NAMES`` for one sample, in float32 or, with precision ``int8``, integers.
 
     Raises:
         FileNotFoundError: The model is not there.
     """
-    path = FOLDER / f"{name}_fp32.onnx"
+    path = FOLDER / f"{name}_{precision}.onnx"
     if not path.is_file():
         raise FileNotFoundError(f"no {path.relative_to(REPOSITORY.parent)}")
     model = onnx.load(path)

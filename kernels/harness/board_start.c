@@ -79,10 +79,12 @@ __attribute__((noreturn, used)) void Reset_Handler(void) {
   start();
 }
 
-__attribute__((section(".start"), used)) static const void *const vectors[16] = {
-    stack_top,           (const void *)Reset_Handler, (const void *)fault, (const void *)fault,
-    (const void *)fault, (const void *)fault,         (const void *)fault, 0, 0, 0, 0,
-    (const void *)fault, (const void *)fault,         0,
-    (const void *)fault, (const void *)fault,
-};
+typedef struct {
+  const void *stack;
+  void (*handlers[15])(void);
+} vector_table;
+
+__attribute__((section(".start"), used)) static const vector_table vectors = {
+    stack_top, {Reset_Handler, fault, fault, fault, fault, fault, 0, 0, 0, 0, fault, fault, 0,
+                fault, fault}};
 #endif

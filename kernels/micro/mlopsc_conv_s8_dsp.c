@@ -1,8 +1,9 @@
 /* Convolution with the DSP extension: see mlopsc_micro.h.
  *
- * Columns: for every two k (tap first, then channel) and every position of the block the pair
- * {x[k], x[k + 1]}, so four words; the k are filled up with zeros to a multiple of four. Weights:
- * [channels_out][k], each four in the order 0, 2, 1, 3, which one instruction widens to the pairs
+ * Columns: for every two k (tap first, then channel; the other way round if
+ * channels_in is odd, because pairs are of neighbours then) and every position of the block the pair
+ * {x[k], x[k + 1]}, so four words; the k are filled up with zeros to a multiple of four.
+ * Weights: [channels_out][k], each four in the order 0, 2, 1, 3, which one instruction widens to the pairs
  * (0, 1) and (2, 3). The scratch holds the columns, before them the sums of all channels of the block
  * where the taps do not fit at once, and behind them where each k lies if channels_in is odd. */
 #include "mlopsc_conv_dsp.h"
@@ -10,11 +11,27 @@
 #include "mlopsc_micro_blocks.h"
 #include "mlopsc_micro_dsp.h"
 
-/* Requantise the sums of one channel in the general way. */
-static void finish(const mlopsc_conv_shape *s, const int32_t sum[MLOPSC_LANES],
-                   int32_t multiplier, int32_t count, int8_t *y) {
-  for (int32_t i = 0; i < count; ++i)
-    y[i] = mlopsc_requantize(sum[i], multiplier, s->left_shift, s->zero_out, -128, 127);
+static void start_sums(const int32_t *bias, int32_t channels, int32_t *sum) {
+  for (const int32_t *const end = bias + channels; bias != end; ++bias, sum += MLOPSC_LANES)
+    sum[0] = sum[1] = sum[2] = sum[3] = *bias;
+}
+
+/* Requantise the sums of `channels` channels; y[n + 1] is `pitch` bytes behind y[n]. */
+static void finish_sums(const mlopsc_conv_shape *s, const int32_t *sum, const int32_t *multiplier,
+                        int32_t count, int8_t *y, int32_t pitch, int32_t channels) {
+  const int32_t shift = s->left_shift, zero = s->zero_out;
+  for (; channels > 0; --channels, sum += MLOPSC_LANES, ++multiplier, y += pitch) {
+    if (shift == 0 && count == MLOPSC_LANES) {
+      const int32_t a = sum[0], b = sum[1], c = sum[2], d = sum[3], m = *multiplier;
+      y[0] = mlopsc_scale(a, m, zero);
+      y[1] = mlopsc_scale(b, m, zero);
+      y[2] = mlopsc_scale(c, m, zero);
+      y[3] = mlopsc_scale(d, m, zero);
+    } else {
+      for (int32_t i = 0; i < count; ++i)
+        y[i] = mlopsc_requantize(sum[i], *multiplier, shift, zero, -128, 127);
+    }
+  }
 }
 
 /* The sum of the first position alone. */
@@ -48,8 +65,7 @@ void mlopsc_conv_s8(const int8_t *x, const int8_t *w, const int32_t *bias,
     if (flat == 0 || block.count < MLOPSC_LANES)
       mlopsc_place_block(&s, first, row, column, &block);
     for (column += MLOPSC_LANES; column >= s.width_out; column -= s.width_out) ++row;
-    for (int32_t n = 0; parts != 0 && n < s.channels_out; ++n)
-      for (int32_t i = 0; i < MLOPSC_LANES; ++i) sums[n * MLOPSC_LANES + i] = bias[n];
+    if (parts != 0) start_sums(bias, s.channels_out, sums);
     for (int32_t tap = 0; tap < taps; tap += s.taps) {
       const int32_t end = tap + s.taps < taps ? tap + s.taps : taps;
       const int32_t bytes = (((end - tap) * s.channels_in + 3) & ~3);
@@ -66,17 +82,18 @@ void mlopsc_conv_s8(const int8_t *x, const int8_t *w, const int32_t *bias,
                        s.channels_out);
       } else {
         for (int32_t n = 0; n < s.channels_out; ++n) {
-          int32_t sum[MLOPSC_LANES] = {bias[n], bias[n], bias[n], bias[n]};
+          int32_t sum[MLOPSC_LANES];
+          start_sums(bias + n, 1, sum);
           if (block.count == 1)
             sum[0] = one_output(columns, w + n * depth, bytes, sum[0]);
           else
             mlopsc_add_products(columns, bytes, w + n * depth, depth, sum, 1);
-          finish(&s, sum, multiplier[n], block.count, y + first + n * positions);
+          finish_sums(&s, sum, multiplier + n, block.count, y + first + n * positions, 0, 1);
         }
       }
     }
-    for (int32_t n = 0; parts != 0 && n < s.channels_out; ++n)
-      finish(&s, sums + n * MLOPSC_LANES, multiplier[n], block.count, y + first + n * positions);
+    if (parts != 0)
+      finish_sums(&s, sums, multiplier, block.count, y + first, positions, s.channels_out);
   }
   mlopsc_clamp(y, s.channels_out * positions, s.low, s.high);
 }

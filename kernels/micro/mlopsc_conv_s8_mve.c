@@ -131,7 +131,7 @@ static inline int32x4x2_t dot_2x4(const int8_t *columns, const int8_t *w0, const
   int32x4_t first, second;
   int32_t a, b, c, d;
   /* Columns follow each other: after 0 and 2 both addresses are those of 1 and 3. */
-  __asm__(DOT_2X2
+  __asm__ volatile(DOT_2X2
           "vmov %q[first][2], %q[first][0], %[a], %[b]\n\t"
           "vmov %q[second][2], %q[second][0], %[c], %[d]\n\t"
           "subs %[w0], %[w0], %[pitch]\n\t"

@@ -1,6 +1,5 @@
-/* Pooling over regions of interest, float32: see ONNX's RoiAlign and MaxRoiPool. */
-#include <stdint.h>
-
+/* Pooling over regions of interest, float32: see mlopsc_roi.h. */
+#include "mlopsc_roi.h"
 #include "mlopsc_math_bits.h"
 
 #define MAX_GRID 4096 /* samples per bin and axis, whatever size a region claims */
@@ -46,8 +45,6 @@ static float sample(const float *image, int32_t height, int32_t width, float y, 
   return d > m ? d : m;
 }
 
-/* x is [batch, channels, height, width], rois [count, 4] as x1, y1, x2, y2; batches holds int64 if
- * `wide`, else int32. A batch outside the input gives zeros. */
 void mlopsc_roi_align(const float *x, const float *rois, const void *batches, float *out,
                       int32_t batch, int32_t channels, int32_t height, int32_t width,
                       int32_t count, int32_t out_h, int32_t out_w, int32_t ratio,
@@ -91,7 +88,6 @@ void mlopsc_roi_align(const float *x, const float *rois, const void *batches, fl
   }
 }
 
-/* rois is [count, 5] as batch, x1, y1, x2, y2. Bins without a pixel give 0. */
 void mlopsc_max_roi_pool(const float *x, const float *rois, float *out, int32_t batch,
                          int32_t channels, int32_t height, int32_t width, int32_t count,
                          int32_t out_h, int32_t out_w, float scale) {

@@ -5,7 +5,7 @@
  * any number; of equal elements the first comes first. A heap of the kept indices lies in the
  * output itself, with the worst on top, so no other memory is needed: O(size log k) per row.
  */
-#include <stdint.h>
+#include "mlopsc_topk.h"
 
 /* Whether a stands before b in the result. */
 static int before(const ELEMENT *x, int32_t inner, int64_t a, int64_t b, int32_t largest) {
@@ -31,8 +31,7 @@ static void sift(const ELEMENT *x, int64_t *heap, int32_t inner, int32_t count, 
   }
 }
 
-void NAME(const ELEMENT *x, ELEMENT *values, int64_t *indices, int32_t outer, int32_t size,
-          int32_t inner, int32_t k, int32_t largest) {
+MLOPSC_TOPK(NAME, ELEMENT) {
   if (k <= 0) return;
   for (int32_t o = 0; o < outer; ++o)
     for (int32_t i = 0; i < inner; ++i) {

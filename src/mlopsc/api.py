@@ -10,7 +10,7 @@ from mlopsc import data, fitting, pipeline, quantizing, signing, tracing
 from mlopsc.bundle import Bundle
 from mlopsc.loader import Model, load
 from mlopsc.preprocessing import Preprocess, load_preprocess
-from mlopsc.schema.build_options import BuildOptions
+from mlopsc.schema.build_options import BuildOptions, Layout
 from mlopsc.schema.conformance import ConformanceReport
 from mlopsc.schema.fingerprint import Fingerprint
 from mlopsc.schema.fit import FitReport
@@ -160,6 +160,7 @@ def build(
     schedule: Schedule = "tiled",
     accuracy: Accuracy = "fast",
     source_code: bool = False,
+    layouts: Sequence[Layout] = (),
     io_in_arena: bool = False,
     patches: int | None = None,
     arena_limit: int | None = None,
@@ -180,6 +181,7 @@ def build(
             layer's largest value, for finite inputs; ``strict`` allows none that trades accuracy
             for speed.
         source_code: Whether the generated C is delivered too.
+        layouts: Forms for firmware that are delivered too, below ``layouts/``.
         io_in_arena: Whether inputs and outputs lie in the arena, at fixed offsets, where other
             values may take the place of an input that is not needed any more.
         patches: Number of patches in which the first layers are computed; by default as few as
@@ -206,6 +208,7 @@ def build(
             schedule=schedule,
             accuracy=accuracy,
             source_code=source_code,
+            layouts=tuple(layouts),
             io_in_arena=io_in_arena,
             patches=patches,
             arena_limit=arena_limit,
@@ -240,6 +243,9 @@ def fit(
     generator: Generator | None = None,
     schedule: Schedule = "tiled",
     accuracy: Accuracy = "fast",
+    io_in_arena: bool = False,
+    patches: int | None = None,
+    arena_limit: int | None = None,
     keys: Sequence[str | Path] = (),
     unchecked: bool = False,
     runner: str | None = None,
@@ -254,6 +260,9 @@ def fit(
         generator: As of ``build``.
         schedule: As of ``build``.
         accuracy: As of ``build``.
+        io_in_arena: As of ``build``.
+        patches: As of ``build``.
+        arena_limit: As of ``build``.
         keys: Public keys; one of them must have signed the bundle.
         unchecked: Do not look at the bundle's signature.
         runner: Who runs it to measure; the target's preferred runner by default.
@@ -268,7 +277,14 @@ def fit(
     return fitting.fit(
         Path(source),
         target,
-        how=BuildOptions(generator=generator, schedule=schedule, accuracy=accuracy),
+        how=BuildOptions(
+            generator=generator,
+            schedule=schedule,
+            accuracy=accuracy,
+            io_in_arena=io_in_arena,
+            patches=patches,
+            arena_limit=arena_limit,
+        ),
         trust=TrustOptions(keys=tuple(Path(key) for key in keys), unchecked=unchecked),
         measuring=fitting.Measuring(runner=runner),
         cache=cache,

@@ -24,7 +24,9 @@ _LEVELS: tuple[tuple[str, frozenset[str]], ...] = (
         frozenset({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}),
     ),
 )
-_X86_EXTENSIONS = {"avx512_vnni": "+avx512vnni", "avx_vnni": "+avxvnni"}
+_X86_EXTENSIONS = {
+    "avx512_vnni": "+avx512vnni", "avx512vbmi": "+avx512vbmi", "avx_vnni": "+avxvnni",
+}  # fmt: skip
 _ARM_EXTENSIONS = {"asimddp": "+dotprod", "i8mm": "+i8mm", "asimdhp": "+fullfp16"}
 
 
@@ -90,11 +92,13 @@ def _linux_x86() -> dict[str, Any]:
         vector_bits = 256
     elif level == "x86-64-v4":
         vector_bits, registers = 512, 32
+    used = {"avx_vnni"} if level == "x86-64-v3" else set(_X86_EXTENSIONS)
     features = (
-        [llvm for flag, llvm in sorted(_X86_EXTENSIONS.items()) if flag in flags]
-        if level == "x86-64-v4"
+        [llvm for flag, llvm in sorted(_X86_EXTENSIONS.items()) if flag in flags & used]
+        if level in ("x86-64-v3", "x86-64-v4")
         else []
     )
+    vnni = "avx512_vnni" if level == "x86-64-v4" else "avx_vnni"
     zig_cpu = level.replace("-", "_") + "".join(features)
     return {
         "compile": {
@@ -107,6 +111,7 @@ def _linux_x86() -> dict[str, Any]:
             "vector_bits": vector_bits,
             "registers": registers,
             "fma": "fma" in flags,
+            "dot": "vnni" if features and vnni in flags else "madd",
             **_caches(),
         },
         "toolchain": _linux_toolchain("x86_64", zig_cpu),
@@ -127,6 +132,7 @@ def _linux_arm() -> dict[str, Any]:
             "vector_bits": 128,
             "registers": 32,
             "fma": True,
+            "dot": "sdot" if "asimddp" in flags else "none",
             **_caches(),
         },
         "toolchain": _linux_toolchain("aarch64", "generic" + "".join(features)),
@@ -141,6 +147,7 @@ def _macos_arm() -> dict[str, Any]:
             "vector_bits": 128,
             "registers": 32,
             "fma": True,
+            "dot": "sdot",
             "cores": os.cpu_count() or 1,
             "l1_bytes": 65536,
             "l2_bytes": 4 << 20,

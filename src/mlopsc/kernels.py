@@ -91,6 +91,15 @@ def runtime_files(symbols: Iterable[str]) -> tuple[list[Path], list[Path]]:
     return _headers(files), files
 
 
+def header_of(symbol: str) -> str:
+    """Return the name of the header that declares a function of ``RUNTIME``."""
+    path = kernels_dir() / "runtime" / RUNTIME[symbol][0]
+    for header in (public_header(), *_headers([path])):
+        if re.search(rf"\b{symbol}\b", header.read_text(encoding="utf-8")):
+            return header.name
+    raise CompilerError(f"no header declares '{symbol}'")
+
+
 def program_files(program: Program) -> tuple[list[Path], list[Path]]:
     """Return the headers and sources that a program needs beside its generated kernels.
 

@@ -108,8 +108,7 @@ def quantize(
         progress("model", "importing the quantised model")
         imported = _import(parent, work, imports)
         done = _with_arithmetic(done, imported.manifest)
-        made = _finish(parent, imported, done, signer)
-        write_bundle(made, path)
+        write_bundle(_finish(parent, imported, done, signer), path)
         artefact = open_artefact(path)
         read_revocations(trust.revocations).check(output, artefact.ancestors())
         if report is not None:

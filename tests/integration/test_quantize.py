@@ -192,6 +192,51 @@ def test_integer_inputs_and_outputs(tmp_path: Path) -> None:
         np.testing.assert_array_equal(steps * np.float32(leave.scale), theirs.outputs["scores"])
 
 
+def test_an_output_is_not_clamped_for_what_comes_after_it(tmp_path: Path) -> None:
+    models.save(models.several(), tmp_path / "m.onnx")
+    np.savez(tmp_path / "x.npz", left=random(40, 2, 3), right=random(40, 2, 4))
+    mlopsc.import_model(tmp_path / "m.onnx", tmp_path / "m.mlb", vectors=tmp_path / "x.npz")
+    report = mlopsc.quantize(tmp_path / "m.mlb", tmp_path / "q.mlb")
+    found = {one.name: one.error.relative_error for one in report.outputs}
+    assert found.keys() == {"total", "positive", "same"} and max(found.values()) < 0.02
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        QuantizeOptions(),
+        QuantizeOptions(activations="uint8", io="integer"),
+        QuantizeOptions(keep_float=1),
+        QuantizeOptions(float_layers=("make_c",)),
+    ],
+    ids=("plain", "uint8-edges", "mixed", "first-in-float"),
+)
+def test_inputs_with_channels_last(tmp_path: Path, options: QuantizeOptions) -> None:
+    made = model(
+        [
+            node("Transpose", ["x"], ["t"], perm=[0, 3, 1, 2]),
+            node("Conv", ["t", "w"], ["c"], pads=[1, 1, 1, 1]),
+            node("Relu", ["c"], ["r"]),
+            node("Conv", ["r", "v"], ["d"]),
+            node("Add", ["d", "d2"], ["e"]),
+            node("Flatten", ["e"], ["y"]),
+        ],
+        [value("x", [1, 6, 6, 2])],
+        [value("y", [1, 48])],
+        {"w": random(4, 2, 3, 3), "v": random(3, 4, 3, 3)},
+    )
+    made.graph.node[4].input[1] = "d"
+    models.save(made, tmp_path / "m.onnx")
+    np.save(tmp_path / "x.npy", random(40, 6, 6, 2))
+    report = mlopsc.quantize(
+        tmp_path / "m.onnx", tmp_path / "q.mlb", calibration=tmp_path / "x.npy", options=options
+    )
+    assert report.outputs[0].error.relative_error < 0.03
+    kept = [layer.name for layer in report.layers if not layer.quantized]
+    assert len(kept) == len(report.kept_float) == options.keep_float + len(options.float_layers)
+    assert report.integers is not None and report.integers.largest_step <= 1
+
+
 def outlier() -> tuple[onnx.ModelProto, np.ndarray]:
     """Return a network whose middle value has one channel a thousand times larger than the others.
 
@@ -361,7 +406,7 @@ def test_what_cannot_be_quantised_is_refused(
     digits = {"source": digits_bundle}
     cases: list[tuple[dict[str, Any], type[MlopscError], str]] = [
         ({"source": quantised_digits / "q.mlb"}, QuantizationError, "quantised already"),
-        ({**digits, "calibration": tmp_path / "no"}, QuantizationError, "does not exist"),
+        ({**digits, "calibration": tmp_path / "no"}, QuantizationError, "No such file"),
         ({**digits, "calibration": tmp_path / "wrong.npy"}, InputError, "[1, 8, 8]"),
         ({**digits, "evaluation": tmp_path / "names.npz"}, InputError, "picture"),
         ({**digits, "float_layers": ("conv",)}, QuantizationError, "conv_0, conv_2"),

@@ -289,3 +289,15 @@ def test_damaged_object_is_refused_or_read_and_never_crashes(target: str, tmp_pa
             damaged = code[:position] + bytes([byte]) + code[position + 1 :]
             with contextlib.suppress(GateError):
                 read_object(damaged)
+
+
+@TARGETS
+@pytest.mark.parametrize("kind", ["constructor", "destructor"])
+def test_code_outside_of_calls_is_refused(target: str, kind: str, tmp_path: Path) -> None:
+    if (target, kind) == ("wasm32-simd", "destructor"):
+        pytest.skip("becomes a call of the C library, which is refused for that")
+    source = f"void f(void); __attribute__(({kind})) void f(void) {{ *(volatile int *)64 = 1; }}\n"
+    code = compile_c(target, source, tmp_path)
+    with pytest.raises(GateError, match="before main") as caught:
+        check_objects(load_target(target), {"early.o": code})
+    assert "early.o" in caught.value.message

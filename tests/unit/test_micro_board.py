@@ -1,4 +1,4 @@
-"""The kernels for microcontrollers on emulated boards, for processors that Unicorn does not have."""
+"""The kernels for microcontrollers on emulated boards: for processors that Unicorn has not got."""
 
 from __future__ import annotations
 

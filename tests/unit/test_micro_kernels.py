@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -230,3 +233,46 @@ def test_micro_sums_averages_and_tables(variant: Any, where: str) -> None:
                 Arguments(x, softmax, x.size, exponentials=exponentials, in_place=in_place),
             )
             np.testing.assert_array_equal(found.reshape(x.shape), np.clip(steps, -128, 127))
+
+
+@pytest.mark.parametrize(("variant", "where"), MACHINES)
+def test_micro_depthwise_3x3_of_every_small_size(variant: Any, where: str) -> None:
+    for height in range(1, 6):
+        for width in range(1, 10):
+            for stride in (1, 2):
+                out = [-(-n // stride) for n in (height, width)]
+                before = [max((o - 1) * stride + 3 - n, 0) // 2 for o, n in
+                          zip(out, (height, width), strict=True)]  # fmt: skip
+                shape = ConvShape(
+                    3, height, width, 3, *out, 3, 3, stride, stride, 1, 1, *before,
+                    -9, 4, -128, 127, 0, 9,
+                )  # fmt: skip
+                check_conv(variant, where, shape, "depthwise", 10 * height + width)
+
+
+@pytest.mark.parametrize(("variant", "where"), MACHINES)
+def test_micro_pointwise_of_every_depth(variant: Any, where: str) -> None:
+    for depth in range(1, 37):
+        shape = ConvShape(depth, 1, 9, 5, 1, 9, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, -128, 127, 0, 1)
+        check_conv(variant, where, shape, "conv", depth)
+
+
+# Compiler, flags of a processor, variants that it compiles.
+_COMPILERS = {
+    "gcc": ([], ("portable",)),
+    "clang": ([], ("portable",)),
+    "arm-none-eabi-gcc": (["-mcpu=cortex-m4", "-mthumb"], ("portable", "dsp")),
+}
+
+
+@pytest.mark.parametrize("compiler", _COMPILERS)
+def test_micro_kernels_compile_without_warnings(compiler: str, tmp_path: Path) -> None:
+    if shutil.which(compiler) is None:
+        pytest.skip(f"not on PATH: {compiler}")
+    processor, variants = _COMPILERS[compiler]
+    warnings = ["-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror"]
+    for source in sorted({k.source for v in variants for k in KERNELS[v].values()}):
+        for standard in ("-std=c99", "-std=c11"):
+            path = REPOSITORY / "kernels" / "micro" / source
+            command = [compiler, *processor, standard, "-O2", *warnings, "-c", str(path)]
+            subprocess.run([*command, "-o", str(tmp_path / "made.o")], check=True)

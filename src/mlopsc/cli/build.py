@@ -21,6 +21,7 @@ from mlopsc.cli.options import (
     unchecked_option,
 )
 from mlopsc.cli.render import echo_json, echo_table, progress, size, visible
+from mlopsc.schema.build_options import LAYOUT_NAMES
 
 _MEASURE_S = 120.0  # for the verdict at the end of a build; 'mlopsc fit' takes the time it needs
 
@@ -33,6 +34,13 @@ _MEASURE_S = 120.0  # for the verdict at the end of a build; 'mlopsc fit' takes 
 @click.option("-o", "--output", type=PATH, required=True, help="Folder for the packages.")
 @build_options
 @click.option("--source", "source_code", is_flag=True, help="Deliver the generated C too.")
+@click.option(
+    "--layout",
+    "layouts",
+    multiple=True,
+    type=click.Choice(LAYOUT_NAMES),
+    help="Deliver this form for firmware too, below layouts/; repeat. Kernels must be C.",
+)
 @click.option(
     "--no-fit",
     "fit",
@@ -52,6 +60,7 @@ def command(
     targets: tuple[str, ...],
     output: Path,
     source_code: bool,
+    layouts: tuple[Any, ...],
     fit: bool,
     force: bool,
     cache: bool,
@@ -69,7 +78,7 @@ def command(
             targets,
             output,
             options=collect_import_options(options),
-            how=how.model_copy(update={"source_code": source_code}),
+            how=how.model_copy(update={"source_code": source_code, "layouts": layouts}),
             trust=trust,
             force=force,
             cache=cache,

@@ -4,6 +4,10 @@ Three things in TVM's C generator are mended before it prints, because they are 
 its runtime: ``max`` and ``min`` remember the value of a load across a store that changes it; float
 literals have seven digits; and pointers promise nothing about aliasing. All three become calls of
 small inline functions or qualifiers, so that the C computes what the LLVM kernels compute.
+
+What compilers warn of is not printed either: comparisons that types alone decide are decided here,
+parameters that nothing reads are said to be unused, and sums start from a value that a compiler can
+see.
 """
 
 from __future__ import annotations
@@ -18,9 +22,10 @@ import tvm
 from tvm import tirx
 from tvm_ffi.structural import structural_map
 
+from mlopsc.codegen.comparisons import decided
 from mlopsc.dtypes import DTYPES
 from mlopsc.integers import C_FUNCTIONS
-from mlopsc.kernels import RUNTIME
+from mlopsc.kernels import RUNTIME, header_of
 
 _DROPPED = (
     "#include", "#define TVM_", "#ifdef __cplusplus", 'extern "C"', "#endif", "void* __tvm",
@@ -35,6 +40,12 @@ _LIBM = (
     )),
 )  # fmt: skip
 _SIGNATURE = re.compile(r"^(?:TVM_DLL )?(void|int32_t) (\w+)\(([^)]*)\)", re.MULTILINE)
+_BODY = re.compile(
+    r"^(?P<head>(?:TVM_DLL )?(?:void|int32_t) \w+\((?P<parameters>[^)]*)\) \{\n)(?P<body>.*?^\}$)",
+    re.MULTILINE | re.DOTALL,
+)
+# A sum that its first addition sets: compilers do not always see that.
+_SUM = re.compile(r"^( +\w+ \w+\[1\]);$", re.MULTILINE)
 _EXTERN = re.compile(r"^TVM_DLL (\w[^;]*);$", re.MULTILINE)
 
 
@@ -98,16 +109,31 @@ def _mender(helpers: dict[str, str]) -> tuple[tuple[Any, Callable[[Any], Any]], 
         return tirx.call_pure_extern(dtype, name, tirx.const(pattern, bits))
 
     def absolute(call: Any) -> Any:
-        if getattr(call.op, "name", "") != "tirx.fabs":
-            return call
         dtype = str(call.ty)
         return tirx.call_pure_extern(dtype, "fabsf" if dtype == "float32" else "fabs", *call.args)
 
+    def reinterpreted(call: Any) -> Any:
+        found, wanted = str(call.args[0].ty), str(call.ty)
+        if found not in DTYPES or wanted not in DTYPES:
+            return call
+        name, a, b = f"k_{wanted}_of_{found}", DTYPES[found].c, DTYPES[wanted].c
+        helpers[name] = (
+            f"static inline {b} {name}({a} value) {{\n"
+            f"  union {{ {a} from; {b} to; }} v;\n  v.from = value;\n  return v.to;\n}}"
+        )
+        return tirx.call_pure_extern(wanted, name, call.args[0])
+
+    def call(node: Any) -> Any:
+        name = getattr(node.op, "name", "")
+        return mended[name](node) if name in mended else node
+
+    mended = {"tirx.fabs": absolute, "tirx.reinterpret": reinterpreted}
     return (
-        (tvm.ir.Call, absolute),
+        (tvm.ir.Call, call),
         (tirx.Max, select(">", "max")),
         (tirx.Min, select("<", "min")),
         (tirx.FloatImm, exact),
+        *((kind, decided) for kind in (tirx.LT, tirx.LE, tirx.GT, tirx.GE, tirx.EQ, tirx.NE)),
     )
 
 
@@ -118,22 +144,27 @@ def _clean(source: str, helpers: dict[str, str]) -> str:
         found[1]
         for found in _EXTERN.finditer(source)
         if not any(f" {name}(" in found[1] for name in helpers)
-        and ("*" not in found[1] or _name(found[1]) in RUNTIME)
+        and "*" not in found[1]
+        and _name(found[1]) not in RUNTIME
     }
     known = {_name(text) for text in externs}
     externs |= {text for text in _LIBM if _name(text) not in known}
     prototypes = sorted(f"extern {text};" for text in externs if _name(text) in called)
+    headers = sorted({header_of(name) for name in called if name in RUNTIME})
     lines = [
         line
         for line in source.splitlines()
         if not line.startswith(_DROPPED) and not _EXTERN.fullmatch(line)
     ]
-    body = _SIGNATURE.sub(_restrict, "\n".join(lines).strip())
+    body = _BODY.sub(_unused, _SUM.sub(r"\1 = {0};", "\n".join(lines).strip()))
+    body = _SIGNATURE.sub(_restrict, body)
     return "\n".join(
         [
             "/* Kernels of a compiled model: generated, self-contained C11. */",
             "#include <stdbool.h>",
             "#include <stdint.h>",
+            "",
+            *(f'#include "{name}"' for name in headers),
             "",
             *prototypes,
             "",
@@ -152,3 +183,11 @@ def _name(prototype: str) -> str:
 def _restrict(match: re.Match[str]) -> str:
     parameters = re.sub(r"(\w+)\* (\w+)", r"\1* restrict \2", match[3])
     return f"{match[1]} {match[2]}({parameters})"
+
+
+def _unused(match: re.Match[str]) -> str:
+    """Say of parameters that nothing reads that this is meant."""
+    names = [p.split()[-1].lstrip("*") for p in match["parameters"].split(",") if p.strip()]
+    used = set(re.findall(r"\w+", match["body"]))
+    lines = "".join(f"  (void){name};\n" for name in names if name not in used)
+    return f"{match['head']}{lines}{match['body']}"

@@ -14,7 +14,7 @@ import tvm
 from tvm import tirx
 from tvm_ffi.structural import structural_walk
 
-from mlopsc.integers import is_function, llvm_function
+from mlopsc import integers, words
 
 _HALF_HELPERS = re.compile(
     r"^define weak dso_local \w+ @__(?:truncsfhf2|extendhfsf2)\(.*?^}\n", re.MULTILINE | re.DOTALL
@@ -36,7 +36,7 @@ def write_llvm(kernels: Any, target: Any, folder: Path) -> Path:
 
 
 def _with_integers(kernels: Any) -> Any:
-    """Return ``kernels`` with the functions of ``mlopsc.integers``, for LLVM to inline."""
+    """Return ``kernels`` with the functions of ``mlopsc.integers`` and ``words``, for LLVM to inline."""
     called: set[str] = set()
 
     def visit(call: Any) -> None:
@@ -46,7 +46,12 @@ def _with_integers(kernels: Any) -> Any:
     functions = dict(kernels.functions.items())
     for function in functions.values():
         structural_walk(function.body, (tvm.ir.Call, visit))
-    texts = [llvm_function(name) for name in sorted(called) if is_function(name)]
+    texts = [
+        made.llvm_function(name)
+        for name in sorted(called)
+        for made in (integers, words)
+        if made.is_function(name)
+    ]
     if texts:
         var, first = next(iter(functions.items()))
         imported = tvm.ir.StringImm("\n".join(texts))

@@ -31,7 +31,7 @@ from mlopsc.runners import RunResult
 from mlopsc.schema.build_options import BuildOptions
 from mlopsc.schema.fit import FitReport, Largest, Latency, RamUse
 from mlopsc.schema.import_options import ImportOptions
-from mlopsc.schema.target import Limits, Target
+from mlopsc.schema.target import Target
 from mlopsc.schema.timeline import Timeline
 from mlopsc.targets import load_target
 from mlopsc.tools import RUN_TIMEOUT_S
@@ -105,13 +105,14 @@ def fit(
             folder = Path(name)
             pipeline.build_for(
                 source,
-                [board.model_copy(update={"limits": Limits()})],
+                [board],
                 folder,
                 options=options,
                 how=how,
                 trust=trust,
                 cache=cache,
                 logged=False,
+                within_limits=False,
                 progress=progress,
             )
             progress(board.name, "measuring")
@@ -149,7 +150,7 @@ def judge(package: LoadedPackage, target: Target, measuring: Measuring | None = 
         writable=static.writable,
         limit=target.limits.ram_bytes,
     )
-    needs = Needs(static.flash.total, ram.total, memory.arena, info.timeline)
+    needs = Needs(static.flash.total, ram.total, memory.arena, memory.io, info.timeline)
     missing = missing_bytes(target, needs)
     limited = target.limits.flash_bytes is not None or target.limits.ram_bytes is not None
     instructions = None if run is None else run.instructions

@@ -17,6 +17,7 @@ import onnx_ir as ir
 Array = np.ndarray[Any, Any]
 
 DOMAIN: Final = "mlopsc.blocked"  # of the operators that exist in other forms only (ops/blocked.py)
+BYTES: Final = "mlopsc.bytes"  # of those on 8-bit integers (ops/blocked_integers.py)
 FLOAT_BYTES: Final = 4
 PANEL_VECTORS: Final = 2  # of a row of a panel of weights: what registers of a tile hold
 MIN_LANES: Final = 4  # fewer elements beside each other are worth no form of their own
@@ -122,6 +123,14 @@ def replace_by(graph: ir.Graph, node: ir.Node, made: Sequence[ir.Node]) -> None:
     ir.convenience.replace_all_uses_with(output, final, replace_graph_outputs=True)
     final.name = output.name
     graph.remove(node, safe=True)
+
+
+def view(source: ir.Value, dtype: ir.DataType, shape: Sequence[int], name: str) -> ir.Node:
+    """Return a node that reads the memory of ``source`` as elements of another type and shape."""
+    node = ir.Node(BYTES, "View", [source])
+    output = node.outputs[0]
+    output.name, output.type, output.shape = name, ir.TensorType(dtype), ir.Shape(list(shape))
+    return node
 
 
 def part_of(

@@ -19,6 +19,7 @@ from mlopsc.integer import use_integers
 from mlopsc.lower.attention import block_attention
 from mlopsc.lower.flow import Flows
 from mlopsc.lower.grouped import rewrite_groups
+from mlopsc.lower.integer_layout import use_integer_forms
 from mlopsc.lower.layout import use_blocked_layout
 from mlopsc.lower.micro import Variant
 from mlopsc.lower.origins import Fused, OriginFinder
@@ -28,14 +29,14 @@ from mlopsc.lower.translate import translate
 from mlopsc.lower.transposed import use_interleaved_convolutions
 from mlopsc.schema.common import TensorSpec
 from mlopsc.schema.graph import StageGraph
-from mlopsc.schema.target import Accuracy
+from mlopsc.schema.target import Accuracy, Hardware
 
 
 def compile_graph(
     stages: Sequence[StageGraph],
     target: Any,
     lanes: int,
-    l2_bytes: int,
+    hardware: Hardware,
     *,
     accuracy: Accuracy,
     micro: Variant | None,
@@ -51,10 +52,11 @@ def compile_graph(
     if patches is not None:
         use_patches(model, patches)
     if lanes > 1:
-        model = block_attention(model, lanes, l2_bytes)
+        model = block_attention(model, lanes, hardware.l2_bytes)
         model = use_interleaved_convolutions(rewrite_groups(model, lanes), accuracy)
         model = use_blocked_layout(model, lanes, accuracy=accuracy)
-        model = use_panels(model, lanes, l2_bytes)
+        model = use_panels(model, lanes, hardware.l2_bytes)
+        model = use_integer_forms(model, hardware, lanes)
     module, flows, origins = translate(model, micro)
     transform = relax.transform
     with target, tvm.transform.PassContext(opt_level=3):

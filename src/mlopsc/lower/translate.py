@@ -16,6 +16,7 @@ from tvm import relax, te
 from mlopsc.bodies import captured
 from mlopsc.errors import CompilerError
 from mlopsc.lower.flow import Flows, IfFlow, LoopFlow, MicroFlow
+from mlopsc.lower.forms import BYTES
 from mlopsc.lower.macs import multiply_accumulates
 from mlopsc.lower.micro import Variant
 from mlopsc.lower.micro_calls import MicroCall, micro_call
@@ -96,6 +97,13 @@ class _Translator:
                 raise CompilerError(f"node '{node.name}': its input is missing")
             shape = [int(d) for d in output.shape or ()]
             self._values[output] = self._builder.emit(relax.op.reshape(self._value(source), shape))
+            return
+        if node.op_type == "View" and node.domain == BYTES:
+            target = _type(node.outputs[0])
+            made = relax.op.memory.view(
+                self._value(node.inputs[0]), shape=target.shape, dtype=str(target.dtype)
+            )
+            self._values[node.outputs[0]] = self._builder.emit(made)
             return
         described = self._describe(node)
         call = micro_call(described, self._variant) if self._variant else None

@@ -8,7 +8,17 @@ holds: the libraries need nothing that ``gate`` does not allow, and ``model.json
 from __future__ import annotations
 
 from mlopsc.package.documents import bundle_files
-from mlopsc.package.limits import Needs, check_limits
+from mlopsc.package.layouts import check_layouts
+from mlopsc.package.limits import Needs, check_limits, needs_of
 from mlopsc.package.make import CompiledModel, make_package, with_file
 
-__all__ = ["CompiledModel", "Needs", "bundle_files", "check_limits", "make_package", "with_file"]
+__all__ = [
+    "CompiledModel",
+    "Needs",
+    "bundle_files",
+    "check_layouts",
+    "check_limits",
+    "make_package",
+    "needs_of",
+    "with_file",
+]

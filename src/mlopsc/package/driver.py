@@ -11,7 +11,7 @@ from typing import Literal
 from mlopsc.dtypes import DTYPES
 from mlopsc.package.micro import micro_function
 from mlopsc.package.phases import is_threaded, phase_functions
-from mlopsc.package.steps import COPY_FUNCTION, StepWriter, needs_copy
+from mlopsc.package.steps import COPY_FUNCTION, StepWriter, kernel_type, needs_copy
 from mlopsc.schema.common import TensorSpec, c_identifier
 from mlopsc.schema.program import Kernel, Program
 
@@ -20,8 +20,8 @@ from mlopsc.schema.program import Kernel, Program
 EMBED_OFFSET = 64
 
 
-def header(program: Program, *, version: str, target: str) -> str:
-    """Return ``<name>.h``."""
+def header(program: Program, *, version: str, target: str, threads: bool = True) -> str:
+    """Return ``<name>.h``; without ``threads`` a call computes on the thread that makes it."""
     guard = f"{program.name.upper()}_H"
     prefix = program.name.upper()
     lines = [
@@ -40,7 +40,7 @@ def header(program: Program, *, version: str, target: str) -> str:
         f"#define {prefix}_ARENA_ALIGN {program.arena_align}",
         "",
         "/* Whether calls compute on several threads: mlopsc_set_threads is there then. */",
-        f"#define {prefix}_THREADS {int(is_threaded(program))}",
+        f"#define {prefix}_THREADS {int(threads and is_threaded(program))}",
         "",
         "/* Number of elements of each buffer. */",
     ]
@@ -142,12 +142,15 @@ def _signature(program: Program) -> str:
     return ", ".join([*parameters, "void *arena"])
 
 
-def driver(program: Program, *, version: str, target: str, bundle: str) -> str:
+def driver(
+    program: Program, *, version: str, target: str, bundle: str, threads: bool = True
+) -> str:
     """Return ``model.c``: the typed entry, the generic entry and the descriptor."""
     ins, outs = parameter_names(program)
     name = program.name
     lines = [
         f"/* {name}: calls the kernels in order. Generated; C99, no state, no allocation. */",
+        "#include <stdbool.h>",
         "#include <stddef.h>",
         "#include <stdint.h>",
         "",
@@ -157,6 +160,9 @@ def driver(program: Program, *, version: str, target: str, bundle: str) -> str:
         "#if defined(__GNUC__)",
         '#define MLOPSC_EXPORT __attribute__((visibility("default")))',
         "#define MLOPSC_WEAK __attribute__((weak))",
+        "#elif defined(__ICCARM__) || defined(__ICCRISCV__)",
+        "#define MLOPSC_EXPORT",
+        "#define MLOPSC_WEAK __weak",
         "#else",
         "#define MLOPSC_EXPORT",
         "#define MLOPSC_WEAK",
@@ -172,7 +178,9 @@ def driver(program: Program, *, version: str, target: str, bundle: str) -> str:
         if kernel.micro is not None:
             lines += micro_function(kernel, kernel.micro)
         else:
-            lines += phase_functions(kernel) if kernel.phases else [_prototype(kernel)]
+            lines += (
+                phase_functions(kernel, threads=threads) if kernel.phases else [_prototype(kernel)]
+            )
     if needs_copy(program.steps):
         lines += ["", *COPY_FUNCTION]
     lines += [
@@ -213,7 +221,7 @@ def weights_source(program: Program, *, embed: str | None, data: bytes = b"") ->
 
 
 def _prototype(kernel: Kernel) -> str:
-    parameters = ", ".join(f"{DTYPES[d].c} *" for d in kernel.parameters)
+    parameters = ", ".join(f"{kernel_type(d)} *" for d in kernel.parameters)
     return f"extern void {kernel.symbol}({parameters});"
 
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 from string import Template
 from typing import Literal
 
-import numpy as np
-
 from mlopsc.boards import board_arguments, board_files
 from mlopsc.bundle import Bundle
-from mlopsc.dtypes import DTYPES, SMALL
+from mlopsc.dtypes import DTYPES
+from mlopsc.package.c_arrays import array
 from mlopsc.package.driver import offset_macro, parameter_names
 from mlopsc.package.phases import is_threaded
 from mlopsc.resources import kernels_dir
@@ -66,7 +65,7 @@ def _gcc(target: Target) -> str:
     if target.toolchain.target.startswith("thumb"):
         return f"arm-none-eabi-gcc -mcpu={compile_.cpu} -mthumb -mfloat-abi={compile_.float_abi}"
     letters = "".join(f.removeprefix("+") for f in compile_.features if f.startswith("+"))
-    return f"riscv64-unknown-elf-gcc -march=rv32i{letters} -mabi={compile_.abi}"
+    return f"riscv64-unknown-elf-gcc -march=rv32i{letters}_zicsr -mabi={compile_.abi}"
 
 
 def _enter(program: Program) -> str:
@@ -118,37 +117,9 @@ def _vector_header(program: Program, bundle: Bundle) -> str:
         "",
     ]
     for spec, name in zip(program.inputs, ins, strict=True):
-        lines.append(_array(name, spec.dtype, vector.inputs[spec.name]))
+        lines.append(array(name, spec.dtype, vector.inputs[spec.name]))
     for spec, name in zip(program.outputs, outs, strict=True):
-        lines.append(_array(f"expected_{name}", spec.dtype, vector.outputs[spec.name]))
+        lines.append(array(f"expected_{name}", spec.dtype, vector.outputs[spec.name]))
         if program.arena_io is None:
             lines.append(f"static {DTYPES[spec.dtype].c} {name}[{max(spec.elements, 1)}];")
     return "\n".join(lines) + "\n"
-
-
-def _array(name: str, dtype: str, array: np.ndarray) -> str:
-    flat = array.ravel()
-    if dtype in SMALL:  # its representation
-        flat = flat.view(f"u{flat.itemsize}") if DTYPES[dtype].is_float else flat.astype(np.int16)
-    values = [_literal(v) for v in flat.tolist()] or ["0"]
-    rows = [", ".join(values[i : i + 12]) for i in range(0, len(values), 12)]
-    body = ",\n  ".join(rows)
-    return f"static const {DTYPES[dtype].c} {name}[{len(values)}] = {{\n  {body}\n}};"
-
-
-def _literal(value: float | int | bool) -> str:
-    if isinstance(value, bool):
-        return str(int(value))
-    if isinstance(value, int):
-        return (
-            f"{value}"
-            if abs(value) < 1 << 31
-            else f"{value}ll"
-            if value < 1 << 63
-            else f"{value}ull"
-        )
-    if value != value:
-        return "(0.0f / 0.0f)"
-    if value in (float("inf"), float("-inf")):
-        return "(1.0f / 0.0f)" if value > 0 else "(-1.0f / 0.0f)"
-    return value.hex()

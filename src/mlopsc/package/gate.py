@@ -1,9 +1,9 @@
 """The gate: reads the objects of a library and refuses what must not ship.
 
 A library may expect ``mem*``, compiler support routines and a short list of libm, nothing else;
-must hold no writable data and no trace of the compiler's runtime; and on 32-bit ARM must pass
-floats as its target says (linkers mix the two ABIs without a word). On targets with threads the
-pool, and nothing else, may hold state and expect POSIX threads.
+must hold no writable data, nothing that runs before ``main``, and no trace of the compiler's
+runtime; and on 32-bit ARM must pass floats as its target says (linkers mix the two ABIs without a
+word). On targets with threads the pool, and nothing else, may hold state and expect POSIX threads.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ _THREADS = {
     "sched_getaffinity", "sigfillset", "strtol", "sysconf",
 }  # fmt: skip
 _POOL = Path(POOL).with_suffix(".o").name
+# What start-up code or a loader calls by itself.
+_START = (".init_array", ".preinit_array", ".fini_array", ".ctors", ".dtors", ".init", ".fini")
 _ELF_MAGIC = b"\x7fELF"
 _WASM_MAGIC = b"\0asm"
 
@@ -63,6 +65,7 @@ class ObjectFacts:
         read_only: Bytes of constants.
         writable: Bytes of writable data.
         vfp_args: Whether floats are passed in registers (32-bit ARM), or None.
+        automatic: Functions that start-up code or a loader would call: constructors, destructors.
     """
 
     undefined: frozenset[str]
@@ -71,6 +74,7 @@ class ObjectFacts:
     read_only: int
     writable: int
     vfp_args: bool | None
+    automatic: int = 0
 
 
 def check_objects(target: Target, objects: dict[str, bytes]) -> ObjectFacts:
@@ -97,6 +101,11 @@ def check_objects(target: Target, objects: dict[str, bytes]) -> ObjectFacts:
     traces = sorted(name for name in undefined | defined if "tvm" in name.lower())
     if traces:
         raise GateError(f"symbols of the compiler's runtime are left in the library: {traces[:8]}")
+    started = sorted(n for n, f in facts.items() if f.automatic and n not in pool)
+    if started:
+        raise GateError(
+            f"object '{started[0]}' holds functions that run before main or after it; expected none"
+        )
     stateful = {name: f.writable for name, f in facts.items() if f.writable and name not in pool}
     if stateful:
         found = ", ".join(f"{size} bytes in '{name}'" for name, size in stateful.items())
@@ -172,8 +181,9 @@ def _read_elf(elf: ELFFile) -> ObjectFacts:
         if not symbol.name or symbol["st_info"]["bind"] == "STB_LOCAL":
             continue
         (undefined if symbol["st_shndx"] == "SHN_UNDEF" else defined).add(symbol.name)
-    code = read_only = writable = 0
+    code = read_only = writable = automatic = 0
     for section in elf.iter_sections():
+        automatic += section["sh_size"] > 0 and _is_start(section.name)
         flags, size = section["sh_flags"], section["sh_size"]
         if not flags & 2 or section.name in (".eh_frame", ".eh_frame_hdr"):  # not loaded
             continue
@@ -186,8 +196,18 @@ def _read_elf(elf: ELFFile) -> ObjectFacts:
         else:
             read_only += size
     return ObjectFacts(
-        frozenset(undefined), frozenset(defined), code, read_only, writable, _vfp_args(elf)
+        frozenset(undefined),
+        frozenset(defined),
+        code,
+        read_only,
+        writable,
+        _vfp_args(elf),
+        automatic,
     )
+
+
+def _is_start(name: str) -> bool:
+    return any(name == start or name.startswith(f"{start}.") for start in _START)
 
 
 def _vfp_args(elf: ELFFile) -> bool | None:
@@ -209,7 +229,7 @@ def _read_wasm(data: bytes) -> ObjectFacts:
     """Read a WebAssembly object (core specification 5.5; tool conventions, Linking.md)."""
     imports: list[tuple[str, str]] = []
     names: set[str] = set()
-    code = read_only = writable = 0
+    code = read_only = writable = automatic = 0
     for kind, start, end in _wasm_sections(data):
         if kind == 2:
             imports = list(_wasm_imports(data, start))
@@ -218,12 +238,19 @@ def _read_wasm(data: bytes) -> ObjectFacts:
             if name == "linking":
                 names |= set(_wasm_defined(data, at, end))
                 writable += sum(map(_is_writable_segment, _wasm_segments(data, at, end)))
+                automatic += sum(1 for found, _ in _wasm_parts(data, at, end) if found == 6)
         elif kind == 10:
             code = end - start
         elif kind == 11:
             read_only = end - start
     return ObjectFacts(
-        frozenset(name for _, name in imports), frozenset(names), code, read_only, writable, None
+        frozenset(name for _, name in imports),
+        frozenset(names),
+        code,
+        read_only,
+        writable,
+        None,
+        automatic,
     )
 
 
@@ -282,31 +309,33 @@ def _wasm_imports(data: bytes, at: int) -> Iterator[tuple[str, str]]:
         yield module, name
 
 
-def _wasm_defined(data: bytes, at: int, end: int) -> Iterator[str]:
-    """Yield the defined symbols of the linking section (tool conventions, Linking.md)."""
+def _wasm_parts(data: bytes, at: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yield kind and start of the parts of the linking section (tool conventions, Linking.md)."""
     _, at = _leb(data, at)  # version
     while at < end:
         kind = data[at]
         size, at = _leb(data, at + 1)
-        if kind == 8:  # WASM_SYMBOL_TABLE
-            yield from _wasm_symbols(data, at)
+        yield kind, at
         at += size
 
 
+def _wasm_defined(data: bytes, at: int, end: int) -> Iterator[str]:
+    """Yield the defined symbols (WASM_SYMBOL_TABLE)."""
+    for kind, start in _wasm_parts(data, at, end):
+        if kind == 8:
+            yield from _wasm_symbols(data, start)
+
+
 def _wasm_segments(data: bytes, at: int, end: int) -> Iterator[str]:
-    """Yield the names of the data segments (tool conventions, WASM_SEGMENT_INFO)."""
-    _, at = _leb(data, at)  # version
-    while at < end:
-        kind = data[at]
-        size, at = _leb(data, at + 1)
+    """Yield the names of the data segments (WASM_SEGMENT_INFO)."""
+    for kind, start in _wasm_parts(data, at, end):
         if kind == 5:
-            count, place = _leb(data, at)
+            count, place = _leb(data, start)
             for _ in range(count):
                 name, place = _wasm_name(data, place)
                 _, place = _leb(data, place)
                 _, place = _leb(data, place)
                 yield name
-        at += size
 
 
 def _is_writable_segment(name: str) -> bool:

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlopsc._version import __version__
 from mlopsc.bundle import Bundle, encode_vectors
 from mlopsc.errors import GateError
-from mlopsc.kernels import program_files, public_header
+from mlopsc.kernels import POOL, program_files, public_header
 from mlopsc.package.documents import bundle_files, ingredients, package_provenance, sbom
 from mlopsc.package.driver import EMBED_OFFSET, driver, header, weights_source
 from mlopsc.package.example import example_files
 from mlopsc.package.gate import ObjectFacts, check_objects, wasm_imports
-from mlopsc.package.limits import Needs, check_limits
+from mlopsc.package.layouts import Parts, layout_files
+from mlopsc.package.selftest import selftest_files
+from mlopsc.package.single import single_source
 from mlopsc.schema.build_options import BuildOptions
 from mlopsc.schema.bundle import PROVENANCE_FILE
 from mlopsc.schema.common import FileEntry, digest_bytes
 from mlopsc.schema.package import (
     BUNDLE_FOLDER,
     DESCRIPTOR_FILE,
+    LAYOUTS_FOLDER,
     KernelUse,
     Memory,
     Package,
@@ -37,7 +41,8 @@ _MEDIA_TYPES = {
     ".a": "application/x-archive", ".so": "application/x-sharedlib", ".c": "text/x-c",
     ".dylib": "application/x-sharedlib", ".h": "text/x-c", ".wasm": "application/wasm",
     ".json": "application/json", ".pb": "application/x-protobuf", ".ll": "text/x-llvm",
-    ".md": "text/markdown", ".ld": "text/plain",
+    ".md": "text/markdown", ".ld": "text/plain", ".pack": "application/zip",
+    ".pdsc": "application/xml", ".yml": "application/yaml", ".yaml": "application/yaml",
 }  # fmt: skip
 
 
@@ -73,7 +78,6 @@ def make_package(
     Raises:
         CompilerError: A tool failed.
         GateError: The library needs or holds what a package must not.
-        LimitError: It does not fit the target.
     """
     program = compiled.program
     with tempfile.TemporaryDirectory(prefix="mlopsc-package-") as name:
@@ -88,6 +92,12 @@ def make_package(
             shutil.copyfile(work / file, include / file)
         if options.source_code:
             _deliver_source(work, output, compiled)
+        selftest = selftest_files(program, bundle, target, facts.code + facts.read_only)
+        laid_out = (
+            layout_files(options.layouts, _parts(compiled, bundle, target, selftest, output))
+            if options.layouts
+            else {}
+        )
         parts = ingredients(
             program, work, _generated(compiled), tools(compiled.tvm_version), facts.undefined
         )
@@ -97,20 +107,14 @@ def make_package(
         _write(output / "vectors" / path, data)
     for path, text in example_files(program, bundle, target).items():
         _write(output / "examples" / path, text.encode())
-    _write(output / "LICENSES" / "README.md", _licences(bundle).encode())
+    for path, text in selftest.items() if target.toolchain.system == "bare" else ():
+        _write(output / "examples" / path, text.encode())
+    for path, data in laid_out.items():
+        _write(output / LAYOUTS_FOLDER / path, data)
+    _write(output / "LICENSES" / "README.md", licences(bundle).encode())
     for path, data in bundle_files(bundle).items():
         _write(output / BUNDLE_FOLDER / path, data)
     memory = _memory(program, facts)
-    check_limits(
-        target,
-        Needs(
-            flash=memory.code + memory.read_only,
-            ram=memory.arena + memory.io,
-            arena=memory.arena,
-            timeline=program.timeline,
-        ),
-        what=f"model '{program.name}'",
-    )
     package = _describe(compiled, bundle, target, memory, facts, (static, shared), output)
     made = package_provenance(package, bundle, options).to_json().encode()
     package = with_file(package, output, PROVENANCE_FILE, made)
@@ -202,6 +206,37 @@ def _deliver_source(work: Path, output: Path, compiled: CompiledModel) -> None:
         (source / "weights.c").write_text(text, encoding="utf-8")
 
 
+def _parts(
+    compiled: CompiledModel,
+    bundle: Bundle,
+    target: Target,
+    selftest: Mapping[str, str],
+    output: Path,
+) -> Parts:
+    """Return what layouts are made of."""
+    program = compiled.program
+    headers, sources = program_files(program)
+    single = single_source(
+        program,
+        compiled.kernels.read_text(encoding="utf-8"),
+        compiled.weights if program.weights_bytes else b"",
+        [path for path in (*headers, *sources) if path.name != POOL],
+        version=bundle.manifest.version,
+        target=target.name,
+        bundle=bundle.digest,
+    )
+    return Parts(
+        program=program,
+        target=target,
+        version=bundle.manifest.version,
+        bundle=bundle.digest,
+        single=single,
+        library=(output / "lib" / f"lib{program.name}.a").read_bytes(),
+        selftest=selftest,
+        licences=licences(bundle),
+    )
+
+
 def _memory(program: Program, facts: ObjectFacts) -> Memory:
     return Memory(
         code=facts.code,
@@ -266,7 +301,8 @@ def _entry(path: Path, root: Path) -> FileEntry:
     )
 
 
-def _licences(bundle: Bundle) -> str:
+def licences(bundle: Bundle) -> str:
+    """Return what a package says about licences, as Markdown."""
     return (
         "# Licences\n\n"
         "- The runtime functions and headers of this package (`mlopsc.h`, `mlopsc_*.c`) and\n"

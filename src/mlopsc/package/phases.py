@@ -5,7 +5,7 @@ A phase with tasks goes to ``mlopsc_parallel``, which calls it for ranges of the
 
 from __future__ import annotations
 
-from mlopsc.dtypes import DTYPES
+from mlopsc.package.steps import kernel_type
 from mlopsc.schema.program import Kernel, Program
 
 
@@ -14,9 +14,12 @@ def is_threaded(program: Program) -> bool:
     return any(phase.tasks for kernel in program.kernels.values() for phase in kernel.phases)
 
 
-def phase_functions(kernel: Kernel) -> list[str]:
-    """Return a static function with the kernel's name and parameters, and what it needs."""
-    types = [f"{DTYPES[d].c} *" for d in kernel.parameters]
+def phase_functions(kernel: Kernel, *, threads: bool = True) -> list[str]:
+    """Return a static function with the kernel's name and parameters, and what it needs.
+
+    Without ``threads`` it runs all tasks itself.
+    """
+    types = [f"{kernel_type(d)} *" for d in kernel.parameters]
     names = [f"p{index}" for index in range(len(types))]
     unpacked = ", ".join(f"({t})p[{index}]" for index, t in enumerate(types))
     lines = []
@@ -27,6 +30,10 @@ def phase_functions(kernel: Kernel) -> list[str]:
             lines.append(f"extern void {phase.symbol}({pointers});")
             calls.append(f"  {phase.symbol}({', '.join(names)});")
             continue
+        if not threads:
+            lines.append(f"extern void {phase.symbol}({pointers}, int32_t, int32_t);")
+            calls.append(f"  {phase.symbol}({', '.join(names)}, 0, {phase.tasks});")
+            continue
         run = f"{phase.symbol}_tasks"
         lines += [
             f"extern void {phase.symbol}({pointers}, int32_t, int32_t);",
@@ -35,11 +42,12 @@ def phase_functions(kernel: Kernel) -> list[str]:
             "}",
         ]
         calls.append(f"  mlopsc_parallel({run}, p, {phase.tasks}, {phase.grain});")
+    handed = threads and any(phase.tasks for phase in kernel.phases)
     parameters = ", ".join(f"{t}{name}" for t, name in zip(types, names, strict=True))
     return [
         *lines,
         f"static void {kernel.symbol}({parameters}) {{",
-        f"  void *const p[] = {{{', '.join(names)}}};",
+        *([f"  void *const p[] = {{{', '.join(names)}}};"] if handed else []),
         *calls,
         "}",
     ]

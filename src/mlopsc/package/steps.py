@@ -22,6 +22,11 @@ COPY_FUNCTION = (
 )
 
 
+def kernel_type(dtype: str) -> str:
+    """Return the C type of the elements that kernels see; truth values are ``uint8_t`` outside."""
+    return "bool" if dtype == "bool" else DTYPES[dtype].c
+
+
 def needs_copy(steps: Iterable[Step]) -> bool:
     """Whether the statements call ``copy``."""
     for step in steps:
@@ -95,7 +100,7 @@ class StepWriter:
     def _call(self, call: Call, indent: str) -> Iterator[str]:
         types = self._program.kernels[call.kernel].parameters
         values = [
-            f"AT({DTYPES[dtype].c}, {self.place(location)})"
+            f"AT({kernel_type(dtype)}, {self.place(location)})"
             for location, dtype in zip(call.arguments, types, strict=True)
         ]
         yield from textwrap.wrap(

@@ -12,6 +12,8 @@ from typing import Final
 
 import onnx
 
+from mlopsc.quantizer.cones import cone_nodes
+
 LAYER_OPS: Final = frozenset(
     {
         "Add", "AveragePool", "Celu", "Concat", "Conv", "ConvTranspose", "Elu", "Gelu", "Gemm",
@@ -56,9 +58,12 @@ def layers_of(graph: onnx.GraphProto) -> list[Layer]:
     readers = _readers(graph)
     outputs = {value.name for value in graph.output}
     floats = _float_tensors(graph)
+    cones = cone_nodes(graph)
     found = []
     for node in graph.node:
         if node.op_type not in LAYER_OPS or node.domain or node.output[0] not in floats:
+            continue
+        if node.name in cones:
             continue
         tensor = activated = node.output[0]
         behind = readers.get(tensor, [])
@@ -79,7 +84,10 @@ def nodes_in_float(graph: onnx.GraphProto, layers: Collection[str]) -> set[str]:
     What only moves or clamps elements is computed in the arithmetic of the layer that it follows,
     and in front of layers that all stay in float, in theirs.
     """
-    found = set(layers)
+    # An activation of an output stays, too: the quantiser would clamp the output itself.
+    outputs = {value.name for value in graph.output}
+    clamps = {n.name for n in graph.node if n.op_type in ACTIVATIONS and n.input[0] in outputs}
+    found = {*layers, *clamps, *cone_nodes(graph)}
     makers = {name: node for node in graph.node for name in node.output}
     readers = _readers(graph)
     movers = [node for node in graph.node if node.op_type in FOLLOWERS and not node.domain]
@@ -149,7 +157,9 @@ def quantized_layers(layers: Iterable[Layer], quantized: onnx.GraphProto) -> set
 
     found = set()
     for layer in layers:
-        node = there[layer.name]
+        node = there.get(layer.name)
+        if node is None:
+            continue
         operands = [node.input[0], *(n for n in node.input[1:] if n in floats or n in made)]
         scales = node.op_type == "Resize"  # its sizes are float constants
         if node.output[0] in into | activated and all(

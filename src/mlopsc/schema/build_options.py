@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
 from mlopsc.schema.common import Frozen
 from mlopsc.schema.target import Accuracy, Generator, Schedule
 
+Layout = Literal["source", "cmsis-pack", "zephyr", "arduino"]
+LAYOUT_NAMES: Final[tuple[Layout, ...]] = ("source", "cmsis-pack", "zephyr", "arduino")
 UNSIGNED = "unsigned"
 UNCHECKED = "unchecked"
 
@@ -21,6 +23,7 @@ class BuildOptions(Frozen):
         schedule: ``none`` leaves loops unscheduled.
         accuracy: ``strict`` forbids algorithms that trade accuracy for speed.
         source_code: Whether generated C is delivered too.
+        layouts: Forms for firmware that are delivered too, below ``layouts/``.
         io_in_arena: Whether inputs and outputs lie in the arena, at fixed offsets.
         patches: Number of patches in which the first layers are computed; by default as few as the
             limit of the arena, or else the target's RAM, asks for.
@@ -34,6 +37,7 @@ class BuildOptions(Frozen):
     schedule: Schedule = "tiled"
     accuracy: Accuracy = "fast"
     source_code: bool = False
+    layouts: tuple[Layout, ...] = ()
     io_in_arena: bool = False
     patches: Annotated[int, Field(ge=1)] | None = None
     arena_limit: Annotated[int, Field(ge=0)] | None = None

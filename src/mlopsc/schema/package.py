@@ -17,6 +17,7 @@ from mlopsc.schema.versions import Upgrade, parse_versioned
 ABI_VERSION: Final = 1
 DESCRIPTOR_FILE: Final = "model.json"
 REPORT_FILE: Final = "conformance.json"
+LAYOUTS_FOLDER: Final = "layouts"
 # What a package keeps of its bundle: the way back to where the model came from.
 BUNDLE_FOLDER: Final = "bundle"
 BUNDLE_FILES: Final = (MANIFEST_FILE, LINEAGE_FILE, PROVENANCE_FILE)

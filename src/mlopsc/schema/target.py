@@ -49,7 +49,8 @@ class Hardware(Frozen):
         l2_bytes: Second-level cache per core; 0 where there is none.
         cpu_flags: Names that must stand in the flags of the running processor to execute here.
         dot: Instruction that sums products of four 8-bit integers into each lane: ``vnni`` takes
-            unsigned times signed (AVX-512 VNNI, AVX-VNNI), ``sdot`` signed times signed (Arm).
+            unsigned times signed (AVX-512 VNNI, AVX-VNNI), ``sdot`` signed times signed (Arm);
+            ``madd`` sums products of two 16-bit integers (x86 before VNNI).
         cycles_per_instruction: On average, for estimates of latency; unknown if None.
         micro: Hand-written kernels for 8-bit integers: ``portable`` C, ``dsp`` (Arm's SIMD in
             32-bit registers: SMLAD), ``mve`` (Helium), or none.
@@ -64,7 +65,7 @@ class Hardware(Frozen):
     l1_bytes: Annotated[int, Field(ge=0)] = 0
     l2_bytes: Annotated[int, Field(ge=0)] = 0
     cpu_flags: tuple[str, ...] = ()
-    dot: Literal["none", "vnni", "sdot"] = "none"
+    dot: Literal["none", "madd", "vnni", "sdot"] = "none"
     micro: Literal["none", "portable", "dsp", "mve"] = "none"
     clock_hz: PositiveInt | None = None
     cycles_per_instruction: Annotated[float, Field(gt=0, le=1000)] | None = None

@@ -9,6 +9,7 @@ from typing import Final
 
 from mlopsc.lower.ops import (
     blocked,
+    blocked_integers,
     cast,
     convolution,
     elementwise,
@@ -29,6 +30,7 @@ from mlopsc.lower.ops.node import Lowering, Node, Operand, Result, stored
 
 LOWERINGS: Final[dict[str, Lowering]] = {
     **blocked.LOWERINGS,
+    **blocked_integers.LOWERINGS,
     **cast.LOWERINGS,
     **convolution.LOWERINGS,
     **elementwise.LOWERINGS,

@@ -8,6 +8,7 @@ last block of channels may hold some that do not exist: ``Block`` and convolutio
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from tvm import te, tirx
@@ -44,20 +45,31 @@ def _unblock(node: Node) -> Any:
 
 
 def _conv(node: Node) -> Any:
+    zero = literal(0, node.operand(0).dtype)
+    return _with_bias(node, window_sum(node, zero, lambda x, w: x * w))
+
+
+def window_sum(node: Node, border: Any, multiply: Callable[[Any, Any], Any]) -> Any:
+    """Return the sums of a convolution with packed weights.
+
+    Args:
+        node: Its inputs are a blocked tensor (a plain one if ``inner`` is 0) and packed weights.
+        border: What lies around the input.
+        multiply: Takes an element of the input and of the weights.
+    """
     x, w = node.operand(0), node.operand(1)
     inner = int(node.attribute("inner"))
     out = node.result.shape[2:-1]
     rank = len(out)
-    zero = literal(0, x.dtype)
     if inner:
         kernel, sizes = w.shape[2 : 2 + rank], x.shape[2:-1]
         window = Window.of(node, kernel, sizes, out)
-        padded = window.padded(x.tensor, zero, sizes, out, trailing=1)
+        padded = window.padded(x.tensor, border, sizes, out, trailing=1)
         outer = te.reduce_axis((0, x.shape[1]), name="c")
     else:
         kernel, sizes = w.shape[1 : 1 + rank], x.shape[2:]
         window = Window.of(node, kernel, sizes, out)
-        padded = window.padded(x.tensor, zero, sizes, out)
+        padded = window.padded(x.tensor, border, sizes, out)
     pair = w.shape[-2]
     c = te.reduce_axis((0, w.shape[-3]), name="ci")
     taps = [te.reduce_axis((0, k), name=f"k{i}") for i, k in enumerate(kernel)]
@@ -68,11 +80,12 @@ def _conv(node: Node) -> Any:
         of = (c, tirx.indexmod(f, pair), lane)
         panel = tirx.indexdiv(f, pair)
         if inner:
-            value = padded(n, outer, *at, c) * w.tensor(panel, outer, *taps, *of)
+            value = multiply(padded(n, outer, *at, c), w.tensor(panel, outer, *taps, *of))
             return te.sum(value, axis=[outer, *taps, c])
-        return te.sum(padded(n, c, *at) * w.tensor(panel, *taps, *of), axis=[*taps, c])
+        value = multiply(padded(n, c, *at), w.tensor(panel, *taps, *of))
+        return te.sum(value, axis=[*taps, c])
 
-    return _with_bias(node, te.compute(node.result.shape, element, name="conv"))
+    return te.compute(node.result.shape, element, name="conv")
 
 
 def _depthwise(node: Node) -> Any:
