@@ -129,9 +129,7 @@ def outputs(package: Path, seed: int = 3) -> list[bytes]:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_inputs_and_outputs_in_the_arena_take_part_in_its_plan(
-    target: str, tmp_path: Path
-) -> None:
+def test_inputs_and_outputs_in_the_arena_take_part_in_its_plan(target: str, tmp_path: Path) -> None:
     plain = build(residual(), target, tmp_path)
     inside = build(residual(), target, tmp_path, io_in_arena=True)
     before, after = memory(plain), memory(inside)
@@ -188,7 +186,10 @@ def test_programs_on_boards_put_inputs_into_the_arena(tmp_path: Path) -> None:
     ("count", "channels_last"),
     [
         (8, True),
-        *(pytest.param(*case, marks=pytest.mark.slow) for case in ((2, False), (4, True), (16, False))),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in ((2, False), (4, True), (16, False))
+        ),
     ],
 )
 def test_patches_compute_what_whole_layers_do(

@@ -122,7 +122,11 @@ def _may_share(source: Any, output: Any, stages: Sequence[_Uses]) -> bool:
     if not reading or reading[-1] < first:
         return True  # all of it is read before anything is written
     alone = reading[-1] == first and not any(s.stores_of(output) for s in stages[first + 1 :])
-    return alone and not any(s.loads_of(output) for s in stages) and _same_elements(source, output, stages[first])
+    return (
+        alone
+        and not any(s.loads_of(output) for s in stages)
+        and _same_elements(source, output, stages[first])
+    )
 
 
 def _same_elements(source: Any, output: Any, stage: _Uses) -> bool:

@@ -39,9 +39,7 @@ def is_dot(value: Any) -> bool:
 def registers_of(body: Any) -> int:
     """Return how many registers the products in ``body`` take, beside operands and sums."""
     found = [0]
-    structural_walk(
-        body, (tvm.ir.Call, lambda c: found.append(_REGISTERS.get(_operation(c), 0)))
-    )
+    structural_walk(body, (tvm.ir.Call, lambda c: found.append(_REGISTERS.get(_operation(c), 0))))
     return max(found)
 
 
