@@ -81,7 +81,7 @@ class BoardKernels:
         self._link(cases)
         symbols = Symbols((self._folder / "image.elf").read_bytes())
         program = qemu._program(self._target)
-        plugin = qemu._plugin(program, symbols, self._folder) if counter else []
+        plugin = qemu._plugin(program, symbols, "none", self._folder) if counter else []
         arguments = [*plugin, *board_arguments(self._target), "-nographic", "-monitor", "none",
                      "-serial", "none", "-semihosting-config", "enable=on,target=native",
                      "-kernel", "image.elf"]  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from mlopsc.lower.micro import (
     TableShape,
     Variant,
 )
+from mlopsc.tools import run_program
 
 sys.path.insert(0, str(REPOSITORY / "benchmarks"))
 from micro_board import BoardKernels
@@ -158,3 +160,17 @@ def test_micro_sums_averages_and_tables_on_a_board(
         given = Arguments(a, TableShape(n), n, table, in_place=in_place)
         cases.append(Case("table", given, table[wide_a + 128]))
     check(variant, target, compiler, cases)
+
+
+@pytest.mark.tool("qemu-system-arm")
+def test_instructions_of_kernels_are_counted_on_a_board() -> None:
+    machine = board("mve", "cortex-m55", ())
+    if b"-plugin" not in run_program(Path("qemu-system-arm"), ["-help"]).stdout:
+        pytest.skip("this QEMU takes no plugins")
+    counts = []
+    for elements in (64, 128):
+        x = np.arange(elements, dtype=np.int8)
+        given = Arguments(x, TableShape(elements), elements, np.arange(-128, 128).astype(np.int8))
+        np.testing.assert_array_equal(machine.call("table", given, counter=True), x)
+        counts.append(machine.instructions)
+    assert counts[1] - counts[0] == 5 * (128 - 64) // 16  # of a turn of the loop
