@@ -43,7 +43,7 @@ def conv(
     taps = kernel[0] * kernel[1]
     return ConvShape(
         size[0], size[1], size[2], size[0] if depthwise else out, height, width,
-        kernel[0], kernel[1], stride, stride, 1, 1, pads[0], pads[1], -128, -128, -128, 127, 0, taps,
+        kernel[0], kernel[1], stride, stride, 1, 1, *pads, -128, -128, -128, 127, 0, taps,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Runs the kernels for microcontrollers one by one: natively, or emulated with instructions counted.
+"""Runs the kernels for microcontrollers one by one: natively, or emulated and counted.
 
 Both compile ``kernels/micro`` with the flags of packages and call through
 ``kernels/harness/micro_calls.c``. Emulated buffers have nothing mapped behind them.
@@ -19,6 +19,7 @@ import numpy as np
 from mlopsc.lower.micro import KERNELS, Variant
 from mlopsc.resources import kernels_dir
 from mlopsc.runners import emulator
+from mlopsc.runners.counter import Counter
 from mlopsc.schema.target import Target
 from mlopsc.targets import load_target
 from mlopsc.toolchain import compile_object, link_image, link_shared
@@ -61,6 +62,7 @@ class NativeKernels:
     """The kernels of a variant on this machine."""
 
     def __init__(self, variant: Variant) -> None:
+        """Compile and load them."""
         host = load_target("host")
         with tempfile.TemporaryDirectory(prefix="mlopsc-micro-") as name:
             folder = Path(name)
@@ -87,6 +89,7 @@ class EmulatedKernels:
     """The kernels of a variant on an emulated processor."""
 
     def __init__(self, variant: Variant, target_name: str) -> None:
+        """Compile them for a target that unicorn runs."""
         self._target = load_target(target_name)
         self._machine = emulator._machine(self._target)
         with tempfile.TemporaryDirectory(prefix="mlopsc-micro-") as name:
@@ -122,11 +125,11 @@ class EmulatedKernels:
         )
         table = np.array([at_x, w, bias, multiplier, y, scratch, shape, exponentials], np.uint32)
         arguments = (self._place(8, table.tobytes(), 4),)
-        function = machine.symbols[f"call_{operator}"] & ~1
+        function = machine.symbols.addresses[f"call_{operator}"] & ~1
         if counter:
-            counting = emulator._Counter(machine)
+            counting = Counter(machine.unicorn, machine.code(set()), machine.symbols)
             machine.call(function, arguments)
-            self.instructions = sum(counting.finish().values())
+            self.instructions = sum(counting.finish()[0].values())
         else:
             machine.call(function, arguments)
         return np.frombuffer(machine.read(y, a.y_bytes), np.int8)

@@ -6,7 +6,7 @@
 
 #include <stdint.h>
 
-/* Four k of one output channel: 13 instructions for 16 products. */
+/* Four k of one output channel: 13 instructions of four bytes for 16 products. */
 #define MLOPSC_FOUR                     \
   "ldr %[low], [%[w]], #4\n\t"          \
   "ldmia %[x]!, {r8, r9, r10, r12}\n\t" \
@@ -21,28 +21,26 @@
   "smlad %[b], %[high], r9, %[b]\n\t"   \
   "smlad %[c], %[high], r10, %[c]\n\t"  \
   "smlad %[d], %[high], r12, %[d]\n\t"
+#define MLOPSC_FOUR_BYTES 52
 
-/* All k of one output channel, whose columns start at [r8, #4]; then bytes of weights in groups of
- * four and of sixteen k. Leaves r8 as it was: the first word on the stack. */
-#define MLOPSC_CHANNEL                                \
-  "ldrd %[x], %[t], [r8, #4]\n\t"                     \
-  "cmp %[t], #0\n\t"                                  \
-  "beq 3f\n\t"                                        \
-  "add %[t], %[w]\n"                                  \
-  "2:\n\t" MLOPSC_FOUR                                \
-  "cmp %[w], %[t]\n\t"                                \
-  "bne 2b\n\t"                                        \
-  "ldr r8, [sp]\n"                                    \
-  "3:\n\t"                                            \
-  "ldr %[t], [r8, #12]\n\t"                           \
-  "cmp %[t], #0\n\t"                                  \
-  "beq 5f\n\t"                                        \
-  "add %[t], %[w]\n"                                  \
-  "4:\n\t" MLOPSC_FOUR MLOPSC_FOUR MLOPSC_FOUR MLOPSC_FOUR \
-  "cmp %[w], %[t]\n\t"                                \
-  "bne 4b\n\t"                                        \
-  "ldr r8, [sp]\n"                                    \
-  "5:\n\t"
+/* All k of one output channel, four times four in a turn; the first turn begins so far in that the
+ * last one is whole. Takes columns, bytes of weights and where to begin from [r8, #4]; leaves r8 as
+ * it was: the first word on the stack. */
+#define MLOPSC_CHANNEL                                     \
+  "ldrd %[x], %[t], [r8, #4]\n\t"                          \
+  "ldr r9, [r8, #12]\n\t"                                  \
+  "add %[t], %[w]\n\t"                                     \
+  "add pc, r9\n\t" /* pc is the label: four bytes ahead */ \
+  "nop\n"                                                  \
+  "2:\n\t" MLOPSC_FOUR MLOPSC_FOUR MLOPSC_FOUR MLOPSC_FOUR \
+  "cmp %[w], %[t]\n\t"                                     \
+  "bne 2b\n\t"                                             \
+  "ldr r8, [sp]\n\t"
+
+/* Where the first turn begins, in bytes of instructions. */
+static inline int32_t mlopsc_begin(int32_t bytes) {
+  return (16 - bytes % 16) % 16 / 4 * MLOPSC_FOUR_BYTES;
+}
 
 /* y[n][0..3] = requantised bias[n] + products, of all channels n; y[n + 1] is `pitch` bytes behind
  * y[n]. For outputs of full range without a left shift. `bytes`: of the weights of one channel. */
@@ -52,13 +50,13 @@ static inline void mlopsc_outputs(const uint32_t *columns, int32_t bytes, const 
   struct {
     const int32_t *bias;
     const uint32_t *columns;
-    int32_t ragged, whole;
+    int32_t bytes, begin;
     const int32_t *multiplier;
     int32_t zero;
     int8_t *y;
     int32_t pitch;
     int8_t *end;
-  } task = {bias, columns, bytes % 16, bytes & ~15, multiplier, zero, y, pitch,
+  } task = {bias, columns, bytes, mlopsc_begin(bytes), multiplier, zero, y, pitch,
             y + channels * pitch};
   uintptr_t t = (uintptr_t)&task;
   int32_t a, b, c, d;
@@ -110,9 +108,9 @@ __attribute__((noinline)) static void mlopsc_add_products(const uint32_t *column
   struct {
     int32_t *sum;
     const uint32_t *columns;
-    int32_t ragged, whole, skip;
+    int32_t bytes, begin, skip;
     int32_t *end;
-  } task = {sum, columns, bytes % 16, bytes & ~15, depth - bytes, sum + 4 * channels};
+  } task = {sum, columns, bytes, mlopsc_begin(bytes), depth - bytes, sum + 4 * channels};
   uintptr_t t = (uintptr_t)&task;
   int32_t a, b, c, d;
   uint32_t low, high;

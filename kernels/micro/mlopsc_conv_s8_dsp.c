@@ -1,8 +1,9 @@
 /* Convolution with the DSP extension: see mlopsc_micro.h.
  *
- * Columns: for every two k (tap first, then channel) and every position of the block the pair
- * {x[k], x[k + 1]}, so four words; the k are filled up with zeros to a multiple of four. Weights:
- * [channels_out][k], each four in the order 0, 2, 1, 3, which one instruction widens to the pairs
+ * Columns: for every two k (tap first, then channel; the other way round if
+ * channels_in is odd, because pairs are of neighbours then) and every position of the block the pair
+ * {x[k], x[k + 1]}, so four words; the k are filled up with zeros to a multiple of four.
+ * Weights: [channels_out][k], each four in the order 0, 2, 1, 3, which one instruction widens to the pairs
  * (0, 1) and (2, 3). The scratch holds the columns, before them the sums of all channels of the block
  * where the taps do not fit at once, and behind them where each k lies if channels_in is odd. */
 #include "mlopsc_conv_dsp.h"
@@ -10,11 +11,27 @@
 #include "mlopsc_micro_blocks.h"
 #include "mlopsc_micro_dsp.h"
 
-/* Requantise the sums of one channel in the general way. */
-static void finish(const mlopsc_conv_shape *s, const int32_t sum[MLOPSC_LANES],
-                   int32_t multiplier, int32_t count, int8_t *y) {
-  for (int32_t i = 0; i < count; ++i)
-    y[i] = mlopsc_requantize(sum[i], multiplier, s->left_shift, s->zero_out, -128, 127);
+static void start_sums(const int32_t *bias, int32_t channels, int32_t *sum) {
+  for (const int32_t *const end = bias + channels; bias != end; ++bias, sum += MLOPSC_LANES)
+    sum[0] = sum[1] = sum[2] = sum[3] = *bias;
+}
+
+/* Requantise the sums of `channels` channels; y[n + 1] is `pitch` bytes behind y[n]. */
+static void finish_sums(const mlopsc_conv_shape *s, const int32_t *sum, const int32_t *multiplier,
+                        int32_t count, int8_t *y, int32_t pitch, int32_t channels) {
+  const int32_t shift = s->left_shift, zero = s->zero_out;
+  for (; channels > 0; --channels, sum += MLOPSC_LANES, ++multiplier, y += pitch) {
+    if (shift == 0 && count == MLOPSC_LANES) {
+      const int32_t a = sum[0], b = sum[1], c = sum[2], d = sum[3], m = *multiplier;
+      y[0] = mlopsc_scale(a, m, zero);
+      y[1] = mlopsc_scale(b, m, zero);
+      y[2] = mlopsc_scale(c, m, zero);
+      y[3] = mlopsc_scale(d, m, zero);
+    } else {
+      for (int32_t i = 0; i < count; ++i)
+        y[i] = mlopsc_requantize(sum[i], *multiplier, shift, zero, -128, 127);
+    }
+  }
 }
 
 /* The sum of the first position alone. */
@@ -25,6 +42,29 @@ static int32_t one_output(const uint32_t *column, const int8_t *w, int32_t bytes
     sum = mlopsc_dot(mlopsc_odd(word), column[MLOPSC_LANES], sum);
   }
   return sum;
+}
+
+/* The outputs of a block in the general way, some channels at a time. */
+static void outputs_in_groups(const mlopsc_conv_shape *s, const uint32_t *columns, int32_t bytes,
+                              const int8_t *w, const int32_t *bias, const int32_t *multiplier,
+                              int32_t count, int8_t *y) {
+  const int32_t pitch = s->height_out * s->width_out;
+  int32_t sums[8 * MLOPSC_LANES], group;
+  for (int32_t left = s->channels_out; left > 0; left -= group) {
+    group = left < 8 ? left : 8;
+    start_sums(bias, group, sums);
+    if (count == 1) {
+      for (int32_t n = 0; n < group; ++n)
+        sums[n * MLOPSC_LANES] = one_output(columns, w + n * bytes, bytes, sums[n * MLOPSC_LANES]);
+    } else {
+      mlopsc_add_products(columns, bytes, w, bytes, sums, group);
+    }
+    finish_sums(s, sums, multiplier, count, y, pitch, group);
+    w += group * bytes;
+    bias += group;
+    multiplier += group;
+    y += group * pitch;
+  }
 }
 
 void mlopsc_conv_s8(const int8_t *x, const int8_t *w, const int32_t *bias,
@@ -48,8 +88,7 @@ void mlopsc_conv_s8(const int8_t *x, const int8_t *w, const int32_t *bias,
     if (flat == 0 || block.count < MLOPSC_LANES)
       mlopsc_place_block(&s, first, row, column, &block);
     for (column += MLOPSC_LANES; column >= s.width_out; column -= s.width_out) ++row;
-    for (int32_t n = 0; parts != 0 && n < s.channels_out; ++n)
-      for (int32_t i = 0; i < MLOPSC_LANES; ++i) sums[n * MLOPSC_LANES + i] = bias[n];
+    if (parts != 0) start_sums(bias, s.channels_out, sums);
     for (int32_t tap = 0; tap < taps; tap += s.taps) {
       const int32_t end = tap + s.taps < taps ? tap + s.taps : taps;
       const int32_t bytes = (((end - tap) * s.channels_in + 3) & ~3);
@@ -65,18 +104,11 @@ void mlopsc_conv_s8(const int8_t *x, const int8_t *w, const int32_t *bias,
         mlopsc_outputs(columns, bytes, w, bias, multiplier, s.zero_out, y + first, positions,
                        s.channels_out);
       } else {
-        for (int32_t n = 0; n < s.channels_out; ++n) {
-          int32_t sum[MLOPSC_LANES] = {bias[n], bias[n], bias[n], bias[n]};
-          if (block.count == 1)
-            sum[0] = one_output(columns, w + n * depth, bytes, sum[0]);
-          else
-            mlopsc_add_products(columns, bytes, w + n * depth, depth, sum, 1);
-          finish(&s, sum, multiplier[n], block.count, y + first + n * positions);
-        }
+        outputs_in_groups(&s, columns, bytes, w, bias, multiplier, block.count, y + first);
       }
     }
-    for (int32_t n = 0; parts != 0 && n < s.channels_out; ++n)
-      finish(&s, sums + n * MLOPSC_LANES, multiplier[n], block.count, y + first + n * positions);
+    if (parts != 0)
+      finish_sums(&s, sums, multiplier, block.count, y + first, positions, s.channels_out);
   }
   mlopsc_clamp(y, s.channels_out * positions, s.low, s.high);
 }

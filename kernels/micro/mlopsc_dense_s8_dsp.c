@@ -5,19 +5,24 @@
 #include "mlopsc_micro.h"
 #include "mlopsc_micro_dsp.h"
 
-/* Four k of four outputs, 20 instructions for 16 products. */
-#define MLOPSC_OUTPUT(sum, weight)                  \
-  "sxtb16 %[t], " weight "\n\t"                     \
-  "sxtb16 " weight ", " weight ", ror #8\n\t"       \
-  "smlad %[" sum "], %[t], %[even], %[" sum "]\n\t" \
-  "smlad %[" sum "], " weight ", %[odd], %[" sum "]\n\t"
-#define MLOPSC_STEP                     \
-  "ldr %[even], [%[x]], #4\n\t"         \
-  "ldmia %[w]!, {r8, r9, r10, r12}\n\t" \
-  "sxtb16 %[odd], %[even], ror #8\n\t"  \
-  "sxtb16 %[even], %[even]\n\t"         \
-  MLOPSC_OUTPUT("a", "r8") MLOPSC_OUTPUT("b", "r9") MLOPSC_OUTPUT("c", "r10") \
-  MLOPSC_OUTPUT("d", "r12")
+/* Four k of four outputs, 20 instructions of four bytes for 16 products; none waits for the one before
+ * it. */
+#define MLOPSC_WIDEN(weight)         \
+  "sxtb16 %[t], " weight "\n\t"      \
+  "sxtb16 " weight ", " weight ", ror #8\n\t"
+#define MLOPSC_EVEN(sum) "smlad %[" sum "], %[t], %[even], %[" sum "]\n\t"
+#define MLOPSC_ODD(sum, weight) "smlad %[" sum "], " weight ", %[odd], %[" sum "]\n\t"
+#define MLOPSC_STEP                                       \
+  "ldr %[even], [%[x]], #4\n\t"                           \
+  "ldmia %[w]!, {r8, r9, r10, r12}\n\t"                   \
+  "sxtb16 %[odd], %[even], ror #8\n\t"                    \
+  "sxtb16 %[even], %[even]\n\t"                           \
+  MLOPSC_WIDEN("r8") MLOPSC_EVEN("a")                     \
+  MLOPSC_WIDEN("r9") MLOPSC_EVEN("b") MLOPSC_ODD("a", "r8")  \
+  MLOPSC_WIDEN("r10") MLOPSC_EVEN("c") MLOPSC_ODD("b", "r9") \
+  MLOPSC_WIDEN("r12") MLOPSC_EVEN("d") MLOPSC_ODD("c", "r10") MLOPSC_ODD("d", "r12")
+
+#define MLOPSC_STEP_BYTES 80
 
 /* All outputs in fours, of columns_in in fours, without a left shift. In assembly, because compilers
  * do not find the loads of four registers, and because thirteen registers are in use and no other is
@@ -27,12 +32,14 @@ static inline void outputs(const int8_t *x, const int8_t *w, const int32_t *bias
                            int32_t zero) {
   const struct {
     const int32_t *bias;
-    const int8_t *x, *ragged, *end; /* up to where four k, and then sixteen, are a step */
+    const int8_t *x, *end;
+    int32_t begin; /* where the first of the turns begins, so that the last one is whole */
     const int32_t *multiplier;
     int8_t *y;
     int32_t zero;
     const int8_t *last; /* output */
-  } task = {bias, x, x + columns % 16, x + columns, multiplier, y, zero, y + 4 * fours};
+  } task = {bias, x,    x + columns,  (16 - columns % 16) % 16 / 4 * MLOPSC_STEP_BYTES, multiplier,
+            y,    zero, y + 4 * fours};
   uintptr_t t = (uintptr_t)&task;
   int32_t a, b, c, d;
   uint32_t even, odd;
@@ -46,25 +53,16 @@ static inline void outputs(const int8_t *x, const int8_t *w, const int32_t *bias
       "strd r8, r9, [sp, #-8]!\n"
       "1:\n\t"
       "ldrd r8, %[x], [sp]\n\t"
-      "ldrd %[t], r10, [sp, #8]\n\t"
+      "ldr %[t], [sp, #12]\n\t"
       "ldrd %[a], %[b], [r8], #8\n\t"
       "ldrd %[c], %[d], [r8], #8\n\t"
       "str r8, [sp]\n\t"
-      "cmp %[x], %[t]\n\t"
-      "beq 3f\n"
-      "2:\n\t" MLOPSC_STEP
+      "add pc, %[t]\n\t" /* pc is the label: four bytes ahead */
+      "nop\n"
+      "2:\n\t" MLOPSC_STEP MLOPSC_STEP MLOPSC_STEP MLOPSC_STEP
       "ldr %[t], [sp, #8]\n\t"
       "cmp %[x], %[t]\n\t"
-      "bne 2b\n"
-      "ldr r10, [sp, #12]\n\t"
-      "3:\n\t"
-      "cmp %[x], r10\n\t"
-      "beq 5f\n"
-      "4:\n\t" MLOPSC_STEP MLOPSC_STEP MLOPSC_STEP MLOPSC_STEP
-      "ldr %[t], [sp, #12]\n\t"
-      "cmp %[x], %[t]\n\t"
-      "bne 4b\n"
-      "5:\n\t"
+      "bne 2b\n\t"
       "ldrd %[t], %[x], [sp, #16]\n\t"
       "ldrd %[even], %[odd], [sp, #24]\n\t"
       "ldmia %[t]!, {r8, r9, r10, r12}\n\t"

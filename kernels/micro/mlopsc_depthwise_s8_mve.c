@@ -27,6 +27,12 @@ static void fill(const int8_t *x, int8_t *plane, const mlopsc_conv_shape *s) {
   }
 }
 
+/* Weights and, 12 and 16 bytes further, what else takes a register only when it is due. */
+typedef struct {
+  int8_t w[12];
+  int32_t left_shift, zero_out;
+} kernel_3x3;
+
 /* The inner loops of 3 x 3 kernels without dilation are in assembly because compilers do not keep to
  * the registers that there are. Column j of the kernel, for the upper (q0) and the lower row (q1) of
  * results: `at` is where in the rows of the plane. */
@@ -53,19 +59,20 @@ static void fill(const int8_t *x, int8_t *plane, const mlopsc_conv_shape *s) {
   "vmla.s32 q1, q2, %[t]\n\t"
 
 /* Two rows of results with strides of 1, which share what they load. */
-static inline void two_rows(const int8_t *x0, int32_t width, const int8_t *w, int32x4_t bias,
+static inline void two_rows(const int8_t *x0, int32_t width, const kernel_3x3 *w, int32x4_t bias,
                             int32x4_t multiplier, int8_t *y, int32_t columns,
                             const mlopsc_mve_output *output) {
   const int8_t *x1 = x0 + width, *x2 = x1 + width, *x3 = x2 + width;
   int8_t *z = y + columns;
   const int32x4_t zero = vdupq_n_s32(output->zero_out);
   int32_t t = columns, u, v;
-  __asm__("dlstp.32 lr, %[t]\n"
+  __asm__ volatile("dlstp.32 lr, %[t]\n"
           "1:\n\t"
           "vmov q0, %q[bias]\n\t"
           "vmov q1, %q[bias]\n\t" COLUMN("1", ", #1]") COLUMN("2", ", #2]") COLUMN("0", "], #4")
-          "vqshl.s32 q0, %[shift]\n\t"
-          "vqshl.s32 q1, %[shift]\n\t"
+          "ldr %[t], [%[w], #12]\n\t"
+          "vqshl.s32 q0, %[t]\n\t"
+          "vqshl.s32 q1, %[t]\n\t"
           "vrmulh.s32 q0, q0, %q[m]\n\t"
           "vrmulh.s32 q1, q1, %q[m]\n\t"
           "vadd.i32 q0, q0, %q[zero]\n\t"
@@ -79,8 +86,8 @@ static inline void two_rows(const int8_t *x0, int32_t width, const int8_t *w, in
           "letp lr, 1b\n"
           : [x0] "+l"(x0), [x1] "+l"(x1), [x2] "+l"(x2), [x3] "+l"(x3), [y] "+l"(y), [z] "+l"(z),
             [t] "+r"(t), [u] "=&r"(u), [v] "=&r"(v)
-          : [w] "r"(w), [shift] "r"(output->left_shift), [bias] "w"(bias), [m] "w"(multiplier),
-            [zero] "w"(zero), [low] "w"(output->low), [high] "w"(output->high)
+          : [w] "r"(w), [bias] "w"(bias), [m] "w"(multiplier), [zero] "w"(zero),
+            [low] "w"(output->low), [high] "w"(output->high)
           : "lr", "q0", "q1", "q2", "memory");
 }
 
@@ -102,31 +109,33 @@ static inline void two_rows(const int8_t *x0, int32_t width, const int8_t *w, in
   "]]\n\t"                                   \
   "vmla.s32 q0, q1, %[t]\n\t"
 
-/* A row of results with any stride. */
-static inline void row_apart(const int8_t *x0, int32_t width, const int8_t *w, int32_t bias,
-                             int32x4_t multiplier, int8_t *y, int32_t columns, int32_t stride,
-                             const mlopsc_mve_output *output) {
+/* A row of results with any stride. Not merged into the loop over rows, where GCC finds no registers
+ * for all of the operands. */
+static MLOPSC_MVE_APART void row_apart(const int8_t *x0, int32_t width, const kernel_3x3 *w,
+                                       int32_t bias, int32x4_t multiplier, int8_t *y,
+                                       int32_t columns, int32_t stride,
+                                       const mlopsc_mve_output *output) {
   const int8_t *x1 = x0 + width, *x2 = x1 + width;
   const uint32x4_t at0 = vmulq_n_u32(vidupq_n_u32(0, 1), (uint32_t)stride);
   const uint32x4_t at1 = vaddq_n_u32(at0, 1), at2 = vaddq_n_u32(at0, 2);
   int32_t t = columns, u;
-  __asm__("dlstp.32 lr, %[t]\n"
+  __asm__ volatile("dlstp.32 lr, %[t]\n"
           "1:\n\t"
           "vdup.32 q0, %[bias]\n\t" COLUMN_APART("0", "at0") COLUMN_APART("1", "at1")
               COLUMN_APART("2", "at2")
-          "vqshl.s32 q0, %[shift]\n\t"
+          "ldrd %[t], %[u], [%[w], #12]\n\t"
+          "vqshl.s32 q0, %[t]\n\t"
           "add %[x0], %[x0], %[step]\n\t"
           "vrmulh.s32 q0, q0, %q[m]\n\t"
           "add %[x1], %[x1], %[step]\n\t"
-          "vadd.i32 q0, q0, %[zero]\n\t"
+          "vadd.i32 q0, q0, %[u]\n\t"
           "add %[x2], %[x2], %[step]\n\t"
           "vmax.s32 q0, q0, %q[low]\n\t"
           "vmin.s32 q0, q0, %q[high]\n\t"
           "vstrb.32 q0, [%[y]], #4\n\t"
           "letp lr, 1b\n"
           : [x0] "+r"(x0), [x1] "+r"(x1), [x2] "+r"(x2), [y] "+l"(y), [t] "+r"(t), [u] "=&r"(u)
-          : [w] "r"(w), [bias] "r"(bias), [shift] "r"(output->left_shift),
-            [zero] "r"(output->zero_out), [step] "r"(LANES * stride), [m] "w"(multiplier),
+          : [w] "r"(w), [bias] "r"(bias), [step] "r"(LANES * stride), [m] "w"(multiplier),
             [low] "w"(output->low), [high] "w"(output->high), [at0] "w"(at0), [at1] "w"(at1),
             [at2] "w"(at2)
           : "lr", "q0", "q1", "memory");
@@ -139,19 +148,22 @@ static MLOPSC_MVE_APART void plane_3x3(const int8_t *plane, const int8_t *w, int
       mlopsc_mve_output_of(s->left_shift, s->zero_out, s->low, s->high);
   const int32x4_t start = vdupq_n_s32(bias), factor = vdupq_n_s32(multiplier);
   const int32_t columns = s->width_out, width = mlopsc_plane_width(s);
+  const kernel_3x3 kernel = {{w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7], w[8], 0, 0, 0},
+                             s->left_shift,
+                             s->zero_out};
   if (s->stride_height == 1 && s->stride_width == 1 && s->height_out > 1) {
     for (int32_t left = s->height_out; left > 0; left -= 2) {
       if (left == 1) { /* the last row of an odd number comes with the one before it once more */
         plane -= width;
         y -= columns;
       }
-      two_rows(plane, width, w, start, factor, y, columns, &output);
+      two_rows(plane, width, &kernel, start, factor, y, columns, &output);
       plane += 2 * width;
       y += 2 * columns;
     }
   } else {
     for (int32_t left = s->height_out; left > 0; --left) {
-      row_apart(plane, width, w, bias, factor, y, columns, s->stride_width, &output);
+      row_apart(plane, width, &kernel, bias, factor, y, columns, s->stride_width, &output);
       plane += s->stride_height * width;
       y += columns;
     }

@@ -72,4 +72,23 @@ typedef struct {
 void mlopsc_softmax_s8(const int8_t *x, const uint32_t *table, int8_t *y,
                        const mlopsc_softmax_shape *shape);
 
+/* Patches of a tensor: number 0 begins at first_row and first_column of it, which may be less than
+ * 0, the next ones step further, grid_columns of them beside each other. */
+typedef struct {
+  int32_t channels, rows, columns; /* of the patch, in this order */
+  int32_t grid_columns;
+  int32_t step_rows, step_columns;
+  int32_t first_row, first_column;
+  int32_t height, width; /* of the tensor */
+  int32_t fill;          /* what elements outside of it are */
+  int32_t channels_last; /* whether the tensor is rows, columns, channels */
+} mlopsc_patch_shape;
+
+/* y is patch *number of the tensor x. */
+void mlopsc_extract_s8(const int8_t *x, const int64_t *number, int8_t *y,
+                       const mlopsc_patch_shape *shape);
+/* y is x, patch *number of a tensor, with the elements outside of that set to fill; y may be x. */
+void mlopsc_border_s8(const int8_t *x, const int64_t *number, int8_t *y,
+                      const mlopsc_patch_shape *shape);
+
 #endif

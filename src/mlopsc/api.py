@@ -243,6 +243,9 @@ def fit(
     generator: Generator | None = None,
     schedule: Schedule = "tiled",
     accuracy: Accuracy = "fast",
+    io_in_arena: bool = False,
+    patches: int | None = None,
+    arena_limit: int | None = None,
     keys: Sequence[str | Path] = (),
     unchecked: bool = False,
     runner: str | None = None,
@@ -257,6 +260,9 @@ def fit(
         generator: As of ``build``.
         schedule: As of ``build``.
         accuracy: As of ``build``.
+        io_in_arena: As of ``build``.
+        patches: As of ``build``.
+        arena_limit: As of ``build``.
         keys: Public keys; one of them must have signed the bundle.
         unchecked: Do not look at the bundle's signature.
         runner: Who runs it to measure; the target's preferred runner by default.
@@ -271,7 +277,14 @@ def fit(
     return fitting.fit(
         Path(source),
         target,
-        how=BuildOptions(generator=generator, schedule=schedule, accuracy=accuracy),
+        how=BuildOptions(
+            generator=generator,
+            schedule=schedule,
+            accuracy=accuracy,
+            io_in_arena=io_in_arena,
+            patches=patches,
+            arena_limit=arena_limit,
+        ),
         trust=TrustOptions(keys=tuple(Path(key) for key in keys), unchecked=unchecked),
         measuring=fitting.Measuring(runner=runner),
         cache=cache,

@@ -210,11 +210,13 @@ def build_for(
     force: bool = False,
     cache: bool = True,
     logged: bool = True,
+    within_limits: bool = True,
     progress: Progress = lambda target, what: None,
 ) -> dict[str, Package]:
     """As ``build``, for targets that are loaded already.
 
     Without ``trust`` the bundle has been judged already: what ``how`` says of it is recorded.
+    Without ``within_limits`` the packages may need more flash and RAM than their targets have.
     """
     names = [t.name for t in loaded]
     if not loaded or len(set(names)) != len(names):
@@ -245,6 +247,8 @@ def build_for(
                 ready[name] = work / "unchanged" / name
                 progress(name, UNCHANGED)
         changed = [target for target in loaded if target.name not in ready]
+        for target in changed:
+            _check_weights(artefact.require_bundle(), target, how, within_limits=within_limits)
         compiled = _compile_all(bundle, artefact, changed, how, work, progress)
         with atomic_folders(output, names, force=force) as staging:
             for name, folder in ready.items():
@@ -255,15 +259,16 @@ def build_for(
                 if snapshot is not None and snapshot.holds():
                     for target in changed:
                         results.store(keys[target.name], staging / target.name)
-            packages = {}
-            for name in names:
-                made = open_artefact(staging / name)
-                if made.require_package().info.bundle != artefact.digest:
+            made = {name: open_artefact(staging / name) for name in names}
+            packages = {name: each.require_package().info for name, each in made.items()}
+            for target in loaded:
+                if packages[target.name].bundle != artefact.digest:
                     raise BrokenBundleError(f"'{bundle}' was replaced while it was being built")
-                if logged:
-                    flags = list(how.allowed)
-                    record_artefact("build", made, output / name, target=name, allowed=flags)
-                packages[name] = made.require_package().info
+                if within_limits:
+                    _check_limits(packages[target.name], target)
+            for name in names if logged else ():
+                flags = list(how.allowed)
+                record_artefact("build", made[name], output / name, target=name, allowed=flags)
             return packages
 
 
@@ -303,8 +308,6 @@ def _compile_all(
     if not targets:
         return []
     bundle = artefact.require_bundle()
-    for target in targets:
-        _check_weights(bundle, target, how)
 
     def compile_one(target: Target) -> _Compiled:
         progress(target.name, "compiling")
@@ -314,7 +317,16 @@ def _compile_all(
         return list(pool.map(compile_one, targets))
 
 
-def _check_weights(bundle: Bundle, target: Target, how: BuildOptions) -> None:
+def _check_limits(package: Package, target: Target) -> None:
+    """Refuse a package that needs more than its target has."""
+    from mlopsc.package import check_limits, needs_of
+
+    check_limits(target, needs_of(package), what=f"model '{package.name}'")
+
+
+def _check_weights(
+    bundle: Bundle, target: Target, how: BuildOptions, *, within_limits: bool
+) -> None:
     """Refuse, before compiling, a model whose weights alone exceed the target, or any library."""
     from mlopsc.package import Needs, check_limits
 
@@ -325,6 +337,8 @@ def _check_weights(bundle: Bundle, target: Target, how: BuildOptions) -> None:
             f"{MAX_WEIGHTS}, which 32-bit offsets reach",
             hint="quantise the model or split it; a bundle may be of any size",
         )
+    if not within_limits:
+        return
     io = [
         sum(s.nbytes for s in specs) for specs in (bundle.manifest.inputs, bundle.manifest.outputs)
     ]

@@ -5,9 +5,9 @@ and the sum of products of two words is one step of a convolution or a matrix pr
 of a vector. TVM has no such types, so kernels call these functions, which it cannot look into and
 LLVM inlines; ``lower.ops.words`` makes the calls. What they compute does not depend on the machine:
 
-- ``dot_plain(a, x, w) = a + x[0] w[0] + ... + x[3] w[3]``, all signed; ``dot_madd`` and ``dot_sdot``
-  are the same by instructions of x86 and Arm; ``dot_vnni``, another of x86, takes ``x`` as
-  unsigned. Sums wrap.
+- ``dot_plain(a, x, w) = a + x[0] w[0] + ... + x[3] w[3]``, all signed; ``dot_sdot`` is the same by
+  Arm's instruction. ``dot_vnni`` and ``dot_madd``, by those of x86 with and without VNNI, take
+  ``x`` as unsigned. Sums wrap.
 - ``pack(x0, x1, x2, x3)`` is the word of four elements, the first in the lowest byte.
 - ``scale(a, m, c) = (a * m + c) >> 32``, with a product and a sum of 64 bits: requantisation
   (docs/integer-semantics.md), with what does not depend on the input in ``c``.
@@ -109,17 +109,19 @@ def _madd(lanes: int) -> tuple[str, list[str]]:
     """Two sums of two products of 16 bits, by x86's instruction for vectors without VNNI."""
     names = {4: "sse2.pmadd.wd", 8: "avx2.pmadd.wd", 16: "avx512.pmaddw.d.512"}
     if lanes not in names:
-        return _plain(lanes)
+        return _unsigned_plain(lanes)
     short, words = f"<{2 * lanes} x i16>", f"<{lanes} x i32>"
-    intrinsic, lines = f"llvm.x86.{names[lanes]}", []
-    for v in "xw":
-        lines += [
-            f"  %{v}h = bitcast {words} %{v} to {short}",
-            f"  %{v}l = shl {short} %{v}h, splat (i16 8)",
-            f"  %{v}0 = ashr {short} %{v}l, splat (i16 8)",
-            f"  %{v}1 = ashr {short} %{v}h, splat (i16 8)",
-        ]
-    for k, (before, after) in enumerate(("at", "tr")):
+    intrinsic = f"llvm.x86.{names[lanes]}"
+    lines = [
+        f"  %xh = bitcast {words} %x to {short}",
+        f"  %x0 = and {short} %xh, splat (i16 255)",
+        f"  %x1 = lshr {short} %xh, splat (i16 8)",
+        f"  %wh = bitcast {words} %w to {short}",
+        f"  %wl = shl {short} %wh, splat (i16 8)",
+        f"  %w0 = ashr {short} %wl, splat (i16 8)",
+        f"  %w1 = ashr {short} %wh, splat (i16 8)",
+    ]
+    for k, (before, after) in enumerate((("a", "t"), ("t", "r"))):
         lines += [
             f"  %p{k} = call {words} @{intrinsic}({short} %x{k}, {short} %w{k})",
             f"  %{after} = add {words} %{before}, %p{k}",

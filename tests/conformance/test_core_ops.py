@@ -24,6 +24,7 @@ import mlopsc
 from mlopsc.core_ops import CORE_OPS
 from mlopsc.dtypes import to_file
 from mlopsc.schema.target import Generator
+from mlopsc.targets import load_target
 
 
 def ordinary() -> list[op_cases.Case]:
@@ -59,14 +60,21 @@ WHERE: list[tuple[str, Generator]] = [
     ("aarch64-generic", "llvm"),
     ("riscv64-gc", "llvm"),
     ("wasm32-simd", "c"),
+    ("cortex-m0plus", "c"),
+    ("cortex-m55", "c"),
+    ("riscv32-imac", "c"),
 ]
 
 # Where the slow groups run by default too, and where only in the full run: other machines of the
 # same generators would show nothing about types.
 QUICK = (("host", "llvm"), ("host", "c"))
 SLOW = (("cortex-m7", "c"), ("aarch64-generic", "llvm"), ("wasm32-simd", "c"))
-# Only in the full run: generators that those targets do not use by default.
-UNUSUAL = (("cortex-m7", "llvm"), ("cortex-m4f", "llvm"))
+# Only in the full run: generators that those targets do not use by default, and processors that
+# compile the same C as others.
+UNUSUAL = (
+    ("cortex-m7", "llvm"), ("cortex-m4f", "llvm"), ("cortex-m0plus", "c"), ("cortex-m55", "c"),
+    ("riscv32-imac", "c"),
+)  # fmt: skip
 
 
 def _runs() -> Iterator[Any]:
@@ -79,7 +87,9 @@ def _runs() -> Iterator[Any]:
                 continue
             where = (target, generator)
             quick = where in QUICK or not (group.slow or where in UNUSUAL)
-            marks = () if quick else (pytest.mark.slow,)
+            marks = [] if quick else [pytest.mark.slow]
+            if load_target(target).run.runners == ("qemu",):
+                marks.append(pytest.mark.tool(load_target(target).run.qemu.program))
             yield pytest.param(target, generator, name, marks=marks)
 
 

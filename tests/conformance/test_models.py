@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from support import CORE_TARGETS
 
 import mlopsc
 from mlopsc.errors import MissingToolError
 from mlopsc.package_reader import read_package
-from mlopsc.schema.target import Generator
-from mlopsc.targets import target_names
+from mlopsc.schema.target import Generator, Limits
+from mlopsc.targets import load_target, target_names
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT.parent / "shared" / "models" / "mlperf-tiny"
@@ -37,9 +39,11 @@ def import_named(name: str, folder: Path) -> Path:
     return bundle
 
 
-def check_all_targets(name: str, folder: Path, generator: Generator | None) -> None:
+def check_targets(
+    name: str, targets: Sequence[str], folder: Path, generator: Generator | None = None
+) -> None:
     bundle = import_named(name, folder)
-    packages = mlopsc.build(bundle, target_names(), folder / "packages", generator=generator)
+    packages = mlopsc.build(bundle, targets, folder / "packages", generator=generator)
     missing = []
     for target in packages:
         place = folder / "packages" / target
@@ -62,7 +66,15 @@ def check_all_targets(name: str, folder: Path, generator: Generator | None) -> N
 @pytest.mark.shared_models
 @pytest.mark.parametrize("name", MODELS)
 def test_model_conforms_on_every_target(name: str, tmp_path: Path) -> None:
-    check_all_targets(name, tmp_path, None)
+    check_targets(name, CORE_TARGETS, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.shared_models
+@pytest.mark.parametrize("name", ["digits", "kws_fp32"])
+def test_model_conforms_on_every_microcontroller(name: str, tmp_path: Path) -> None:
+    targets = [t for t in map(load_target, target_names()) if t.name not in CORE_TARGETS]
+    check_targets(name, [t.name for t in targets if t.limits == Limits()], tmp_path)
 
 
 @pytest.mark.slow
@@ -72,7 +84,7 @@ def test_model_conforms_on_every_target(name: str, tmp_path: Path) -> None:
 def test_model_conforms_with_either_generator(
     name: str, generator: Generator, tmp_path: Path
 ) -> None:
-    check_all_targets(name, tmp_path, generator)
+    check_targets(name, CORE_TARGETS, tmp_path, generator)
 
 
 def test_labels_of_the_example_are_all_found(tmp_path: Path) -> None:
@@ -113,7 +125,7 @@ def test_schedule_cuts_instructions_on_cortex_m7_to_a_quarter(name: str, tmp_pat
     assert 0 < counts["tiled"] <= counts["none"] / 4, counts
 
 
-@pytest.mark.parametrize("target", ["aarch64-generic", "riscv64-gc"])
+@pytest.mark.parametrize("target", ["aarch64-generic", "riscv64-gc", "riscv32-imac"])
 def test_counted_instructions_equal_those_of_a_hook_per_instruction(
     target: str, tmp_path: Path
 ) -> None:
@@ -135,16 +147,17 @@ def test_counted_instructions_equal_those_of_a_hook_per_instruction(
 
     machine = emulator._machine(package.info.target)
     processor = emulator._Emulator(machine, emulator._link(package, machine, tmp_path))
-    address = processor.call(processor.symbols[f"{package.info.name}_model"], ())
-    model = read_descriptor(processor.read, address, pointer_bits=64)
+    address = processor.call(processor.symbols.addresses[f"{package.info.name}_model"], ())
+    model = read_descriptor(processor.read, address, pointer_bits=machine.pointer_bits)
     slow = 0
 
     def count(*_: object) -> None:
         nonlocal slow
         slow += 1
 
+    code = processor.code(set())
     processor.unicorn.hook_add(
-        unicorn.UC_HOOK_CODE, count, begin=processor.code[0], end=processor.code[1] - 1
+        unicorn.UC_HOOK_CODE, count, begin=code.base, end=code.base + len(code.data) - 1
     )
     emulator._run(processor, model, inputs)
     assert fast == slow

@@ -16,7 +16,7 @@ from support import check_refused, check_words, run_cli, unchanged
 
 import mlopsc
 from mlopsc.api import QuantizeOptions
-from mlopsc.bundle import read_bundle
+from mlopsc.bundle import load_graph, read_bundle
 from mlopsc.documents import lineage_of
 from mlopsc.errors import (
     InputError,
@@ -25,6 +25,7 @@ from mlopsc.errors import (
     RevokedError,
     SignatureError,
 )
+from mlopsc.integer import DOMAIN, use_integers
 from mlopsc.quantizer.edges import to_integers
 from mlopsc.schema.attestation import QUANTIZE_TYPE, provenance_of
 from mlopsc.schema.bundle import PROVENANCE_FILE
@@ -144,6 +145,21 @@ def test_a_package_of_it_conforms(quantised_digits: Path, tmp_path: Path) -> Non
     assert mlopsc.conform(tmp_path / "host").verdict == "pass"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["host", "cortex-m4f", "wasm32-simd"])
+def test_mixed_precision_and_integer_edges_conform(tmp_path: Path, target: str) -> None:
+    options = QuantizeOptions(keep_float=1, activations="uint8")
+    mlopsc.quantize(convs(tmp_path), tmp_path / "mixed.mlb", options=options)
+    mlopsc.quantize(
+        tmp_path / "convs.mlb", tmp_path / "edges.mlb", options=QuantizeOptions(io="integer")
+    )
+    for name in ("mixed", "edges"):
+        mlopsc.build(tmp_path / f"{name}.mlb", target, tmp_path / name)
+        report = mlopsc.conform(tmp_path / name / target)
+        assert report.verdict == "pass"
+    assert report.outputs[0].max_ulp == 0
+
+
 # Options -----------------------------------------------------------------------------------------
 
 
@@ -190,6 +206,83 @@ def test_integer_inputs_and_outputs(tmp_path: Path) -> None:
         np.testing.assert_array_equal(mine.inputs["image"], to_integers(image, entry))
         steps = mine.outputs["scores"].astype(np.float32) - leave.zero_point
         np.testing.assert_array_equal(steps * np.float32(leave.scale), theirs.outputs["scores"])
+
+
+def test_normalisations_stay_in_float_and_gelu_becomes_a_table(tmp_path: Path) -> None:
+    made = model(
+        [
+            node("MatMul", ["x", "w0"], ["m"]),
+            node("Add", ["m", "b0"], ["a"]),
+            node("LayerNormalization", ["a", "gamma", "beta"], ["n"]),
+            node("MatMul", ["n", "w1"], ["p"]),
+            node("Add", ["p", "b1"], ["q"]),
+            node("Gelu", ["q"], ["g"]),
+            node("MatMul", ["g", "w2"], ["y"]),
+        ],
+        [value("x", [1, 6, 8])],
+        [value("y", [1, 6, 4])],
+        {"w0": random(8, 8), "b0": random(8), "gamma": random(8, seed=2), "beta": random(8, seed=3),
+         "w1": random(8, 8, seed=4), "b1": random(8, seed=5), "w2": random(8, 4)},
+        opset=21,
+    )  # fmt: skip
+    models.save(made, tmp_path / "m.onnx")
+    np.save(tmp_path / "x.npy", random(40, 6, 8))
+    report = mlopsc.quantize(
+        tmp_path / "m.onnx", tmp_path / "q.mlb", calibration=tmp_path / "x.npy"
+    )
+    assert report.outputs[0].error.relative_error < 0.05
+    assert report.arithmetic == "mixed"
+    assert any("computed in float" in warning for warning in report.warnings)
+    graph = load_graph(read_bundle(tmp_path / "q.mlb").stages[0])
+    use_integers(graph)
+    kinds = [node.op_type for node in graph.graph if node.domain == DOMAIN]
+    assert sorted(kinds) == ["MatMul", "MatMul", "MatMul", "Table"]
+    assert "Erf" not in {node.op_type for node in graph.graph}
+
+
+def test_an_output_is_not_clamped_for_what_comes_after_it(tmp_path: Path) -> None:
+    models.save(models.several(), tmp_path / "m.onnx")
+    np.savez(tmp_path / "x.npz", left=random(40, 2, 3), right=random(40, 2, 4))
+    mlopsc.import_model(tmp_path / "m.onnx", tmp_path / "m.mlb", vectors=tmp_path / "x.npz")
+    report = mlopsc.quantize(tmp_path / "m.mlb", tmp_path / "q.mlb")
+    found = {one.name: one.error.relative_error for one in report.outputs}
+    assert found.keys() == {"total", "positive", "same"} and max(found.values()) < 0.02
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        QuantizeOptions(),
+        QuantizeOptions(activations="uint8", io="integer"),
+        QuantizeOptions(keep_float=1),
+        QuantizeOptions(float_layers=("make_c",)),
+    ],
+    ids=("plain", "uint8-edges", "mixed", "first-in-float"),
+)
+def test_inputs_with_channels_last(tmp_path: Path, options: QuantizeOptions) -> None:
+    made = model(
+        [
+            node("Transpose", ["x"], ["t"], perm=[0, 3, 1, 2]),
+            node("Conv", ["t", "w"], ["c"], pads=[1, 1, 1, 1]),
+            node("Relu", ["c"], ["r"]),
+            node("Conv", ["r", "v"], ["d"]),
+            node("Add", ["d", "d2"], ["e"]),
+            node("Flatten", ["e"], ["y"]),
+        ],
+        [value("x", [1, 6, 6, 2])],
+        [value("y", [1, 48])],
+        {"w": random(4, 2, 3, 3), "v": random(3, 4, 3, 3)},
+    )
+    made.graph.node[4].input[1] = "d"
+    models.save(made, tmp_path / "m.onnx")
+    np.save(tmp_path / "x.npy", random(40, 6, 6, 2))
+    report = mlopsc.quantize(
+        tmp_path / "m.onnx", tmp_path / "q.mlb", calibration=tmp_path / "x.npy", options=options
+    )
+    assert report.outputs[0].error.relative_error < 0.03
+    kept = [layer.name for layer in report.layers if not layer.quantized]
+    assert len(kept) == len(report.kept_float) == options.keep_float + len(options.float_layers)
+    assert report.integers is not None and report.integers.largest_step <= 1
 
 
 def outlier() -> tuple[onnx.ModelProto, np.ndarray]:
@@ -361,7 +454,7 @@ def test_what_cannot_be_quantised_is_refused(
     digits = {"source": digits_bundle}
     cases: list[tuple[dict[str, Any], type[MlopscError], str]] = [
         ({"source": quantised_digits / "q.mlb"}, QuantizationError, "quantised already"),
-        ({**digits, "calibration": tmp_path / "no"}, QuantizationError, "does not exist"),
+        ({**digits, "calibration": tmp_path / "no"}, QuantizationError, "No such file"),
         ({**digits, "calibration": tmp_path / "wrong.npy"}, InputError, "[1, 8, 8]"),
         ({**digits, "evaluation": tmp_path / "names.npz"}, InputError, "picture"),
         ({**digits, "float_layers": ("conv",)}, QuantizationError, "conv_0, conv_2"),

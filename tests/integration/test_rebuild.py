@@ -11,7 +11,8 @@ from support import PACKAGE_TARGETS, check_refused, copy_package, redigest, run_
 import mlopsc
 from mlopsc.errors import InputError, MissingToolError, ReproductionError
 from mlopsc.schema.common import canonical_json
-from mlopsc.targets import target_names
+from mlopsc.schema.target import Limits
+from mlopsc.targets import load_target, target_names
 
 
 def elsewhere(folder: Path) -> dict[str, str]:
@@ -36,6 +37,7 @@ def elsewhere(folder: Path) -> dict[str, str]:
     [
         name if name in PACKAGE_TARGETS else pytest.param(name, marks=pytest.mark.slow)
         for name in target_names()
+        if load_target(name).limits == Limits()  # boards are compiled like their processors
     ],
 )
 def test_every_target_is_the_same_elsewhere(

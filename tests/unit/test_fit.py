@@ -6,6 +6,9 @@ import random
 import re
 from html.parser import HTMLParser
 
+import models
+import onnx
+import onnx_ir as ir
 import pytest
 from test_lifetimes import Maker
 
@@ -13,11 +16,13 @@ from mlopsc.errors import LimitError
 from mlopsc.fitting import require_fit
 from mlopsc.fitting.layers import instructions_by_layer
 from mlopsc.fitting.page import page
-from mlopsc.lower.flatten import FlatProgram, KernelCall, calls_of
+from mlopsc.lower.emit import emit_steps
+from mlopsc.lower.flatten import FlatProgram, calls_of
 from mlopsc.lower.layers import blocks_of, layers_of
 from mlopsc.lower.lifetimes import lifetimes
 from mlopsc.lower.origins import Origin
 from mlopsc.lower.plan import plan_storage
+from mlopsc.lower.translate import translate
 from mlopsc.package import limits
 from mlopsc.package.limits import (
     Needs,
@@ -38,6 +43,7 @@ from mlopsc.schema.fit import (
     LayerUse,
     RamUse,
 )
+from mlopsc.schema.program import Kernel, calls_in
 from mlopsc.schema.target import Limits, Target
 from mlopsc.schema.timeline import ArenaBlock, Layer, LayerNode, Timeline
 from mlopsc.targets import load_target
@@ -87,6 +93,15 @@ def test_float_weights_are_advised_to_become_integers() -> None:
     assert advise(board("b", 10_000, 10_000), needs)[0].enough is False
 
 
+def test_inputs_and_outputs_may_move_and_the_stack_may_get_room() -> None:
+    needs = Needs(flash=1, ram=5000, arena=4000, io=300, timeline=timeline("int8"))
+    texts = [a.what for a in advise(board("b", 10, 4900), needs)]
+    assert "--io-in-arena" in texts[0] and "300 bytes" in texts[0]
+    assert "--arena-limit 3900" in texts[1]
+    # What the build itself could not make fit is not offered.
+    assert not [a for a in advise(board("b", 10, 4200), needs) if "--arena-limit" in a.what]
+
+
 def test_integer_weights_are_not_advised_to_become_integers() -> None:
     needs = Needs(flash=50_000, ram=4000, arena=4000, timeline=timeline("int8"))
     advice = advise(board("b", 25_000, 3000), needs)
@@ -96,7 +111,7 @@ def test_integer_weights_are_not_advised_to_become_integers() -> None:
 
 
 def test_what_fits_needs_no_advice() -> None:
-    assert advise(board("b", 100_000, 10_000), Needs(50_000, 4000, 4000, timeline())) == ()
+    assert advise(board("b", 100_000, 10_000), Needs(50_000, 4000, 4000, timeline=timeline())) == ()
 
 
 def test_boards_are_judged_by_the_same_figures(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,6 +153,9 @@ def test_clock_and_memory_do_not_change_what_a_build_runs_on() -> None:
 
 def test_ram_of_a_layer_is_what_lives_while_it_runs() -> None:
     assert ram_by_layer(timeline()) == [4000, 3000]
+    in_place = ArenaBlock(kind="tensor", offset=0, nbytes=3500, first=1, last=1)
+    shared = timeline().model_copy(update={"blocks": (*timeline().blocks, in_place)})
+    assert ram_by_layer(shared) == [4000, 3500]
 
 
 def test_every_known_board_says_what_a_verdict_needs() -> None:
@@ -149,21 +167,42 @@ def test_every_known_board_says_what_a_verdict_needs() -> None:
 @pytest.mark.parametrize("seed", range(60))
 def test_layers_are_numbered_as_lifetimes_are(seed: int) -> None:
     maker = Maker(random.Random(seed))  # noqa: S311 - a test, not a secret
-    steps, _ = maker.steps([maker.tensor("input")], 2)
+    steps, _ = maker.steps([], 2)
     flat = FlatProgram(steps, maker.places)
     for number, call in enumerate(calls_of(steps)):
         object.__setattr__(call, "origins", (Origin(f"node {number}", "Op", 1),))
-    blocks = lifetimes(flat, maker.scratch)
-    symbols = {kernel: kernel for kernel in maker.scratch}
-    layers = list(layers_of(flat, symbols, dict.fromkeys(symbols, ())))
-    placed = blocks_of(blocks, plan_storage(blocks, 16).offsets)
-    assert all(block.first <= block.last < len(layers) for block in placed)
+    alive = lifetimes(flat, maker.scratch)
+    plan = plan_storage(alive.blocks, 16, alive.sharings)
+    symbols = {kernel: f"c_{kernel}" for kernel in maker.scratch}
+    emitted = emit_steps(flat, symbols, plan.offsets, {})
+    kernels = {
+        s: Kernel(symbol=s, parameters=(), scratch=(), schedule="") for s in symbols.values()
+    }
+    layers = list(layers_of(flat, emitted, kernels))
+    placed = blocks_of(alive.blocks, plan.offsets, len(layers))
+    assert max((b.last for b in alive.blocks), default=0) < max(len(layers), 1)
     for block in placed:
         if block.kind == "scratch":
-            assert maker.scratch[layers[block.first].kernel]
-    kernels = [x.nodes[0].name for x in layers if x.kind == "kernel"]
-    assert kernels == [f"node {n}" for n in range(len(kernels))]
-    assert len(kernels) == sum(isinstance(s, KernelCall) for s in calls_of(steps))
+            assert maker.scratch[layers[block.first].kernel.removeprefix("c_")]
+    assert sum(block.kind == "scratch" for block in placed) == sum(
+        len(maker.scratch[x.kernel.removeprefix("c_")]) for x in layers if x.kernel
+    )
+    names = [x.nodes[0].name for x in layers if x.kind == "kernel"]
+    assert names == [f"node {n}" for n in range(len(names))]
+    assert [x.kernel for x in layers if x.kernel] == [c.kernel for c in calls_in(emitted)]
+
+
+def test_instructions_of_a_hand_written_kernel_belong_to_its_use() -> None:
+    steps = Timeline(
+        layers=(
+            layer("one", "m_k0", function="mlopsc_conv_s8"),
+            layer("two", "m_k1", function="mlopsc_conv_s8"),
+        )
+    )
+    inlined = [CallSite("mlopsc_conv_s8", 1, 10), CallSite("mlopsc_conv_s8", 1, 20)]
+    assert instructions_by_layer(steps, inlined) == {0: 10, 1: 20}
+    wrapped = [CallSite("m_k0", 1, 10), CallSite("mlopsc_conv_s8", 1, 20)]
+    assert instructions_by_layer(steps, wrapped) == {0: 10, 1: 20}
 
 
 def test_instructions_are_those_of_the_place_of_the_call() -> None:
@@ -270,3 +309,32 @@ def test_a_verdict_becomes_an_error_with_what_is_missing() -> None:
         require_fit(report("advice"))
     assert error.value.hint == "advice"
     require_fit(report().model_copy(update={"verdict": "fits"}))
+
+
+@pytest.mark.parametrize(
+    ("op", "shapes", "attributes", "expected"),
+    [
+        ("MatMul", [(2, 3), (3, 5)], {}, 30),
+        ("Conv", [(1, 2, 6, 6), (4, 2, 3, 3)], {}, 4 * 2 * 9 * 16),
+        ("Conv", [(1, 4, 6, 6), (4, 1, 3, 3)], {"group": 4}, 4 * 9 * 16),
+        ("Gemm", [(1, 7), (3, 7), (3,)], {"transB": 1}, 21),
+        ("MatMul of int32", [(2, 3), (3, 5)], {}, 30),
+        ("Softmax", [(2, 8)], {"axis": 1}, 0),
+        ("ReduceSum", [(2, 8)], {}, 0),
+        ("Mul", [(2, 8), (2, 8)], {}, 0),
+    ],
+)
+def test_products_that_are_added_are_counted(
+    op: str, shapes: list[tuple[int, ...]], attributes: dict[str, int], expected: int
+) -> None:
+    op, _, dtype = op.partition(" of ")
+    dtype = dtype or "float32"
+    inputs = [models.value(f"x{i}", shape, dtype) for i, shape in enumerate(shapes)]
+    made = models.model(
+        [models.node(op, [x.name for x in inputs], ["y"], **attributes)],
+        inputs,
+        [models.value("y", None, dtype)],
+    )
+    inferred = ir.serde.deserialize_model(onnx.shape_inference.infer_shapes(made))
+    origins = translate(inferred, None)[2]
+    assert [(o.name, o.op, o.macs) for o in origins.values()] == [("make_y", op, expected)]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -129,14 +132,21 @@ def scales(rng: np.random.Generator, count: int, left_shift: int) -> tuple[Array
     return bias.astype(np.int32), multiplier.astype(np.int32)
 
 
-def check_conv(variant: Any, where: str, shape: ConvShape, operator: Any, seed: int) -> None:
+def check_conv(
+    variant: Any,
+    where: str,
+    shape: ConvShape,
+    operator: Any,
+    seed: int,
+    affine: tuple[Array, Array] | None = None,
+) -> None:
     rng = np.random.default_rng(seed)
     kernel = KERNELS[variant][operator]
     assert kernel.applies(shape)
     x = draw(rng, shape.channels_in, shape.height_in, shape.width_in)
     depth = 1 if operator == "depthwise" else shape.channels_in
     w = draw(rng, shape.channels_out, depth, shape.kernel_height, shape.kernel_width)
-    bias, multiplier = scales(rng, shape.channels_out, shape.left_shift)
+    bias, multiplier = affine or scales(rng, shape.channels_out, shape.left_shift)
     expected = convolve(x, w, bias, multiplier, shape)
     for in_place in (False, True) if kernel.in_place(shape) else (False,):
         arguments = Arguments(
@@ -230,3 +240,62 @@ def test_micro_sums_averages_and_tables(variant: Any, where: str) -> None:
                 Arguments(x, softmax, x.size, exponentials=exponentials, in_place=in_place),
             )
             np.testing.assert_array_equal(found.reshape(x.shape), np.clip(steps, -128, 127))
+
+
+@pytest.mark.parametrize(("variant", "where"), MACHINES)
+def test_micro_depthwise_3x3_of_every_small_size(variant: Any, where: str) -> None:
+    for height in range(1, 6):
+        for width in range(1, 10):
+            for stride in (1, 2):
+                out = [-(-n // stride) for n in (height, width)]
+                before = [max((o - 1) * stride + 3 - n, 0) // 2 for o, n in
+                          zip(out, (height, width), strict=True)]  # fmt: skip
+                shape = ConvShape(
+                    3, height, width, 3, *out, 3, 3, stride, stride, 1, 1, *before,
+                    -9, 4, -128, 127, 0, 9,
+                )  # fmt: skip
+                check_conv(variant, where, shape, "depthwise", 10 * height + width)
+
+
+@pytest.mark.parametrize(("variant", "where"), MACHINES)
+@pytest.mark.parametrize("operator", ["conv", "depthwise"])
+def test_micro_left_shifts_saturate_as_defined(variant: Any, where: str, operator: Any) -> None:
+    largest = 2**31 - 1
+    bias = np.array([0, 5000, -90_000, 2**30, -(2**30), largest, -largest, 2**29 - 40_000])
+    multiplier = np.array([1 << 20, largest, largest >> 3, 1 << 10, 1 << 9, 3, 1, 1 << 9])
+    affine = (bias.astype(np.int32), multiplier.astype(np.int32))
+    for shift in (1, 2, 3, 15, 31):
+        # The sums themselves stay below 2^31: only the shift may saturate.
+        kept = np.clip(affine[0], -(2**31) + 2_000_000, 2**31 - 2_000_000)
+        shape = ConvShape(
+            8, 5, 6, 8, 5, 6, 3, 3, 1, 1, 1, 1, 1, 1, 3, -5, -128, 127, shift, 9
+        )  # fmt: skip
+        check_conv(variant, where, shape, operator, shift, (kept, affine[1]))
+
+
+@pytest.mark.parametrize(("variant", "where"), MACHINES)
+def test_micro_pointwise_of_every_depth(variant: Any, where: str) -> None:
+    for depth in range(1, 37):
+        shape = ConvShape(depth, 1, 9, 5, 1, 9, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, -128, 127, 0, 1)
+        check_conv(variant, where, shape, "conv", depth)
+
+
+# Compiler, flags of a processor, variants that it compiles.
+_COMPILERS = {
+    "gcc": ([], ("portable",)),
+    "clang": ([], ("portable",)),
+    "arm-none-eabi-gcc": (["-mcpu=cortex-m4", "-mthumb"], ("portable", "dsp")),
+}
+
+
+@pytest.mark.parametrize("compiler", _COMPILERS)
+def test_micro_kernels_compile_without_warnings(compiler: str, tmp_path: Path) -> None:
+    if shutil.which(compiler) is None:
+        pytest.skip(f"not on PATH: {compiler}")
+    processor, variants = _COMPILERS[compiler]
+    warnings = ["-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror"]
+    for source in sorted({k.source for v in variants for k in KERNELS[v].values()}):
+        for standard in ("-std=c99", "-std=c11"):
+            path = REPOSITORY / "kernels" / "micro" / source
+            command = [compiler, *processor, standard, "-O2", *warnings, "-c", str(path)]
+            subprocess.run([*command, "-o", str(tmp_path / "made.o")], check=True)

@@ -76,9 +76,7 @@ def expected(flat: FlatProgram, outputs: list[Tensor]) -> list[Any]:
     return [values[tensor.id] for tensor in outputs]
 
 
-def computed(
-    flat: FlatProgram, plan: StoragePlan, graph: Graph, *, io: bool
-) -> list[Any]:
+def computed(flat: FlatProgram, plan: StoragePlan, graph: Graph, *, io: bool) -> list[Any]:
     """Return the outputs of a run in the arena; every byte carries what was written there."""
     memory: dict[tuple[str, int], Any] = {}
 
@@ -128,9 +126,7 @@ def computed(
     return [read(tensor) for tensor in graph.outputs]
 
 
-def planned(
-    flat: FlatProgram, graph: Graph, io: ArenaIO | None
-) -> tuple[Lifetimes, StoragePlan]:
+def planned(flat: FlatProgram, graph: Graph, io: ArenaIO | None) -> tuple[Lifetimes, StoragePlan]:
     alive = lifetimes(flat, graph.scratch, io)
     return alive, plan_storage(alive.blocks, ALIGN, alive.sharings)
 
@@ -140,9 +136,7 @@ def planned(
 def test_outputs_are_those_of_the_program_without_a_plan(seed: int, io: bool) -> None:
     graph = Graph(random.Random(seed))  # noqa: S311 - choices of a test
     flat = graph.make(3 + seed % 12)
-    sizes = ArenaIO(
-        tuple(t.nbytes for t in graph.inputs), tuple(t.nbytes for t in graph.outputs)
-    )
+    sizes = ArenaIO(tuple(t.nbytes for t in graph.inputs), tuple(t.nbytes for t in graph.outputs))
     given = sizes if io else None
     changed = reorder(flat, graph.scratch, given, ALIGN)
     assert sorted(map(repr, changed.steps)) == sorted(map(repr, flat.steps))

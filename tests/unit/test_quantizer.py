@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import models
@@ -12,6 +13,7 @@ from models import model, node, random, value
 
 from mlopsc.errors import InputError, MissingToolError, QuantizationError
 from mlopsc.quantizer.biases import join_biases
+from mlopsc.quantizer.cones import cone_nodes
 from mlopsc.quantizer.edges import cut_inputs, cut_outputs, to_integers
 from mlopsc.quantizer.layers import layers_of, neighbours, nodes_in_float
 from mlopsc.quantizer.measure import Decisions, Difference
@@ -70,6 +72,11 @@ def test_what_moves_elements_goes_with_the_layers_around_it() -> None:
     assert nodes_in_float(graph, {"make_y"}) == {"make_y"}
 
 
+def test_an_activation_of_an_output_stays_in_float() -> None:
+    graph = onnx.shape_inference.infer_shapes(models.several()).graph
+    assert nodes_in_float(graph, ()) == {"make_positive"}
+
+
 def test_an_activation_that_others_read_too_is_no_part_of_a_layer() -> None:
     made = model(
         [node("MatMul", ["x", "w"], ["m"]), node("Relu", ["m"], ["y"]), node("Tanh", ["m"], ["z"])],
@@ -79,6 +86,36 @@ def test_an_activation_that_others_read_too_is_no_part_of_a_layer() -> None:
     )
     found = layers_of(onnx.shape_inference.infer_shapes(made).graph)
     assert [layer.activated for layer in found] == ["m", "z"]
+
+
+def test_normalisations_and_gelu_stay_functions_of_one_tensor() -> None:
+    graph = onnx.shape_inference.infer_shapes(
+        model(
+            [
+                node("ReduceMean", ["x", "axes"], ["mean"]),
+                node("Sub", ["x", "mean"], ["centred"]),
+                node("Mul", ["centred", "centred"], ["square"]),
+                node("ReduceMean", ["square", "axes"], ["variance"]),
+                node("Add", ["variance", "one"], ["safe"]),
+                node("Sqrt", ["safe"], ["root"]),
+                node("Div", ["centred", "root"], ["normal"]),
+                node("Mul", ["normal", "gamma"], ["scaled"]),
+                node("MatMul", ["scaled", "w"], ["m"]),
+                node("Add", ["m", "x"], ["sum"]),
+                node("Erf", ["sum"], ["erf"]),
+                node("Mul", ["erf", "sum"], ["gelu"]),
+                node("ReduceMean", ["gelu", "axes"], ["y"]),
+            ],
+            [value("x", [1, 3, 4])],
+            [value("y", [1, 3, 1])],
+            {"axes": np.int64([-1]), "one": np.float32(1), "gamma": random(4), "w": random(4, 4)},
+        )
+    ).graph
+    inside = ("mean", "centred", "square", "variance", "safe", "root", "normal", "scaled",
+              "erf", "gelu")  # fmt: skip
+    assert cone_nodes(graph) == {f"make_{name}" for name in inside}
+    assert [layer.tensor for layer in layers_of(graph)] == ["m", "sum", "y"]
+    assert cone_nodes(network().graph) == set()
 
 
 # Biases ------------------------------------------------------------------------------------------
@@ -110,13 +147,31 @@ def test_a_bias_joins_a_convolution() -> None:
     np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (4, 5), (4, 1)], ids=str)
+def test_a_bias_joins_a_product_of_three_axes() -> None:
+    made = onnx.shape_inference.infer_shapes(
+        model(
+            [node("MatMul", ["x", "w"], ["m"]), node("Add", ["m", "b"], ["y"])],
+            [value("x", [2, 3, 4])],
+            [value("y", [2, 3, 5])],
+            {"w": random(4, 5), "b": random(1, 5)},
+        )
+    )
+    before = run_graph(made.SerializeToString(), {"x": random(2, 3, 4)})["y"]
+    join_biases(made)
+    onnx.checker.check_model(made, full_check=True)
+    assert [n.op_type for n in made.graph.node] == ["Reshape", "Gemm", "Reshape"]
+    assert "b" not in {tensor.name for tensor in made.graph.initializer}
+    after = run_graph(made.SerializeToString(), {"x": random(2, 3, 4)})["y"]
+    np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (4, 5), (4, 1), (1, 1, 5)], ids=str)
 def test_what_is_no_bias_stays_a_sum(shape: tuple[int, ...]) -> None:
     made = onnx.shape_inference.infer_shapes(
         model(
             [node("MatMul", ["x", "w"], ["m"]), node("Add", ["m", "b"], ["y"])],
             [value("x", [4, 3])],
-            [value("y", [4, 5])],
+            [value("y", [1, 4, 5] if len(shape) == 3 else [4, 5])],
             {"w": random(3, 5), "b": random(*shape)},
         )
     )
@@ -171,6 +226,18 @@ def test_edges_are_cut_to_the_same_integers() -> None:
     got = run_graph(made.SerializeToString(), {"x": to_integers(x, entry)})["y"]
     assert got.dtype == np.int8
     np.testing.assert_array_equal((got.astype(np.float32) + 3) * np.float32(0.25), whole)
+
+
+def test_an_output_that_is_read_inside_is_cut_all_the_same() -> None:
+    made = quantised()
+    made.graph.node.append(node("Neg", ["y"], ["n"]))
+    made.graph.output.append(value("n", [4]))
+    x = {"x": np.float32([-3.0, 0.3, 0.76, 4.0])}
+    before = run_graph(made.SerializeToString(), x)
+    cut_outputs(made, {"y"})
+    after = run_graph(made.SerializeToString(), x)
+    np.testing.assert_array_equal(after["n"], before["n"])
+    np.testing.assert_array_equal((after["y"].astype(np.float32) + 3) * 0.25, before["y"])
 
 
 def test_an_edge_in_float_cannot_be_cut() -> None:
@@ -241,16 +308,26 @@ def test_what_is_not_finite_is_refused(tmp_path: Path, bad: float, suffix: str) 
 
 
 def test_data_that_is_of_no_use_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(QuantizationError, match="does not exist"):
+    with pytest.raises(QuantizationError, match=r"nothing.*No such file"):
         of_path(tmp_path / "nothing", [FLOATS])
+    with pytest.raises(QuantizationError, match="too long"):
+        of_path(tmp_path / ("x" * 3000), [FLOATS])
+    os.mkfifo(tmp_path / "pipe.npy")
+    with pytest.raises(QuantizationError, match="no regular file"):
+        of_path(tmp_path / "pipe.npy", [FLOATS])
     with pytest.raises(QuantizationError, match="holds no samples"):
         of_path(tmp_path, [FLOATS])
     (tmp_path / "data.csv").write_text("1,2,3")
     with pytest.raises(QuantizationError, match="no known kind"):
         of_path(tmp_path / "data.csv", [FLOATS])
-    (tmp_path / "fake.npy").write_text("no array")
-    with pytest.raises(InputError, match=r"fake\.npy"):
-        of_path(tmp_path / "fake.npy", [FLOATS])
+    np.savez(tmp_path / "several.npz", x=np.zeros((1, 3)))
+    np.save(tmp_path / "objects.npy", np.array([{}], object))
+    fakes = {"text": b"no array", "empty": b"", "zip": (tmp_path / "several.npz").read_bytes(),
+             "objects": (tmp_path / "objects.npy").read_bytes()}  # fmt: skip
+    for name, data in fakes.items():
+        (tmp_path / f"{name}.npy").write_bytes(data)
+        with pytest.raises(InputError, match=rf"cannot read .*{name}\.npy"):
+            of_path(tmp_path / f"{name}.npy", [FLOATS])
     np.save(tmp_path / "wide.npy", np.zeros((1, 4), np.float32))
     with pytest.raises(InputError, match=r"wide\.npy.*float32\[1, 4\], expected float32\[1, 3\]"):
         list(of_path(tmp_path / "wide.npy", [FLOATS]))

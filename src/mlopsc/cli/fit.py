@@ -130,6 +130,8 @@ def show_layers(report: FitReport) -> None:
 
 def short(report: FitReport) -> list[str]:
     """Return one row of the verdict, for a table of several."""
+    from mlopsc.fitting.page import duration
+
     return [
         report.target,
         report.verdict if report.verdict != "does not fit" else "DOES NOT FIT",
@@ -137,7 +139,7 @@ def short(report: FitReport) -> list[str]:
         _of(report.ram.total, report.ram.limit),
         "-" if report.ram.stack is None else size(report.ram.stack),
         "-" if report.instructions is None else f"{report.instructions:,}",
-        "-" if report.latency is None else f"about {_time(report.latency.milliseconds)}",
+        "-" if report.latency is None else f"about {duration(report.latency.milliseconds)}",
     ]
 
 
@@ -167,9 +169,11 @@ def _instructions(report: FitReport) -> str:
 
 
 def _latency(report: FitReport) -> str:
+    from mlopsc.fitting.page import duration
+
     if report.latency is None:
         return "not known"
-    return f"about {_time(report.latency.milliseconds)}, an estimate"
+    return f"about {duration(report.latency.milliseconds)}, an estimate"
 
 
 def _largest(report: FitReport) -> list[tuple[str, str]]:
@@ -207,12 +211,14 @@ def _layer(layer: LayerUse, report: FitReport) -> list[str]:
 
 
 def _board(board: BoardFit) -> list[str]:
+    from mlopsc.fitting.page import duration
+
     return [
         board.target,
         "yes" if board.fits else "no",
         _left(board.flash_left),
         _left(board.ram_left),
-        "-" if board.milliseconds is None else f"about {_time(board.milliseconds)}",
+        "-" if board.milliseconds is None else f"about {duration(board.milliseconds)}",
         "this one" if board.same_build else "of its own; by the figures of this one",
     ]
 
@@ -221,9 +227,3 @@ def _left(count: int | None) -> str:
     if count is None:
         return "-"
     return size(count) if count >= 0 else f"{size(-count)} missing"
-
-
-def _time(milliseconds: float) -> str:
-    if milliseconds >= 1000:
-        return f"{milliseconds / 1000:.3g} s"
-    return f"{milliseconds:.3g} ms" if milliseconds >= 1 else f"{milliseconds * 1000:.3g} us"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from mlopsc.runners import RunResult
 from mlopsc.schema.build_options import BuildOptions
 from mlopsc.schema.fit import FitReport, Largest, Latency, RamUse
 from mlopsc.schema.import_options import ImportOptions
-from mlopsc.schema.target import Limits, Target
+from mlopsc.schema.target import Target
 from mlopsc.schema.timeline import Timeline
 from mlopsc.targets import load_target
 from mlopsc.tools import RUN_TIMEOUT_S
@@ -98,21 +99,31 @@ def fit(
     if target is None:
         raise InputError("no target is given", hint="choose one with '--target'")
     board = load_target(target)
-    with tempfile.TemporaryDirectory(prefix="mlopsc-fit-") as name:
-        folder = Path(name)
-        pipeline.build_for(
-            source,
-            [board.model_copy(update={"limits": Limits()})],
-            folder,
-            options=options,
-            how=how,
-            trust=trust,
-            cache=cache,
-            logged=False,
-            progress=progress,
-        )
-        progress(board.name, "measuring")
-        return judge(read_package(folder / board.name), board, measuring)
+
+    def build_and_judge(how: BuildOptions) -> FitReport:
+        with tempfile.TemporaryDirectory(prefix="mlopsc-fit-") as name:
+            folder = Path(name)
+            pipeline.build_for(
+                source,
+                [board],
+                folder,
+                options=options,
+                how=how,
+                trust=trust,
+                cache=cache,
+                logged=False,
+                within_limits=False,
+                progress=progress,
+            )
+            progress(board.name, "measuring")
+            return judge(read_package(folder / board.name), board, measuring)
+
+    report = build_and_judge(how)
+    if "ram" in report.missing and how.arena_limit is None and how.patches is None:
+        room = report.ram.arena - report.missing["ram"]  # patch by patch it may be enough
+        with suppress(LimitError):
+            return build_and_judge(how.model_copy(update={"arena_limit": max(0, room)}))
+    return report
 
 
 def judge(package: LoadedPackage, target: Target, measuring: Measuring | None = None) -> FitReport:
@@ -139,7 +150,7 @@ def judge(package: LoadedPackage, target: Target, measuring: Measuring | None = 
         writable=static.writable,
         limit=target.limits.ram_bytes,
     )
-    needs = Needs(static.flash.total, ram.total, memory.arena, info.timeline)
+    needs = Needs(static.flash.total, ram.total, memory.arena, memory.io, info.timeline)
     missing = missing_bytes(target, needs)
     limited = target.limits.flash_bytes is not None or target.limits.ram_bytes is not None
     instructions = None if run is None else run.instructions

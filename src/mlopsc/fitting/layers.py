@@ -42,12 +42,13 @@ def instructions_by_layer(timeline: Timeline, sites: Sequence[CallSite]) -> dict
     not taken has none.
     """
     found: dict[int, int] = {}
-    kernels = {layer.kernel for layer in timeline.layers if layer.kernel}
+    kernels = {name for layer in timeline.layers for name in (layer.kernel, layer.function) if name}
     steps = iter(enumerate(timeline.layers))
     for site in sites:
         if site.function not in kernels:
             continue  # a copy, which the compiler made a function
-        index = next((i for i, layer in steps if layer.kernel == site.function), None)
+        called = site.function
+        index = next((i for i, x in steps if called in (x.kernel, x.function)), None)
         if index is None:
             return {}  # the compiler has moved calls: nothing is better than what is wrong
         found[index] = site.instructions

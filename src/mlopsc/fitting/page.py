@@ -40,7 +40,7 @@ p, ul { margin: 6px 0; } .soft { color: var(--soft); }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: 5px 10px; border-bottom: 1px solid var(--line);
   vertical-align: top; } tr:last-child td { border-bottom: 0; }
-th { color: var(--soft); font-weight: 600; white-space: nowrap; }
+th { color: var(--soft); font-weight: 600; } th, td.time { white-space: nowrap; }
 .left { text-align: left; } td.name { max-width: 380px; overflow-wrap: anywhere; }
 td.name small { color: var(--soft); }
 td.bar { width: 130px; min-width: 110px; white-space: nowrap; } li { overflow-wrap: anywhere; }
@@ -68,13 +68,20 @@ def page(report: FitReport) -> str:
         _tiles(report),
         *_list("What to change", [advice.what for advice in report.advice]),
         *_list("Not measured", report.notes),
-        *_boards(report),
         *_layers(report),
         *_arena(report),
+        *_boards(report),
         *_list("Assumptions of the estimated time", _assumptions(report)),
         "</body></html>",
     ]
     return "\n".join(parts) + "\n"
+
+
+def duration(milliseconds: float) -> str:
+    """Return a time with three digits and its unit."""
+    if milliseconds >= 1000:
+        return f"{milliseconds / 1000:.3g} s"
+    return f"{milliseconds:.3g} ms" if milliseconds >= 1 else f"{milliseconds * 1000:.3g} us"
 
 
 def text(value: str) -> str:
@@ -104,7 +111,7 @@ def _tiles(report: FitReport) -> str:
         each = f"{report.macs:,} MACs, {report.instructions / report.macs:.2f} per MAC"
     time = "not known"
     if report.latency is not None:
-        time = f"about {report.latency.milliseconds:.3g} ms"
+        time = f"about {duration(report.latency.milliseconds)}"
     tiles = [
         _memory("Flash", flash, [("weights", flash.weights, "c1"), ("code", flash.code, "c2"),
                                  ("other constants", flash.constants, "c3")]),
@@ -153,11 +160,12 @@ def _boards(report: FitReport) -> list[str]:
     rows = []
     for board in report.boards:
         fits = '<b class="fits">yes</b>' if board.fits else '<b class="misses">no</b>'
-        time = "" if board.milliseconds is None else f"about {board.milliseconds:.3g} ms"
+        time = "" if board.milliseconds is None else f"about {duration(board.milliseconds)}"
         build = "this build" if board.same_build else "a build of its own, by these figures"
         rows.append(
             f'<tr><td class="left">{text(board.target)}</td><td class="left">{fits}</td>'
-            f"<td>{_left(board.flash_left)}</td><td>{_left(board.ram_left)}</td><td>{time}</td>"
+            f"<td>{_left(board.flash_left)}</td><td>{_left(board.ram_left)}</td>"
+            f'<td class="time">{time}</td>'
             f'<td class="left">{build}</td>'
             f'<td class="left soft">{text(board.description)}</td></tr>'
         )

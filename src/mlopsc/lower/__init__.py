@@ -180,6 +180,18 @@ def _lower(
     weights, offsets = pack_weights(flat, align)
     steps = emit_steps(flat, symbols, plan.offsets, offsets, variants)
     called = {call.kernel for call in calls_in(steps)}
+    uses = {
+        s: Kernel(
+            symbol=s,
+            parameters=functions.parameters[s],
+            scratch=functions.scratch[s],
+            schedule=notes.get(kernel_of[origins[s]], "as generated"),
+            phases=functions.phases[s],
+        )
+        for s in functions.parameters
+        if s in called
+    } | _micro_kernels(flat, symbols)
+    layers = tuple(layers_of(flat, steps, uses))
     program = Program(
         name=name,
         generator=generator,
@@ -187,18 +199,7 @@ def _lower(
         accuracy="fast" if any(map(trades_accuracy, notes.values())) else "strict",
         inputs=inputs,
         outputs=outputs,
-        kernels={
-            s: Kernel(
-                symbol=s,
-                parameters=functions.parameters[s],
-                scratch=functions.scratch[s],
-                schedule=notes.get(kernel_of[origins[s]], "as generated"),
-                phases=functions.phases[s],
-            )
-            for s in functions.parameters
-            if s in called
-        }
-        | _micro_kernels(flat, symbols),
+        kernels=uses,
         steps=steps,
         arena_bytes=plan.size,
         arena_align=align,
@@ -207,10 +208,7 @@ def _lower(
         weights_bytes=len(weights),
         weights_digest=digest_bytes(weights),
         runtime_symbols=functions.runtime_symbols,
-        timeline=Timeline(
-            layers=tuple(layers_of(flat, symbols, functions.parameters)),
-            blocks=blocks_of(alive.blocks, plan.offsets),
-        ),
+        timeline=Timeline(layers=layers, blocks=blocks_of(alive.blocks, plan.offsets, len(layers))),
     )
     kernels = call_word_functions(call_functions(let_nan_through(functions.module)))
     return LoweredModule(program, weights, kernels, tvm_target(target, generator))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -101,6 +101,13 @@ class Part:
     origin: tuple[int, int]
     whole: tuple[int, int]
 
+    def along(self, axes: Sequence[int]) -> Part:
+        """Return the part with the whole of the layer along some axes."""
+        sizes, origins = list(self.size), list(self.origin)
+        for axis in axes:
+            sizes[axis], origins[axis] = self.whole[axis], 0
+        return replace(self, size=_pair(iter(sizes)), origin=_pair(iter(origins)))
+
     def leaves(self, grid: tuple[int, int]) -> bool:
         """Whether some patch of a grid of patches reaches beyond the layer."""
         return any(
@@ -126,8 +133,12 @@ def chains(graph: ir.Graph) -> Iterator[Chain]:
 
 
 def parts_of(chain: Chain, size: tuple[int, int]) -> list[Part]:
-    """Return the part of each layer, the source first, for patches of ``size`` of the result."""
-    part = Part(size, size, (0, 0), _spatial(chain.result))
+    """Return the part of each layer, the source first, for patches of ``size`` of the result.
+
+    Along an axis with one patch, that is the whole of every layer, and windows keep their border.
+    """
+    result = _spatial(chain.result)
+    part = Part(size, size, (0, 0), result)
     parts = [part]
     for link in reversed(chain.links):
         window = link.window
@@ -139,7 +150,7 @@ def parts_of(chain: Chain, size: tuple[int, int]) -> list[Part]:
                 _pair(o * s - b for o, s, b in zip(
                     part.origin, window.strides, window.before, strict=True)),
                 _spatial(link.node.inputs[0]),
-            )  # fmt: skip
+            ).along([a for a in (0, 1) if size[a] == result[a]])  # fmt: skip
         parts.insert(0, part)
     return parts
 

@@ -17,7 +17,7 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from mlopsc.dtypes import DTYPES
+from mlopsc.dtypes import DTYPES, DTypeName
 from mlopsc.errors import CompilerError
 from mlopsc.lower.flow import Flows, IfFlow, LoopFlow, MicroFlow
 from mlopsc.lower.micro_calls import MicroCall
@@ -41,6 +41,7 @@ class Tensor:
         nbytes: Dense size.
         index: Which input, output, carried value or loop.
         constant: Its bytes, for constants.
+        dtype: Its element type, for constants.
         stack: The tensor it is an element of, for elements of a stack.
     """
 
@@ -49,6 +50,7 @@ class Tensor:
     nbytes: int
     index: int = 0
     constant: bytes | None = None
+    dtype: DTypeName | None = None
     stack: Tensor | None = None
 
 
@@ -196,7 +198,9 @@ class _Shared:
     def constant(self, array: np.ndarray[Any, Any]) -> Tensor:
         data = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()
         if data not in self.constants:
-            self.constants[data] = self.tensor("constant", len(data), constant=data)
+            self.constants[data] = self.tensor(
+                "constant", len(data), constant=data, dtype=array.dtype.name
+            )
         return self.constants[data]
 
 

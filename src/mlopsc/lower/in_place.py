@@ -115,14 +115,18 @@ def _may_share(source: Any, output: Any, stages: Sequence[_Uses]) -> bool:
     """Whether ``output`` may be written where ``source`` lies."""
     if str(source.ty.dtype) != str(output.ty.dtype):
         return False
-    if any(s.hides(source) or s.hides(output) or s.loads_of(output) for s in stages):
+    if any(s.hides(source) or s.hides(output) for s in stages):
         return False
     first = next(n for n, s in enumerate(stages) if s.stores_of(output))
     reading = [n for n, s in enumerate(stages) if s.loads_of(source)]
     if not reading or reading[-1] < first:
         return True  # all of it is read before anything is written
     alone = reading[-1] == first and not any(s.stores_of(output) for s in stages[first + 1 :])
-    return alone and _same_elements(source, output, stages[first])
+    return (
+        alone
+        and not any(s.loads_of(output) for s in stages)
+        and _same_elements(source, output, stages[first])
+    )
 
 
 def _same_elements(source: Any, output: Any, stage: _Uses) -> bool:

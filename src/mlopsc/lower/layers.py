@@ -15,84 +15,82 @@ from mlopsc.lower.flatten import (
     TensorCopy,
 )
 from mlopsc.lower.plan import Block, Key
+from mlopsc.schema.program import Kernel, Step, calls_in
 from mlopsc.schema.timeline import ArenaBlock, Layer, LayerNode
 
 
 def layers_of(
-    flat: FlatProgram,
-    symbols: Mapping[str, str],
-    parameters: Mapping[str, Sequence[DTypeName]],
+    flat: FlatProgram, steps: Sequence[Step], kernels: Mapping[str, Kernel]
 ) -> Iterator[Layer]:
     """Yield one layer for each step, in the order in which ``lifetimes`` numbers them.
 
     Args:
         flat: The program.
-        symbols: C names by kernel.
-        parameters: Element types of each kernel's parameters, by C name.
+        steps: What was made of it.
+        kernels: What the steps call, by symbol.
     """
-    yield from _layers(flat.steps, flat, symbols, parameters, 1)
+    yield from _layers(flat.steps, flat, (kernels[call.kernel] for call in calls_in(steps)), 1)
 
 
 def _layers(
-    steps: Sequence[FlatStep],
-    flat: FlatProgram,
-    symbols: Mapping[str, str],
-    parameters: Mapping[str, Sequence[DTypeName]],
-    calls: int,
+    steps: Sequence[FlatStep], flat: FlatProgram, called: Iterator[Kernel], times: int
 ) -> Iterator[Layer]:
     for step in steps:
         match step:
             case KernelCall():
-                symbol = symbols[step.kernel]
+                kernel = next(called)
                 yield Layer(
                     kind="kernel",
-                    kernel=symbol,
+                    kernel=kernel.symbol,
+                    function=kernel.micro.function if kernel.micro else kernel.symbol,
                     nodes=tuple(LayerNode(name=o.name, op=o.op) for o in step.origins),
-                    calls=calls,
+                    calls=times,
                     macs=sum(origin.macs for origin in step.origins),
-                    weights=_weights(
-                        flat,
-                        step.arguments,
-                        step.micro.parameters if step.micro else parameters[symbol],
-                    ),
+                    weights=_weights(flat, step.arguments),
                 )
             case TensorCopy():
-                yield Layer(kind="copy", calls=calls)
+                yield Layer(kind="copy", calls=times)
             case FlatIf():
-                yield Layer(kind="if", calls=calls)
-                branches = [*step.then, *step.otherwise]
-                yield from _layers(branches, flat, symbols, parameters, calls)
+                yield Layer(kind="if", calls=times)
+                yield from _layers([*step.then, *step.otherwise], flat, called, times)
             case FlatLoop():
-                times = step.trip_count if isinstance(step.trip_count, int) else 1
-                yield Layer(kind="loop", calls=calls)
-                yield from _layers(step.body, flat, symbols, parameters, calls * times)
-                yield Layer(kind="end", calls=calls)
+                trips = step.trip_count if isinstance(step.trip_count, int) else 1
+                yield Layer(kind="loop", calls=times)
+                yield from _layers(step.body, flat, called, times * trips)
+                yield Layer(kind="end", calls=times)
 
 
-def _weights(
-    flat: FlatProgram, arguments: Sequence[Tensor], types: Sequence[DTypeName]
-) -> dict[DTypeName, int]:
+def _weights(flat: FlatProgram, arguments: Sequence[Tensor]) -> dict[DTypeName, int]:
     """Return the bytes of constants among the arguments of a call, each once, by element type."""
     found: dict[DTypeName, int] = {}
-    constants = {}
-    for tensor, dtype in zip(arguments, types, strict=False):  # scratch has no tensor
-        place = flat.resolve(tensor)
-        if place.kind == "constant":
-            constants[place.id] = (dtype, place.nbytes)
-    for dtype, nbytes in constants.values():
-        found[dtype] = found.get(dtype, 0) + nbytes
+    for place in {place.id: place for place in map(flat.resolve, arguments)}.values():
+        if place.dtype is not None:
+            found[place.dtype] = found.get(place.dtype, 0) + place.nbytes
     return found
 
 
-def blocks_of(blocks: Sequence[Block], offsets: Mapping[Key, int]) -> tuple[ArenaBlock, ...]:
-    """Return the blocks with their places, in the order in which they are needed."""
+def blocks_of(
+    blocks: Sequence[Block], offsets: Mapping[Key, int], layers: int
+) -> tuple[ArenaBlock, ...]:
+    """Return the blocks with their places, in the order in which they are needed.
+
+    Args:
+        blocks: As ``lifetimes`` gives them; inputs and outputs are there before the first step and
+            after the last.
+        offsets: Where they lie.
+        layers: Number of steps.
+    """
+
+    def step(number: int) -> int:
+        return max(0, min(number, layers - 1))
+
     made = [
         ArenaBlock(
             kind="scratch" if block.key[0] == "scratch" else "tensor",
             offset=offsets[block.key],
             nbytes=block.size,
-            first=max(block.first, 0),  # inputs are there before the first
-            last=block.last,
+            first=step(block.first),
+            last=step(block.last),
         )
         for block in blocks
     ]

@@ -9,7 +9,7 @@ from typing import Any
 from tvm import te, tirx
 from tvm_ffi.structural import structural_walk
 
-from mlopsc.lower.ops.arithmetic import ADDITION
+from mlopsc.lower.ops.arithmetic import ADDITION, MULTIPLICATION
 from mlopsc.lower.ops.words import is_dot
 from mlopsc.words import WORD_BYTES
 
@@ -17,8 +17,8 @@ from mlopsc.words import WORD_BYTES
 def multiply_accumulates(tensors: Sequence[Any]) -> int:
     """Return how often the computations behind ``tensors`` add a product of two tensors' elements.
 
-    These are the sums over an expression that reads two tensors: convolutions and products of every
-    kind, whatever layout their operands have.
+    These are the sums of products: convolutions and products of every kind. Layouts that pad
+    channels make more of them, which count, too.
     """
     pending, seen, total = list(tensors), set(), 0
     while pending:
@@ -30,7 +30,7 @@ def multiply_accumulates(tensors: Sequence[Any]) -> int:
         if not getattr(operation, "reduce_axis", ()):
             continue
         sums = [r for r in operation.body if isinstance(r, tirx.Reduce) and _is_sum(r)]
-        if any(_tensors_read(source) > 1 for reduction in sums for source in reduction.source):
+        if any(_is_product(source) for reduction in sums for source in reduction.source):
             axes = (*operation.axis, *operation.reduce_axis)
             words = any(is_dot(source) for reduction in sums for source in reduction.source)
             total += math.prod(int(axis.dom.extent) for axis in axes) * (WORD_BYTES if words else 1)
@@ -39,13 +39,21 @@ def multiply_accumulates(tensors: Sequence[Any]) -> int:
 
 def _is_sum(reduction: Any) -> bool:
     return all(
-        isinstance(result, tirx.Add)
-        or getattr(getattr(result, "op", None), "name", "") == ADDITION  # of integers, which wraps
+        isinstance(result, tirx.Add) or _operator(result) == ADDITION  # of integers, which wraps
         for result in reduction.combiner.result
     )
 
 
-def _tensors_read(expr: Any) -> int:
+def _is_product(expr: Any) -> bool:
+    """Whether an expression multiplies elements of two tensors."""
+    while isinstance(expr, tirx.Cast):
+        expr = expr.value
+    if not (isinstance(expr, tirx.Mul) or _operator(expr) == MULTIPLICATION or is_dot(expr)):
+        return False
     read = set()
     structural_walk(expr, (te.Tensor, lambda tensor: read.add(tensor)))
-    return len(read)
+    return len(read) > 1
+
+
+def _operator(expr: Any) -> str:
+    return str(getattr(getattr(expr, "op", None), "name", ""))

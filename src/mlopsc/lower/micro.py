@@ -19,7 +19,9 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 Variant = Literal["portable", "dsp", "mve"]
-Operator = Literal["conv", "depthwise", "dense", "add", "mean", "table", "softmax"]
+Operator = Literal[
+    "conv", "depthwise", "dense", "add", "mean", "table", "softmax", "extract", "border"
+]
 
 _LANES: Final = 4  # positions of a block: MLOPSC_LANES
 
@@ -121,6 +123,24 @@ class SoftmaxShape:
     scale: int
 
 
+@dataclass(frozen=True)
+class PatchShape:
+    """``mlopsc_patch_shape``."""
+
+    channels: int
+    rows: int
+    columns: int
+    grid_columns: int
+    step_rows: int
+    step_columns: int
+    first_row: int
+    first_column: int
+    height: int
+    width: int
+    fill: int
+    channels_last: int
+
+
 S = TypeVar("S")
 
 
@@ -176,12 +196,25 @@ def _taps_first(weights: Array) -> Array:
     return weights.transpose(0, 2, 3, 1).reshape(weights.shape[0], -1)
 
 
+def _pack_dense_portable(weights: Array) -> Array:
+    """[columns_out, depth] -> each four columns together, depth first; the rest as it is."""
+    whole = weights.shape[0] // 4 * 4
+    fours = weights[:whole].reshape(-1, 4, weights.shape[1]).transpose(0, 2, 1)
+    return np.concatenate([_as_is(fours), _as_is(weights[whole:])])
+
+
 def _pack_conv_portable(weights: Array) -> Array:
+    return _pack_dense_portable(_taps_first(weights))
+
+
+def _pack_conv_mve(weights: Array) -> Array:
     return _as_is(_taps_first(weights))
 
 
 def _pack_conv_dsp(weights: Array) -> Array:
-    fours = _fill_up(_taps_first(weights), 4).reshape(-1, 4)
+    odd = weights.shape[1] % 2 != 0
+    rows = weights.reshape(weights.shape[0], -1) if odd else _taps_first(weights)
+    fours = _fill_up(rows, 4).reshape(-1, 4)
     return _as_is(fours[:, [0, 2, 1, 3]])
 
 
@@ -204,7 +237,8 @@ def _sums(shape: ConvShape) -> int:
 
 def _conv_scratch_portable(shape: ConvShape) -> int:
     columns = min(shape.taps, shape.all_taps) * shape.channels_in
-    return max(_sums(shape), 4 * _LANES) + _LANES * columns
+    channels = -(-shape.channels_out // 4) * 4 if shape.taps < shape.all_taps else 4
+    return 4 * _LANES * channels + _LANES * columns
 
 
 def _conv_scratch_dsp(shape: ConvShape) -> int:
@@ -271,12 +305,16 @@ _PORTABLE: Final[dict[Operator, MicroKernel[Any]]] = {
         _whole_channels,
     ),
     "dense": MicroKernel[DenseShape](
-        "mlopsc_dense_s8", "mlopsc_dense_s8_portable.c", in_place=_never
+        "mlopsc_dense_s8", "mlopsc_dense_s8_portable.c", _pack_dense_portable, in_place=_never
     ),
     "add": MicroKernel[AddShape]("mlopsc_add_s8", "mlopsc_add_s8_portable.c"),
     "mean": MicroKernel[MeanShape]("mlopsc_mean_s8", "mlopsc_mean_s8_portable.c"),
     "table": MicroKernel[TableShape]("mlopsc_table_s8", "mlopsc_table_s8_portable.c"),
     "softmax": MicroKernel[SoftmaxShape]("mlopsc_softmax_s8", "mlopsc_softmax_s8_portable.c"),
+    "extract": MicroKernel[PatchShape](
+        "mlopsc_extract_s8", "mlopsc_patch_s8_portable.c", in_place=_never
+    ),
+    "border": MicroKernel[PatchShape]("mlopsc_border_s8", "mlopsc_patch_s8_portable.c"),
 }
 
 # Operator by variant; what a variant does not have of its own is the portable function.
@@ -305,12 +343,13 @@ KERNELS: Final[dict[Variant, dict[Operator, MicroKernel[Any]]]] = {
         "conv": replace(
             _PORTABLE["conv"],
             source="mlopsc_conv_s8_mve.c",
+            pack=_pack_conv_mve,
             scratch_bytes=_conv_scratch_mve,
             applies=_always,
             align=8,
         ),
         "depthwise": replace(_PORTABLE["depthwise"], source="mlopsc_depthwise_s8_mve.c"),
-        "dense": replace(_PORTABLE["dense"], source="mlopsc_dense_s8_mve.c"),
+        "dense": replace(_PORTABLE["dense"], source="mlopsc_dense_s8_mve.c", pack=_as_is),
         "add": replace(_PORTABLE["add"], source="mlopsc_add_s8_mve.c"),
         "mean": replace(_PORTABLE["mean"], source="mlopsc_mean_s8_mve.c"),
         "table": replace(_PORTABLE["table"], source="mlopsc_table_s8_mve.c"),

@@ -24,11 +24,13 @@ from mlopsc.lower.micro import (
     MeanShape,
     MicroKernel,
     Operator,
+    PatchShape,
     SoftmaxShape,
     TableShape,
     Variant,
 )
 from mlopsc.lower.ops.node import Node
+from mlopsc.lower.ops.patches import DOMAIN as PATCH_DOMAIN
 from mlopsc.schema.program import MicroUse
 
 Array = np.ndarray[Any, Any]
@@ -36,13 +38,16 @@ Array = np.ndarray[Any, Any]
 # How each function takes its description: by a pointer to a structure, or as plain numbers.
 _STRUCTURES: Final[dict[Operator, str]] = {
     "add": "mlopsc_add_shape",
+    "border": "mlopsc_patch_shape",
     "conv": "mlopsc_conv_shape",
     "dense": "mlopsc_dense_shape",
     "depthwise": "mlopsc_conv_shape",
+    "extract": "mlopsc_patch_shape",
     "mean": "mlopsc_mean_shape",
     "softmax": "mlopsc_softmax_shape",
     "table": "",
 }
+_OF_PATCHES: Final = frozenset({"border", "extract"})
 _WITH_SCRATCH: Final = frozenset({"conv", "depthwise", "dense"})
 
 
@@ -75,7 +80,10 @@ class MicroCall:
     def parameters(self) -> tuple[DTypeName, ...]:
         """Element type of each pointer: activations, constants, the result."""
         constants = [dtype_name(array.dtype.name) for array in self.constants]
-        return (*[dtype_name("int8")] * self.inputs, *constants, "int8")
+        inputs: list[DTypeName] = ["int8"] * self.inputs
+        if self.operator in _OF_PATCHES:
+            inputs[1] = "int64"  # the number of the patch
+        return (*inputs, *constants, "int8")
 
     @property
     def in_place(self) -> tuple[tuple[int, int], ...]:
@@ -108,7 +116,7 @@ class MicroCall:
 def micro_call(node: Node, variant: Variant) -> MicroCall | None:
     """Return ``node`` as a call, or None where no function computes it."""
     domain, _, name = node.op.partition("::")
-    matcher = _MATCHERS.get(name) if domain == DOMAIN else None
+    matcher = _MATCHERS.get(name) if domain in (DOMAIN, PATCH_DOMAIN) else None
     if matcher is None or node.attribute("wide", 0) or node.result.dtype != "int8":
         return None
     found = matcher(node, variant)
@@ -230,9 +238,23 @@ def _softmax(node: Node, variant: Variant) -> MicroCall | None:
     return MicroCall("softmax", variant, shape, (table.astype(np.uint32),), 1, 0)
 
 
+def _patch(node: Node, variant: Variant) -> MicroCall | None:
+    x = node.operand(0)
+    if x.dtype != "int8":
+        return None
+    pairs = [node.attribute(name) for name in ("step", "origin", "sizes")]
+    numbers = [*node.result.shape[1:], node.attribute("columns"), *(n for p in pairs for n in p)]
+    numbers += [node.attribute("fill"), node.attribute("channels_last", 0)]
+    shape = PatchShape(*map(int, numbers))
+    operator: Operator = "extract" if node.op.endswith("Extract") else "border"
+    return MicroCall(operator, variant, shape, (), 2, 0)
+
+
 _MATCHERS: Final[dict[str, Callable[[Node, Variant], MicroCall | None]]] = {
     "Add": _add,
+    "Border": _patch,
     "Conv": _conv,
+    "Extract": _patch,
     "MatMul": _dense,
     "Mean": _mean,
     "Softmax": _softmax,

@@ -155,7 +155,9 @@ def _body(chain: Chain, parts: Sequence[Part], grid: tuple[int, int], name: str)
         node = link.node
         attributes = dict(node.attributes)
         if "pads" in attributes:
-            attributes["pads"] = ir.AttrInt64s("pads", [0, 0, 0, 0])
+            pads = [int(n) for n in attributes["pads"].as_ints()]
+            inside = [0 if grid[axis % 2] > 1 else n for axis, n in enumerate(pads)]
+            attributes["pads"] = ir.AttrInt64s("pads", inside)
         made = ir.node(node.op_type, [value, *node.inputs[1:]], domain=node.domain)
         made.attributes.update(attributes)
         output = node.outputs[0]

@@ -24,6 +24,7 @@ from mlopsc.lower.accesses import (
     may_be_in_place,
 )
 from mlopsc.lower.borders import BORDERS, has_conditions
+from mlopsc.lower.ops.words import registers_of
 from mlopsc.lower.prefetch import STREAM
 from mlopsc.lower.tiling import Tile, choose_tile, unrolled_axes
 from mlopsc.schema.target import Hardware
@@ -64,7 +65,8 @@ def schedule_reduction(
         and block_of_parts is None
         and not may_be_in_place(schedule, epilogue, accumulators)
     )
-    tile = choose_tile(found.spatial, registers=hardware.registers, lanes=lanes, ragged=ragged)
+    registers = hardware.registers - registers_of(info.body)
+    tile = choose_tile(found.spatial, registers=registers, lanes=lanes, ragged=ragged)
     outer: dict[int, Any] = {}
     inner: dict[int, Any] = {}
     vector_loop = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from mlopsc.package.documents import bundle_files
 from mlopsc.package.layouts import check_layouts
-from mlopsc.package.limits import Needs, check_limits
+from mlopsc.package.limits import Needs, check_limits, needs_of
 from mlopsc.package.make import CompiledModel, make_package, with_file
 
 __all__ = [
@@ -19,5 +19,6 @@ __all__ = [
     "check_layouts",
     "check_limits",
     "make_package",
+    "needs_of",
     "with_file",
 ]

@@ -65,7 +65,7 @@ def _gcc(target: Target) -> str:
     if target.toolchain.target.startswith("thumb"):
         return f"arm-none-eabi-gcc -mcpu={compile_.cpu} -mthumb -mfloat-abi={compile_.float_abi}"
     letters = "".join(f.removeprefix("+") for f in compile_.features if f.startswith("+"))
-    return f"riscv64-unknown-elf-gcc -march=rv32i{letters} -mabi={compile_.abi}"
+    return f"riscv64-unknown-elf-gcc -march=rv32i{letters}_zicsr -mabi={compile_.abi}"
 
 
 def _enter(program: Program) -> str:

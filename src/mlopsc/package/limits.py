@@ -6,12 +6,14 @@ Takes what a build needs in bytes and what its steps take; gives advice, the kno
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Literal
 
 from mlopsc.errors import LimitError
 from mlopsc.schema.fit import Advice, BoardFit
+from mlopsc.schema.package import Package
 from mlopsc.schema.target import Target
 from mlopsc.schema.timeline import Layer, Timeline
 from mlopsc.targets import load_target, target_names
@@ -32,13 +34,27 @@ class Needs:
         flash: Code, constants, and the first content of writable data.
         ram: Arena, inputs, outputs, writable data, and the stack as far as it is known.
         arena: Of that, the arena.
+        io: Of that, inputs and outputs, if they are outside of the arena.
         timeline: What its steps take.
     """
 
     flash: int
     ram: int
     arena: int = 0
+    io: int = 0
     timeline: Timeline = field(default_factory=Timeline)
+
+
+def needs_of(package: Package) -> Needs:
+    """Return what a package is known to take before anything is linked or run."""
+    memory = package.memory
+    return Needs(
+        flash=memory.code + memory.read_only,
+        ram=memory.arena + memory.io + memory.writable,
+        arena=memory.arena,
+        io=memory.io,
+        timeline=package.timeline,
+    )
 
 
 def check_limits(target: Target, needs: Needs, *, what: str, hint: str = "") -> None:
@@ -79,7 +95,10 @@ def advise(target: Target, needs: Needs) -> tuple[Advice, ...]:
     missing = missing_bytes(target, needs)
     found = []
     for kind, size in missing.items():
-        found += [*_quantise(kind, size, needs), *_largest(kind, needs.timeline)]
+        found += _quantise(kind, size, needs)
+        if kind == "ram":
+            found += [*_move_io(size, needs), *_shrink_arena(target, size, needs)]
+        found += _largest(kind, needs.timeline)
     if missing:
         kind = next(iter(missing))
         found.append(Advice(what=_boards_text(target, needs), memory=kind))
@@ -104,6 +123,30 @@ def _quantise(kind: Kind, missing: int, needs: Needs) -> list[Advice]:
             enough=enough,
         )
     ]
+
+
+def _move_io(missing: int, needs: Needs) -> list[Advice]:
+    """Advise to let inputs and outputs lie where other values do."""
+    if not needs.io:
+        return []
+    enough = needs.io >= missing
+    text = (
+        "let inputs and outputs lie in the arena ('--io-in-arena'), where other values take their "
+        f"place: that saves at most {needs.io} bytes" + ("" if enough else f" of {missing}")
+    )
+    return [Advice(what=text, memory="ram", enough=None if enough else False)]
+
+
+def _shrink_arena(target: Target, missing: int, needs: Needs) -> list[Advice]:
+    """Advise to ask for a smaller arena, if the build had no reason to make one."""
+    limit = target.limits.ram_bytes
+    if limit is None or needs.arena + needs.io > limit or needs.arena <= missing:
+        return []  # the build has tried, or it is not about the arena
+    text = (
+        f"leave room for the stack with '--arena-limit {needs.arena - missing}': the first layers "
+        "are computed patch by patch then, if that makes the arena small enough"
+    )
+    return [Advice(what=text, memory="ram", saves=missing)]
 
 
 def _largest(kind: Kind, timeline: Timeline) -> list[Advice]:
@@ -139,12 +182,24 @@ def short_name(name: str) -> str:
 
 
 def ram_by_layer(timeline: Timeline) -> list[int]:
-    """Return how many bytes of the arena are needed while each layer runs."""
-    alive = [0] * len(timeline.layers)
+    """Return how many bytes of the arena are needed while each layer runs.
+
+    What is computed in place shares its bytes with what it is computed of: they count once.
+    """
+    alive: list[list[tuple[int, int]]] = [[] for _ in timeline.layers]
     for block in timeline.blocks:
         for index in range(block.first, min(block.last + 1, len(alive))):
-            alive[index] += block.nbytes
-    return alive
+            alive[index].append((block.offset, block.offset + block.nbytes))
+    return [_covered(ranges) for ranges in alive]
+
+
+def _covered(ranges: Sequence[tuple[int, int]]) -> int:
+    """Return how many bytes lie in at least one of ``ranges``."""
+    total = reached = 0
+    for start, end in sorted(ranges):
+        total += max(0, end - max(start, reached))
+        reached = max(reached, end)
+    return total
 
 
 @cache

@@ -17,7 +17,6 @@ from mlopsc.package.driver import EMBED_OFFSET, driver, header, weights_source
 from mlopsc.package.example import example_files
 from mlopsc.package.gate import ObjectFacts, check_objects, wasm_imports
 from mlopsc.package.layouts import Parts, layout_files
-from mlopsc.package.limits import Needs, check_limits
 from mlopsc.package.selftest import selftest_files
 from mlopsc.package.single import single_source
 from mlopsc.schema.build_options import BuildOptions
@@ -79,7 +78,6 @@ def make_package(
     Raises:
         CompilerError: A tool failed.
         GateError: The library needs or holds what a package must not.
-        LimitError: It does not fit the target.
     """
     program = compiled.program
     with tempfile.TemporaryDirectory(prefix="mlopsc-package-") as name:
@@ -117,16 +115,6 @@ def make_package(
     for path, data in bundle_files(bundle).items():
         _write(output / BUNDLE_FOLDER / path, data)
     memory = _memory(program, facts)
-    check_limits(
-        target,
-        Needs(
-            flash=memory.code + memory.read_only,
-            ram=memory.arena + memory.io,
-            arena=memory.arena,
-            timeline=program.timeline,
-        ),
-        what=f"model '{program.name}'",
-    )
     package = _describe(compiled, bundle, target, memory, facts, (static, shared), output)
     made = package_provenance(package, bundle, options).to_json().encode()
     package = with_file(package, output, PROVENANCE_FILE, made)

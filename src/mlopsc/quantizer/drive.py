@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,24 +137,29 @@ def quantize_bundle(
         float_bytes=_weight_bytes(float_model),
         quantized_bytes=_weight_bytes(model),
         kept_float=tuple(layer.name for layer in layers if layer.name in kept),
-        layers=tuple(
-            row.model_copy(
-                update={"if_float": found.get(row.name), "quantized": row.name in quantized}
-            )
-            for row in rows
-        ),
+        layers=tuple(_complete(row, found, quantized) for row in rows),
         outputs=worst,
         labelled=labelled,
         inputs_integer=tuple(edges_in),
         outputs_integer=tuple(edges_out),
     )
     report = report.model_copy(update={"warnings": tuple(warnings_of(report, bundle.manifest))})
-    by_name = {edge.name: edge for edge in edges_in}
-    inputs = tuple(
+    return Quantized(model, _vector_inputs(bundle, edges_in), report)
+
+
+def _complete(row: LayerReport, found: Mapping[str, float], quantized: Set[str]) -> LayerReport:
+    """Return ``row`` with what is known of its layer beside the error."""
+    known = {"if_float": found.get(row.name), "quantized": row.name in quantized}
+    return row.model_copy(update=known)
+
+
+def _vector_inputs(bundle: Bundle, edges: Iterable[IntegerTensor]) -> tuple[Arrays, ...]:
+    """Return the inputs of the bundle's vectors as the quantised model takes them."""
+    by_name = {edge.name: edge for edge in edges}
+    return tuple(
         {n: to_integers(a, by_name[n]) if n in by_name else a for n, a in vector.inputs.items()}
         for vector in bundle.vectors
     )
-    return Quantized(model, inputs, report)
 
 
 def _whole(stage: StageGraph) -> onnx.ModelProto:
@@ -175,7 +180,7 @@ def _whole(stage: StageGraph) -> onnx.ModelProto:
         del tensor.external_data[:]
     typed = onnx.shape_inference.infer_shapes(model)
     join_biases(typed)
-    return typed
+    return onnx.shape_inference.infer_shapes(typed)
 
 
 def _check_float(model: onnx.ModelProto, layers: Sequence[Layer], options: QuantizeOptions) -> None:
@@ -288,8 +293,15 @@ def _measure(
 
 
 def _decision(outputs: Arrays) -> int:
-    """Return the place of the largest element of the first output."""
-    return int(np.argmax(next(iter(outputs.values()))))
+    """Return what the first output decides.
+
+    That is the place of its largest element; of one element an integer itself, or whether a float
+    is at least one half.
+    """
+    first = np.asarray(next(iter(outputs.values())))
+    if first.size != 1:
+        return int(np.argmax(first))
+    return int(first.item()) if first.dtype.kind in "iub" else int(first.item() >= 0.5)
 
 
 def _cut(

@@ -1,7 +1,7 @@
 """Integer inputs and outputs: takes the outermost quantisation off a quantised model.
 
-Requires: inputs that are read by one ``QuantizeLinear`` alone, float outputs that are made by a
-``DequantizeLinear`` and read by nothing. Ensures: names and shapes of inputs and outputs stay.
+Requires: inputs that nothing but ``QuantizeLinear`` reads, float outputs that are made by a
+``DequantizeLinear``. Ensures: names and shapes of inputs and outputs stay.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from mlopsc.errors import QuantizationError
 from mlopsc.schema.quantize import IntegerTensor
 
 Array = np.ndarray[Any, Any]
+_INSIDE = "_DequantizeLinear_Output"
 _HINT = "leave the inputs and outputs in float, or keep fewer layers in float"
 
 
@@ -64,14 +65,16 @@ def cut_outputs(model: onnx.ModelProto, names: Collection[str]) -> list[IntegerT
         if value.name not in names or not _is_float(value):
             continue
         maker = next((n for n in graph.node if value.name in n.output), None)
-        read = any(value.name in n.input for n in graph.node)
-        if maker is None or maker.op_type != "DequantizeLinear" or read:
+        if maker is None or maker.op_type != "DequantizeLinear":
             raise QuantizationError(
                 f"output '{value.name}' cannot be made integer: it is computed in float", hint=_HINT
             )
         edge = _edge(graph, value.name, maker)
         integers = maker.input[0]
-        graph.node.remove(maker)
+        if any(value.name in node.input for node in graph.node):
+            _rename(graph, value.name, f"{value.name}{_INSIDE}")  # who reads it still gets floats
+        else:
+            graph.node.remove(maker)
         _rename(graph, integers, value.name)
         _set_type(value, edge)
         found.append(edge)

@@ -12,6 +12,8 @@ from typing import Final
 
 import onnx
 
+from mlopsc.quantizer.cones import cone_nodes
+
 LAYER_OPS: Final = frozenset(
     {
         "Add", "AveragePool", "Celu", "Concat", "Conv", "ConvTranspose", "Elu", "Gelu", "Gemm",
@@ -56,9 +58,12 @@ def layers_of(graph: onnx.GraphProto) -> list[Layer]:
     readers = _readers(graph)
     outputs = {value.name for value in graph.output}
     floats = _float_tensors(graph)
+    cones = cone_nodes(graph)
     found = []
     for node in graph.node:
         if node.op_type not in LAYER_OPS or node.domain or node.output[0] not in floats:
+            continue
+        if node.name in cones:
             continue
         tensor = activated = node.output[0]
         behind = readers.get(tensor, [])
@@ -77,7 +82,8 @@ def nodes_in_float(graph: onnx.GraphProto, layers: Collection[str]) -> set[str]:
     """Return the nodes that stay in float with the layers ``layers``, these among them.
 
     What only moves or clamps elements is computed in the arithmetic of the layer that it follows,
-    and in front of layers that all stay in float, in theirs.
+    and in front of layers that all stay in float, in theirs. Cones stay in float anyway, and so
+    does an activation of an output: the quantiser would clamp the output itself.
     """
     found = set(layers)
     makers = {name: node for node in graph.node for name in node.output}
@@ -91,7 +97,9 @@ def nodes_in_float(graph: onnx.GraphProto, layers: Collection[str]) -> set[str]:
         behind = [reader.name for name in node.output for reader in readers.get(name, [])]
         if behind and found.issuperset(behind):
             found.add(node.name)
-    return found
+    outputs = {value.name for value in graph.output}
+    clamps = {n.name for n in graph.node if n.op_type in ACTIVATIONS and n.input[0] in outputs}
+    return found | clamps | cone_nodes(graph)
 
 
 def neighbours(graph: onnx.GraphProto, layers: Iterable[Layer]) -> list[tuple[str, str]]:
@@ -149,7 +157,9 @@ def quantized_layers(layers: Iterable[Layer], quantized: onnx.GraphProto) -> set
 
     found = set()
     for layer in layers:
-        node = there[layer.name]
+        node = there.get(layer.name)
+        if node is None:
+            continue
         operands = [node.input[0], *(n for n in node.input[1:] if n in floats or n in made)]
         scales = node.op_type == "Resize"  # its sizes are float constants
         if node.output[0] in into | activated and all(

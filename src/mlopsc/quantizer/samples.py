@@ -82,12 +82,7 @@ def of_path(path: Path, specs: Sequence[TensorSpec], limit: int | None = None) -
         QuantizationError: There is nothing, or something is not finite.
         MissingToolError: Images cannot be read here.
     """
-    if not path.exists():
-        raise QuantizationError(
-            f"'{path}' does not exist; expected {_FORMATS}, or a folder of these",
-            hint="check the path",
-        )
-    files = sorted(p for p in path.rglob("*") if _is_data(p)) if path.is_dir() else [path]
+    files = _files(path)
     loads: list[Load] = []
     labels: list[int] = []
     for file in files:
@@ -105,6 +100,23 @@ def of_path(path: Path, specs: Sequence[TensorSpec], limit: int | None = None) -
     )
     kept = tuple(labels[i] for i in chosen) if len(labels) == len(loads) else ()
     return Samples(used, tuple(loads[i] for i in chosen), kept)
+
+
+def _files(path: Path) -> list[Path]:
+    """Return the files that may hold samples, in the order of their names."""
+    try:
+        if path.is_dir():
+            return sorted(p for p in path.rglob("*") if _is_data(p))
+        path.stat()
+        reason = "" if path.is_file() else "it is no regular file"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    if reason:
+        raise QuantizationError(
+            f"cannot read '{path}': {reason}; expected {_FORMATS}, or a folder of these",
+            hint="check the path",
+        )
+    return [path]
 
 
 def _is_data(path: Path) -> bool:
@@ -150,7 +162,7 @@ def _squeezed(shape: Sequence[int]) -> tuple[int, ...]:
 
 def _read_array(file: Path) -> Array:
     try:
-        found: Array = np.load(file, mmap_mode="r", allow_pickle=False)
+        found = np.lib.format.open_memmap(file, mode="r")
     except (OSError, ValueError, EOFError) as error:
         raise InputError(
             f"cannot read '{file}'; expected an .npy file of a plain array",
@@ -192,8 +204,11 @@ def _load_image(file: Path, spec: TensorSpec) -> Arrays:
     try:
         with Image.open(file) as image:
             pixels = np.asarray(image.convert(_MODES[channels]))
-    except (OSError, ValueError, SyntaxError) as error:
-        raise InputError(f"cannot read '{file}' as an image: {error}") from error
+    except Exception as error:  # Pillow raises many kinds, and says what is wrong
+        text = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"cannot read '{file}' as an image: {text}", hint="take it out of the data"
+        ) from error
     if pixels.shape[:2] != shape[:2]:
         raise InputError(
             f"'{file}' has {pixels.shape[0]} rows of {pixels.shape[1]} pixels; the input is "

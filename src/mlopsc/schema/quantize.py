@@ -115,7 +115,10 @@ class ClassRecall(Frozen):
 
 
 class LabelledReport(Frozen):
-    """Accuracy on labelled samples: the largest element of the first output is the decision.
+    """Accuracy on labelled samples: what the first output decides.
+
+    That is the place of its largest element; of one element an integer itself, or whether a float
+    is at least one half.
 
     Attributes:
         samples: How many there are.

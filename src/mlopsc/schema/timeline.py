@@ -34,6 +34,8 @@ class Layer(Frozen):
         kind: ``kernel`` or ``copy``; ``loop`` and ``if`` stand before the steps that they hold, and
             ``end`` behind those of a loop.
         kernel: C name of the kernel, or empty.
+        function: C name of the function that computes it: the kernel, or a hand-written one that it
+            is a use of.
         nodes: What the kernel computes, in order.
         calls: How often the step runs in an inference; the iterations of a loop whose number is
             known only at run time count once.
@@ -43,6 +45,7 @@ class Layer(Frozen):
 
     kind: Literal["kernel", "copy", "loop", "if", "end"]
     kernel: str = ""
+    function: str = ""
     nodes: tuple[LayerNode, ...] = ()
     calls: Count = 1
     macs: Count = 0

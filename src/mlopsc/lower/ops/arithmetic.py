@@ -18,7 +18,9 @@ from mlopsc.lower.ops.node import is_float, literal
 
 _PURE = 1  # tirx.CallEffectKind
 _OPERATORS: Final[dict[str, Operation]] = {f"mlopsc.wrap_{o}": o for o in OPERATIONS}
-ADDITION: Final = "mlopsc.wrap_add"  # of integers, as an operator of the compiler
+# Of integers, as operators of the compiler.
+ADDITION: Final = "mlopsc.wrap_add"
+MULTIPLICATION: Final = "mlopsc.wrap_mul"
 for _name in _OPERATORS:
     tvm.ir.register_op_attr(_name, "TCallEffectKind", _PURE)
     tvm.ir.register_op_attr(_name, "TVectorizable", True)

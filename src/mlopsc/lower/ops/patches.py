@@ -17,16 +17,14 @@ DOMAIN: Final = "mlopsc.patch"
 
 def _place(node: Node, *inner: Any) -> list[Any]:
     """Return the row and column, in the whole tensor, of an element of a patch."""
-    number = node.operand(1).tensor()
-    columns = int(node.attribute("columns"))
-    count = tirx.const(columns, "int64")
-    which = (number, tirx.const(0, "int64"))
-    if columns > 1:
-        which = (tirx.indexdiv(number, count), tirx.indexmod(number, count))
+    number = node.operand(1).tensor().astype("int32")
+    count = tirx.const(int(node.attribute("columns")), "int32")
+    which = tirx.truncdiv(number, count), tirx.truncmod(number, count)
     steps, origins = node.attribute("step"), node.attribute("origin")
     return [
-        number_ * tirx.const(int(step), "int64") + (index + int(origin))
-        for number_, step, origin, index in zip(which, steps, origins, inner, strict=True)
+        (at * tirx.const(int(step), "int32") + tirx.const(int(origin), "int32"))
+        + index.astype("int32")
+        for at, step, origin, index in zip(which, steps, origins, inner, strict=True)
     ]
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import tvm
 from tvm import tirx
-from tvm_ffi.structural import structural_map
+from tvm_ffi.structural import structural_map, structural_walk
 
 from mlopsc.lower.functions import map_functions
 from mlopsc.words import OPERATIONS, Dot, function_name
@@ -19,6 +19,8 @@ from mlopsc.words import OPERATIONS, Dot, function_name
 _PURE: Final = 1  # tirx.CallEffectKind
 _PREFIX: Final = "mlopsc.word_"
 _DOT: Final = f"{_PREFIX}dot_"
+# Where words are taken apart first, the parts of both operands, products and a mask.
+_REGISTERS: Final = {"dot_madd": 5, "dot_plain": 8}
 for _name in OPERATIONS:
     tvm.ir.register_op_attr(f"{_PREFIX}{_name}", "TCallEffectKind", _PURE)
     tvm.ir.register_op_attr(f"{_PREFIX}{_name}", "TVectorizable", True)
@@ -32,6 +34,13 @@ def dot(kind: Dot, x: Any, w: Any) -> Any:
 def is_dot(value: Any) -> bool:
     """Whether a value is a sum of products of two words."""
     return _operation(value).startswith("dot_")
+
+
+def registers_of(body: Any) -> int:
+    """Return how many registers the products in ``body`` take, beside operands and sums."""
+    found = [0]
+    structural_walk(body, (tvm.ir.Call, lambda c: found.append(_REGISTERS.get(_operation(c), 0))))
+    return max(found)
 
 
 def pack(*elements: Any) -> Any:
