@@ -101,6 +101,11 @@ def command(
         for name, p in packages.items()
     ]
     echo_table("Packages", ["target", "kernels", "code", "constants", "arena", "folder"], rows)
+    for name, package in packages.items():
+        above = package.memory.arena - package.memory.arena_lower_bound
+        if above > 0:
+            bound = package.memory.arena_lower_bound
+            click.echo(f"{name}: the arena is {above} bytes larger than the lower bound, {bound}")
     edge = [name for name, package in packages.items() if package.target.family == "edge"]
     if fit and edge:
         _judge([output / name for name in edge])
