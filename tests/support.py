@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -19,6 +20,7 @@ import onnx
 import pytest
 
 import mlopsc
+from mlopsc.bundle import read_bundle
 from mlopsc.errors import MlopscError
 from mlopsc.host import cpu_flags
 from mlopsc.schema.common import canonical_json
@@ -90,6 +92,19 @@ def build_conforming(model: onnx.ModelProto, target: str, folder: Path) -> Packa
     report = mlopsc.conform(folder / target)
     assert report.verdict == "pass", report.outputs
     return packages[target]
+
+
+def raw_weights(bundle: Path) -> int:
+    """Return the bytes of weights and biases that a quantised bundle holds."""
+    stages = read_bundle(bundle).stages
+    tensors = [t for s in stages for t in onnx.load_model_from_string(s.model).graph.initializer]
+    weights = sum(
+        math.prod(t.dims)
+        for t in tensors
+        if len(t.dims) >= 2 and t.data_type in (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
+    )
+    biases = [t for t in tensors if len(t.dims) == 1 and t.data_type == onnx.TensorProto.INT32]
+    return weights + sum(4 * t.dims[0] for t in biases if any(onnx.numpy_helper.to_array(t)))
 
 
 def check_refused(

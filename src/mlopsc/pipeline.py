@@ -27,7 +27,7 @@ from mlopsc.schema.conformance import ConformanceReport
 from mlopsc.schema.import_options import ImportOptions
 from mlopsc.schema.package import REPORT_FILE, Package
 from mlopsc.schema.program import PROGRAM_FILE, WEIGHTS_FILE, Program
-from mlopsc.schema.target import Target
+from mlopsc.schema.target import Limits, Target
 from mlopsc.snapshot import Snapshot, take_snapshot
 from mlopsc.targets import load_target
 from mlopsc.tools import IMPORT_TIMEOUT_S, RUN_TIMEOUT_S, run_worker
@@ -265,7 +265,7 @@ def build_for(
                 if packages[target.name].bundle != artefact.digest:
                     raise BrokenBundleError(f"'{bundle}' was replaced while it was being built")
                 if within_limits:
-                    _check_limits(packages[target.name], target)
+                    _check_limits(staging / target.name, target)
             for name in names if logged else ():
                 flags = list(how.allowed)
                 record_artefact("build", made[name], output / name, target=name, allowed=flags)
@@ -317,11 +317,14 @@ def _compile_all(
         return list(pool.map(compile_one, targets))
 
 
-def _check_limits(package: Package, target: Target) -> None:
+def _check_limits(folder: Path, target: Target) -> None:
     """Refuse a package that needs more than its target has."""
     from mlopsc.package import check_limits, needs_of
+    from mlopsc.package_reader import read_package
 
-    check_limits(target, needs_of(package), what=f"model '{package.name}'")
+    if target.limits != Limits():
+        package = read_package(folder, verify=False)
+        check_limits(target, needs_of(package), what=f"model '{package.info.name}'")
 
 
 def _check_weights(

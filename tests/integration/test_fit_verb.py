@@ -128,6 +128,23 @@ def test_a_build_that_exceeds_its_board_says_what_to_change(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_build_and_the_verdict_agree_on_flash(
+    digits_bundle: Path, report: FitReport, tmp_path: Path
+) -> None:
+    exact = board(tmp_path, "exact", flash=report.flash.total, ram=1 << 20)
+    mlopsc.build(digits_bundle, exact, tmp_path / "out", unchecked=True)
+    short = board(tmp_path, "short", flash=report.flash.total - 1, ram=1 << 20)
+    with pytest.raises(LimitError, match=f"{report.flash.total} bytes of flash.* 1 too few"):
+        mlopsc.build(digits_bundle, short, tmp_path / "out", unchecked=True)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["exact"]
+
+
+def test_a_package_takes_no_options_of_builds(digits_packages: dict[str, Path]) -> None:
+    result = run(digits_packages["cortex-m7"], "--schedule", "none")
+    assert isinstance(result.exception, InputError)
+    check_words(result.exception.message, result.exception.hint, "is a package")
+
+
 def test_a_package_is_judged_only_for_its_machine(
     digits_packages: dict[str, Path], tmp_path: Path
 ) -> None:

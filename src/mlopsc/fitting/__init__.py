@@ -16,7 +16,7 @@ from pathlib import Path
 from mlopsc import pipeline
 from mlopsc.errors import BrokenPackageError, InputError, LimitError
 from mlopsc.fitting.layers import uses_of
-from mlopsc.fitting.measure import measure_run, measure_static
+from mlopsc.fitting.measure import measure_run
 from mlopsc.package.limits import (
     MEMORY,
     Needs,
@@ -26,6 +26,7 @@ from mlopsc.package.limits import (
     missing_bytes,
     same_machine,
 )
+from mlopsc.package.linked import measure_static
 from mlopsc.package_reader import LoadedPackage, read_package
 from mlopsc.runners import RunResult
 from mlopsc.schema.build_options import BuildOptions
@@ -85,6 +86,11 @@ def fit(
     """
     measuring = measuring or Measuring()
     if source.is_dir():
+        if how != _DEFAULTS or options not in (None, ImportOptions()):
+            raise InputError(
+                f"'{source}' is a package: options of imports and builds do not apply to it",
+                hint="give the bundle, or leave them out",
+            )
         package = read_package(source)
         refuse_revoked(package, trust.revocations)
         board = package.info.target if target is None else load_target(target)

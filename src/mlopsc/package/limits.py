@@ -12,8 +12,9 @@ from functools import cache
 from typing import Literal
 
 from mlopsc.errors import LimitError
+from mlopsc.package.linked import measure_static
+from mlopsc.package_reader import LoadedPackage
 from mlopsc.schema.fit import Advice, BoardFit
-from mlopsc.schema.package import Package
 from mlopsc.schema.target import Target
 from mlopsc.schema.timeline import Layer, Timeline
 from mlopsc.targets import load_target, target_names
@@ -45,15 +46,20 @@ class Needs:
     timeline: Timeline = field(default_factory=Timeline)
 
 
-def needs_of(package: Package) -> Needs:
-    """Return what a package is known to take before anything is linked or run."""
-    memory = package.memory
+def needs_of(package: LoadedPackage) -> Needs:
+    """Return what a package takes, as far as that is known before it runs: without the stack.
+
+    Raises:
+        BrokenPackageError: It cannot be linked.
+    """
+    memory = package.info.memory
+    static = measure_static(package, None)
     return Needs(
-        flash=memory.code + memory.read_only,
-        ram=memory.arena + memory.io + memory.writable,
+        flash=static.flash.total,
+        ram=memory.arena + memory.io + static.writable,
         arena=memory.arena,
         io=memory.io,
-        timeline=package.timeline,
+        timeline=package.info.timeline,
     )
 
 
