@@ -69,6 +69,37 @@ static MLOPSC_APART void multiply_part(const int8_t *column, const int8_t *w, in
                                  int32_t *sum) {
   const int8_t *const end = w + MLOPSC_LANES * count;
   int32_t a = sum[0], b = sum[1], c = sum[MLOPSC_LANES], d = sum[MLOPSC_LANES + 1];
+#if defined(__ARM_ARCH_6M__) && defined(__GNUC__) && defined(__OPTIMIZE__)
+  /* Compilers leave the five upper registers empty, which take sums and the end. */
+  int32_t t, x0, x1, w0, w1;
+  if (w == end) return;
+  __asm__ volatile(
+      ".syntax unified\n"
+      "1:\n\t"
+      "movs %[t], #0\n\t"
+      "ldrsb %[x0], [%[x], %[t]]\n\t"
+      "ldrsb %[w0], [%[w], %[t]]\n\t"
+      "movs %[t], #1\n\t"
+      "ldrsb %[x1], [%[x], %[t]]\n\t"
+      "ldrsb %[w1], [%[w], %[t]]\n\t"
+      "movs %[t], %[x0]\n\t"
+      "muls %[t], %[w0], %[t]\n\t"
+      "add %[a], %[t]\n\t"
+      "muls %[x0], %[w1], %[x0]\n\t"
+      "add %[c], %[x0]\n\t"
+      "muls %[w0], %[x1], %[w0]\n\t"
+      "add %[b], %[w0]\n\t"
+      "muls %[x1], %[w1], %[x1]\n\t"
+      "add %[d], %[x1]\n\t"
+      "adds %[x], #4\n\t"
+      "adds %[w], #4\n\t"
+      "cmp %[w], %[end]\n\t"
+      "bne 1b\n"
+      : [a] "+h"(a), [b] "+h"(b), [c] "+h"(c), [d] "+h"(d), [x] "+l"(column), [w] "+l"(w),
+        [t] "=&l"(t), [x0] "=&l"(x0), [x1] "=&l"(x1), [w0] "=&l"(w0), [w1] "=&l"(w1)
+      : [end] "h"(end)
+      : "cc", "memory");
+#else
   for (; w != end; w += MLOPSC_LANES, column += MLOPSC_LANES) {
     const int32_t x0 = column[0], x1 = column[1], w0 = w[0], w1 = w[1];
     a += w0 * x0;
@@ -76,6 +107,7 @@ static MLOPSC_APART void multiply_part(const int8_t *column, const int8_t *w, in
     c += w1 * x0;
     d += w1 * x1;
   }
+#endif
   sum[0] = a;
   sum[1] = b;
   sum[MLOPSC_LANES] = c;
