@@ -115,13 +115,17 @@ def test_a_bundle_that_does_not_fit_ends_as_a_limit(
     check_words(result.exception.message, result.exception.hint, "1 bytes of RAM", "'tiny'")
     found = json.loads(result.stdout)
     assert found["verdict"] == "does not fit" and found["missing"] == {"ram": 1}
-    FitReport.model_validate_json(json.dumps(found))
+    advice = FitReport.model_validate_json(json.dumps(found)).advice[0]
+    assert advice.option == "--arena-limit" and advice.enough
+    # As advised, it fits.
+    limit = int(advice.what.split("'")[1].split()[1])
+    assert mlopsc.fit(digits_bundle, target, arena_limit=limit, unchecked=True).verdict == "fits"
 
 
 def test_a_build_that_exceeds_its_board_says_what_to_change(
     digits_bundle: Path, tmp_path: Path
 ) -> None:
-    target = board(tmp_path, "narrow", flash=1 << 20, ram=10_000)
+    target = board(tmp_path, "narrow", flash=1 << 20, ram=5000)
     with pytest.raises(LimitError, match="bytes of RAM") as error:
         mlopsc.build(digits_bundle, target, tmp_path / "out", unchecked=True)
     assert "mlopsc quantize" in error.value.hint and "layer 'conv_" in error.value.hint
