@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -19,10 +20,12 @@ import onnx
 import pytest
 
 import mlopsc
+from mlopsc.bundle import read_bundle
 from mlopsc.errors import MlopscError
 from mlopsc.host import cpu_flags
 from mlopsc.schema.common import canonical_json
 from mlopsc.schema.package import Package
+from mlopsc.targets import load_target, target_names
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED_MODELS = REPOSITORY.parent / "shared" / "models"
@@ -38,11 +41,12 @@ VECTOR_TARGETS = (
     "wasm32-simd",
     pytest.param("riscv64-gcv", marks=pytest.mark.tool("qemu-riscv64")),
 )
-# One of each kind; further microcontrollers are tested with small models (test_edge.py).
-CORE_TARGETS = (
-    "aarch64-generic", "cortex-m4f", "cortex-m7", "host", "riscv64-gc", "riscv64-gcv",
-    "wasm32-simd", "x86-64-v3",
-)  # fmt: skip
+# All but most microcontrollers, which are tested with small models (test_edge.py).
+CORE_TARGETS = tuple(
+    name
+    for name in target_names()
+    if load_target(name).family != "edge" or name in ("cortex-m4f", "cortex-m7")
+)
 PACKAGE_TARGETS = ("host", "cortex-m7", "wasm32-simd")  # what the example is always built for
 HANG_S = 180  # how long a command may take before a test calls it stuck
 
@@ -88,6 +92,19 @@ def build_conforming(model: onnx.ModelProto, target: str, folder: Path) -> Packa
     report = mlopsc.conform(folder / target)
     assert report.verdict == "pass", report.outputs
     return packages[target]
+
+
+def raw_weights(bundle: Path) -> int:
+    """Return the bytes of weights and biases that a quantised bundle holds."""
+    stages = read_bundle(bundle).stages
+    tensors = [t for s in stages for t in onnx.load_model_from_string(s.model).graph.initializer]
+    weights = sum(
+        math.prod(t.dims)
+        for t in tensors
+        if len(t.dims) >= 2 and t.data_type in (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
+    )
+    biases = [t for t in tensors if len(t.dims) == 1 and t.data_type == onnx.TensorProto.INT32]
+    return weights + sum(4 * t.dims[0] for t in biases if any(onnx.numpy_helper.to_array(t)))
 
 
 def check_refused(

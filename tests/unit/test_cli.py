@@ -21,9 +21,9 @@ from mlopsc.errors import InputError, UnknownTargetError
 from mlopsc.targets import target_names
 
 VERBS = (
-    "init", "preprocess", "import", "quantize", "build", "conform", "run", "inspect", "sbom", "keygen",
-    "sign", "verify", "trace", "rebuild", "revoke", "affected", "log", "migrate", "targets",
-    "data", "cache",
+    "init", "preprocess", "import", "quantize", "build", "conform", "run", "inspect", "sbom",
+    "keygen", "sign", "verify", "trace", "rebuild", "revoke", "affected", "log", "migrate",
+    "targets", "data", "cache",
 )  # fmt: skip
 HEAVY = {
     "cryptography",

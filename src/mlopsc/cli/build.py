@@ -21,7 +21,6 @@ from mlopsc.cli.options import (
     unchecked_option,
 )
 from mlopsc.cli.render import echo_json, echo_table, progress, size, visible
-from mlopsc.schema.build_options import LAYOUT_NAMES
 
 _MEASURE_S = 120.0  # for the verdict at the end of a build; 'mlopsc fit' takes the time it needs
 
@@ -38,7 +37,7 @@ _MEASURE_S = 120.0  # for the verdict at the end of a build; 'mlopsc fit' takes 
     "--layout",
     "layouts",
     multiple=True,
-    type=click.Choice(LAYOUT_NAMES),
+    type=click.Choice(["source", "cmsis-pack", "zephyr", "arduino"]),
     help="Deliver this form for firmware too, below layouts/; repeat. Kernels must be C.",
 )
 @click.option(
@@ -101,6 +100,11 @@ def command(
         for name, p in packages.items()
     ]
     echo_table("Packages", ["target", "kernels", "code", "constants", "arena", "folder"], rows)
+    for name, package in packages.items():
+        above = package.memory.arena - package.memory.arena_lower_bound
+        if above > 0:
+            bound = package.memory.arena_lower_bound
+            click.echo(f"{name}: the arena is {above} bytes larger than the lower bound, {bound}")
     edge = [name for name, package in packages.items() if package.target.family == "edge"]
     if fit and edge:
         _judge([output / name for name in edge])

@@ -17,6 +17,7 @@ import onnx_ir as ir
 from mlopsc.bundle import detach, load_graph
 from mlopsc.integer.convert import use_integers
 from mlopsc.integer.model import OPERATORS
+from mlopsc.integer.quantisation import ACTIVATIONS
 from mlopsc.integer.recipe import DOMAIN, shape_of
 from mlopsc.integer.recognise import Cluster, find_clusters
 from mlopsc.integer.unfuse import unfuse
@@ -200,20 +201,27 @@ def is_quantised(stages: Sequence[StageGraph]) -> bool:
 
 
 def _floats_between(graph: ir.Graph) -> bool:
-    """Whether a float depends on integer operators, and one of these on it."""
+    """Whether floats lie between integer operators, or quantised inputs and outputs."""
     behind: set[ir.Value] = set()  # what depends on an integer operator
     floats: set[ir.Value] = set()  # what depends on a float among these
+    loose: set[ir.Value] = {v for v in graph.inputs if v.dtype in ACTIVATIONS}
+    islands: set[ir.Value] = set()  # floats of quantised inputs, behind no integer operator
     for node in graph:
         taken = {v for v in node.inputs if v is not None}
         if node.domain == DOMAIN:
             if taken & floats:
                 return True
             behind.update(node.outputs)
-        elif taken & behind:
+            continue
+        if taken & loose:
+            loose.update(node.outputs)
+            if taken & islands or any(_is_float(o) for o in node.outputs):
+                islands.update(node.outputs)
+        if taken & behind:
             behind.update(node.outputs)
             if taken & floats or any(_is_float(o) for o in node.outputs):
                 floats.update(node.outputs)
-    return False
+    return any(v.dtype in ACTIVATIONS and v in floats | islands for v in graph.outputs)
 
 
 def _is_float(value: ir.Value) -> bool:

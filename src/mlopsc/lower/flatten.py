@@ -61,8 +61,8 @@ class KernelCall:
     Attributes:
         kernel: Name of the function.
         arguments: What it takes, scratch left out.
-        in_place: Pairs of numbers of arguments, an input and an output, that may lie at one address:
-            the kernel reads each element of the input before it writes there. The storage plan
+        in_place: Pairs of numbers of arguments, an input and an output, that may lie at one
+            address: the kernel reads each element of the input before it writes there. The plan
             decides which do, where the input is not needed any more.
         origins: The nodes that it computes.
         micro: The hand-written kernel that it is a call of.

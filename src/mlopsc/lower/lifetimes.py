@@ -30,9 +30,9 @@ class Lifetimes:
     """What the storage plan needs to know.
 
     Attributes:
-        blocks: Every block of the arena. Keys are ``("tensor", id, 0)``, ``("scratch", number of the
-            call, index)`` and, of inputs and outputs that lie in the arena, ``("input", index, 0)``
-            and ``("output", index, 0)``.
+        blocks: Every block of the arena. Keys are ``("tensor", id, 0)``, ``("scratch", number of
+            the call, index)`` and, of inputs and outputs that lie in the arena, ``("input", index,
+            0)`` and ``("output", index, 0)``.
         in_place: For each call, by number, that could write an output where an input lies: the pair
             of its arguments, and their blocks.
     """

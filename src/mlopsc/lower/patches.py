@@ -3,9 +3,9 @@
 Takes the joined graph, and which layers and patches; gives a graph in which a loop over the patches
 computes those layers and nothing holds a whole tensor between them. Neighbouring patches need some
 elements of the layers between both, which are computed for each: RAM for time. Every element is
-computed from the same operands as before. A patch at the border of a layer is as large as any other:
-what lies outside is set to what the border of the next layer holds. Source: Lin et al., "MCUNetV2:
-Memory-Efficient Patch-based Inference for Tiny Deep Learning" (2021).
+computed from the same operands as before. A patch at the border of a layer is as large as any
+other: what lies outside is set to what the border of the next layer holds. Source: Lin et al.,
+"MCUNetV2: Memory-Efficient Patch-based Inference for Tiny Deep Learning" (2021).
 """
 
 from __future__ import annotations

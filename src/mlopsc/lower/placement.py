@@ -153,8 +153,8 @@ class _Exact:
     """Branch and bound over plans in which no item can move down.
 
     In such a plan every item lies at 0 or on top of another. Placed in the order of their offsets,
-    each lies as low as those below it allow. So the orders in which offsets do not fall are all that
-    is looked at, and a branch ends where an item, or what is left to stack at one step, is too high.
+    each lies as low as those below it allow. So only orders in which offsets do not fall are looked
+    at, and a branch ends where an item, or what is left to stack at one step, is too high.
     """
 
     def __init__(
@@ -201,7 +201,7 @@ class _Exact:
                 continue
             offset = low[item]
             left = {i: at for i, at in low.items() if i != item}
-            for other, _, above in self._near[item]:
+            for other, _, _ in self._near[item]:
                 if other in left:
                     # Seen from the other item: how much room this one takes above its offset.
                     left[other] = max(left[other], offset + self._above(other, item))

@@ -34,7 +34,7 @@ class Block:
 
 @dataclass(frozen=True, order=True)
 class Sharing:
-    """Two blocks that may start at one offset: a kernel reads one and writes the other in its place.
+    """Two blocks that may start at one offset: a kernel reads one and writes the other there.
 
     Attributes:
         source: Key of the block whose last step is that kernel's.
@@ -52,8 +52,8 @@ class StoragePlan:
     Attributes:
         offsets: By key.
         size: Bytes of the arena.
-        lower_bound: Largest sum of bytes alive at one step, where what may be written in place counts
-            once; no plan of this order of steps is smaller.
+        lower_bound: Largest sum of bytes alive at one step, where what may be written in place
+            counts once; no plan of this order of steps is smaller.
         shared: The pairs that lie at one offset.
     """
 

@@ -1,9 +1,9 @@
 """Kernels that work in place: bare functions of which one pointer stands for input and output.
 
 Takes bare functions and what the storage plan decided; gives the functions that are called. All
-pointers of a kernel promise not to overlap, and generators make use of that. So a kernel that writes
-an output where an input lies gets one pointer for both: the promise holds, and whoever compiles it
-sees every access.
+pointers of a kernel promise not to overlap, and generators make use of that. So a kernel that
+writes an output where an input lies gets one pointer for both: the promise holds, and whoever
+compiles it sees every access.
 """
 
 from __future__ import annotations

@@ -18,6 +18,10 @@ from mlopsc.schema.program import Kernel, Program
 # Compilers take a file whose first bytes look like a byte order mark for text in another encoding,
 # so the embedded file starts with this many zeros.
 EMBED_OFFSET = 64
+_PLACES = {  # by whether inputs and outputs lie in the arena
+    True: "Inputs and outputs lie in the arena, at their offsets; inputs are garbage afterwards.",
+    False: "Outputs and the arena must not overlap anything else; inputs may overlap inputs.",
+}
 
 
 def header(program: Program, *, version: str, target: str, threads: bool = True) -> str:
@@ -57,9 +61,7 @@ def header(program: Program, *, version: str, target: str, threads: bool = True)
         *(f" *   input   {comment(str(spec))}" for spec in program.inputs),
         *(f" *   output  {comment(str(spec))}" for spec in program.outputs),
         f" *   arena   {prefix}_ARENA_BYTES bytes aligned to {prefix}_ARENA_ALIGN",
-        " * Inputs and outputs lie in the arena, at their offsets; inputs are garbage afterwards. */"
-        if program.arena_io
-        else " * Outputs and the arena must not overlap anything else; inputs may overlap inputs. */",
+        f" * {_PLACES[program.arena_io is not None]} */",
         f"int32_t {program.name}_run({_signature(program)});",
         "",
         "/* The descriptor of this model, for programs that hold several. */",

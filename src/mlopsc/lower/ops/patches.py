@@ -1,7 +1,7 @@
 """Operators of patch-wise execution (``lower.patches``): a patch of a tensor, and its border.
 
 Both take the number of the iteration, which says which patch is meant: patches lie in rows of
-``columns`` patches; number 0 begins at ``origin`` of the tensor, and the next ones ``step`` further.
+``columns`` patches; number 0 begins at ``origin`` of the tensor, the next ones ``step`` further.
 """
 
 from __future__ import annotations
