@@ -17,7 +17,7 @@ from support import SHARED_MODELS, check_words
 
 import mlopsc
 from mlopsc.cli import cli
-from mlopsc.errors import InputError, LimitError
+from mlopsc.errors import BrokenPackageError, InputError, LimitError
 from mlopsc.schema.fit import FitReport
 from mlopsc.schema.package import Package
 
@@ -141,6 +141,21 @@ def test_a_build_and_the_verdict_agree_on_flash(
     with pytest.raises(LimitError, match=f"{report.flash.total} bytes of flash.* 1 too few"):
         mlopsc.build(digits_bundle, short, tmp_path / "out", unchecked=True)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["exact"]
+
+
+def test_what_cannot_run_is_an_error_unless_it_is_too_large_anyway(
+    digits_packages: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*arguments: object) -> None:
+        raise BrokenPackageError("the emulated board has too little memory")
+
+    monkeypatch.setattr("mlopsc.fitting.measure_run", fails)
+    package = digits_packages["cortex-m7"]
+    with pytest.raises(BrokenPackageError, match="too little memory"):
+        mlopsc.fit(package, board(tmp_path, "large", flash=1 << 20, ram=1 << 20))
+    found = mlopsc.fit(package, board(tmp_path, "little", flash=1 << 20, ram=1000))
+    assert found.verdict == "does not fit" and found.ram.stack is None
+    assert any("too little memory" in note for note in found.notes)
 
 
 def test_a_package_takes_no_options_of_builds(digits_packages: dict[str, Path]) -> None:
