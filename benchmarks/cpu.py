@@ -2,8 +2,8 @@
 
 Usage: ``python benchmarks/cpu.py [--model REGEX] [--threads 1,2] [--engines NAMES] [--tvm]
 [--rounds N] [--seconds S] [--work DIR] [--json FILE] [--chart FILE] [--compile] [--int8]``. The
-models are those of ``benchmarks/zoo``; with ``--int8`` its quantised ones, and mlopsc also runs what
-each was in float32. Engines take turns; figures are medians over rounds of the median of a
+models are those of ``benchmarks/zoo``; with ``--int8`` its quantised ones, and mlopsc also runs
+what each was in float32. Engines take turns; figures are medians over rounds of the median of a
 burst of ``--seconds``. With more than one thread every burst begins after a pause, in which threads
 of the engine before stop spinning.
 
@@ -190,7 +190,8 @@ def run(
 @click.option("--compile", "cost", is_flag=True, help="Measure building ResNet-50 instead.")
 def main(
     pattern: str, threads: tuple[int, ...], engines: tuple[str, ...], tvm: bool, rounds: int,
-    seconds: float, work: Path | None, output: Path | None, chart: Path | None, int8: bool, cost: bool,
+    seconds: float, work: Path | None, output: Path | None, chart: Path | None, int8: bool,
+    cost: bool,
 ) -> None:  # fmt: skip
     """Print a table of latencies for each number of threads."""
     models = chosen_models(pattern, INTEGER_MODELS if int8 else MODELS)

@@ -1,13 +1,13 @@
 """Integer models on microcontrollers: flash, RAM and instructions, against a peer and unscheduled.
 
-Usage: ``python benchmarks/edge.py [--target NAME]... [--model REGEX] [--patches BYTES] [--json FILE]
-MODEL...`` where each MODEL is a bundle or an ONNX file. All figures are measured in emulators and
-exact: flash is what a linker keeps, RAM the arena with inputs and outputs in it and the deepest
-stack, instructions those of a whole inference. The unscheduled build has the same compiler and
-flags, the loops as TVM makes them and no hand-written kernels.
+Usage: ``python benchmarks/edge.py [--target NAME]... [--model REGEX] [--arena-limit BYTES]
+[--no-unscheduled] [--json FILE] MODEL...`` where each MODEL is a bundle or an ONNX file. All
+figures are measured in emulators and exact: flash is what a linker keeps, RAM the arena with inputs
+and outputs in it and the deepest stack, instructions those of a whole inference. The unscheduled
+build has the same compiler and flags, the loops as TVM makes them and no hand-written kernels.
 
-The peer is TensorFlow Lite for Microcontrollers with CMSIS-NN at its release flags, measured once in
-the same emulators on the same models; its figures stand below and are not measured here.
+The peer is TensorFlow Lite for Microcontrollers with CMSIS-NN at its release flags, measured once
+in the same emulators on the same models; its figures stand below and are not measured here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What ``cpu.py`` compares: how each engine makes a call of a model on a number of threads.
 
-Everyone computes in float32, or in integers where a model is quantised, is called from Python with NumPy arrays, and keeps its own defaults
-but for the number of threads and what is written here.
+Everyone computes in float32, or in integers where a model is quantised, is called from Python with
+NumPy arrays, and keeps its own defaults but for the number of threads and what is written here.
 """
 
 from __future__ import annotations

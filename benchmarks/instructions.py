@@ -16,6 +16,8 @@ import click
 
 import mlopsc
 from mlopsc.cli.render import echo_table
+from mlopsc.package_reader import read_package
+from mlopsc.runners import run_package
 from mlopsc.targets import load_target
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "digits"
@@ -29,10 +31,13 @@ def measure(model: Path, target: str, folder: Path) -> dict[str, int]:
     found = {}
     for schedule in ("none", "tiled"):
         mlopsc.build(model, target, folder / schedule, schedule=schedule)
-        report = mlopsc.conform(folder / schedule / load_target(target).name)
-        if report.verdict != "pass" or report.instructions is None or report.stack_bytes is None:
+        package = read_package(folder / schedule / load_target(target).name)
+        if mlopsc.conform(package.path).verdict != "pass":
             raise click.ClickException(f"{model}: {schedule} does not conform on {target}")
-        found[schedule], found["stack"] = report.instructions, report.stack_bytes
+        result = run_package(package, [package.vectors()[0].inputs], count=True)
+        if result.instructions is None or result.stack_bytes is None:
+            raise click.ClickException(f"{target}: {result.runner} does not count instructions")
+        found[schedule], found["stack"] = result.instructions, result.stack_bytes
     return found
 
 

@@ -22,7 +22,7 @@ from mlopsc.runners import qemu
 from mlopsc.runners.counting import Symbols
 from mlopsc.targets import load_target
 from mlopsc.toolchain import compile_object, link_image
-from mlopsc.tools import run_program
+from mlopsc.tools import find_program, run_program
 
 _PARTS = 8  # of a case: those of micro_calls.c
 _OUTPUT, _SCRATCH = 4, 5
@@ -33,13 +33,27 @@ _TIMEOUT_S = 300.0
 class BoardKernels:
     """The kernels of a variant on an emulated board; needs its QEMU."""
 
-    def __init__(self, variant: Variant, target_name: str) -> None:
-        """Compile the kernels for a target that has ``[run.qemu]``."""
+    def __init__(self, variant: Variant, target_name: str, compiler: Sequence[str] = ()) -> None:
+        """Compile the kernels for a target that has ``[run.qemu]``.
+
+        Args:
+            variant: Which kernels.
+            target_name: The target.
+            compiler: Command that compiles the kernels instead of the project's compiler.
+        """
         self._target = load_target(target_name)
         self._operators = list(KERNELS[variant])
         self._place = tempfile.TemporaryDirectory(prefix="mlopsc-micro-")
         self._folder = Path(self._place.name)
         self._objects = _compile(variant, self._target, self._folder, [])
+        if compiler:
+            program = find_program(compiler[0], install=f"apt-get install gcc-{compiler[0][:-4]}")
+            for source in {kernel.source for kernel in KERNELS[variant].values()}:
+                made = str(Path(source).with_suffix(".o"))
+                command = [*compiler[1:], "-std=c11", "-ffreestanding", "-c", source, "-o", made]
+                done = run_program(program, command, cwd=self._folder)
+                assert done.returncode == 0, done.stderr.decode()
+                assert made in self._objects
         for name, text in board_files(self._target).items():
             (self._folder / name).write_text(text, encoding="utf-8")
         self._objects.append(compile_object(self._target, START, folder=self._folder))
@@ -67,7 +81,7 @@ class BoardKernels:
         self._link(cases)
         symbols = Symbols((self._folder / "image.elf").read_bytes())
         program = qemu._program(self._target)
-        plugin = qemu._plugin(program, symbols, self._folder) if counter else []
+        plugin = qemu._plugin(program, symbols, "none", self._folder) if counter else []
         arguments = [*plugin, *board_arguments(self._target), "-nographic", "-monitor", "none",
                      "-serial", "none", "-semihosting-config", "enable=on,target=native",
                      "-kernel", "image.elf"]  # fmt: skip

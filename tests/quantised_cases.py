@@ -1,4 +1,4 @@
-"""Quantised graphs for tests: every operator that integers compute, in every form of quantisation."""
+"""Quantised graphs for tests: every operator that integers compute, however quantised."""
 
 from __future__ import annotations
 
@@ -202,14 +202,37 @@ def moves(g: QuantisedGraph) -> None:
     x = g.read((2, 3, 3))
     g.write(g.op("Pad", [x, g.constant(np.array([0, 1, 1, 0, 1, 1], np.int64))]))
     g.write(g.read((4, 5)))
+    _resize(g, (1, 2, 5, 4), scales=(1, 1, 2, 2), mode="nearest")
+
+
+def resizes(g: QuantisedGraph) -> None:
+    """Resizing by weighted sums, up and down."""
+    _resize(g, (1, 3, 5, 4), scales=(1, 1, 2, 2), mode="linear")
+    _resize(g, (1, 2, 6, 6), sizes=(1, 2, 9, 4), mode="linear",
+            coordinate_transformation_mode="align_corners")  # fmt: skip
+    _resize(g, (1, 2, 6, 6), sizes=(1, 2, 3, 6), mode="linear",
+            coordinate_transformation_mode="asymmetric")  # fmt: skip
+
+
+def _resize(g: QuantisedGraph, x: Sequence[int], scales: Any = None, sizes: Any = None,
+            **attributes: Any) -> None:  # fmt: skip
+    given = np.array(scales, np.float32) if scales else np.array(sizes, np.int64)
+    operands = ["", g.constant(given)] if scales else ["", "", g.constant(given)]
+    g.write(g.op("Resize", [g.read(x), *operands], **attributes))
 
 
 def functions(g: QuantisedGraph) -> None:
     """Functions of single elements, and softmax."""
-    for op in ("Sigmoid", "Tanh", "HardSwish", "Elu", "Exp", "Abs", "LeakyRelu", "Softplus"):
-        g.write(g.op(op, [g.read((2, 17))]), np.float32(0.02))
-    x = g.read((3, 5))
+    wide = g.dtype == "int16"
+    for op in ("Sigmoid", "Tanh", "Elu", "LeakyRelu", "Softplus"):
+        scale = np.float32(1e-4 if op in ("Sigmoid", "Tanh") else 4e-4) if wide else None
+        g.write(g.op(op, [g.read((2, 17), scale)]), np.float32(0.0005 if wide else 0.02))
+    x = g.read((3, 5), np.float32(1e-4) if wide else None)
     g.write(g.op("Mul", [x, g.op("Sigmoid", [x])]))
+    if wide:
+        return  # softmax has no integer form of 16 bits
+    for op in ("Abs", "Exp", "HardSwish"):  # bend too much for a table of 16 bits
+        g.write(g.op(op, [g.read((2, 17))]), np.float32(0.02))
     low = 0 if g.dtype == "uint8" else -128
     g.write(g.op("Softmax", [g.read((2, 10))], axis=-1), np.float32(1 / 256), low)
 
@@ -222,6 +245,7 @@ CASES: dict[str, Case] = {
     "pools": pools,
     "moves": moves,
     "functions": functions,
+    "resizes": resizes,
 }
 # Of every form: activations, weights, scale for each channel, zero points of weights are 0.
 FORMS: dict[str, dict[str, Any]] = {
@@ -233,7 +257,6 @@ FORMS: dict[str, dict[str, Any]] = {
     "int8, int4 weights": {"weight_dtype": "int4"},
     "int16, int8 weights": {"dtype": "int16"},
 }
-NOT_INT16 = frozenset({"functions"})  # tables have 256 elements
 
 
 def quantised_model(cases: Sequence[str], form: str, seed: int = 0) -> onnx.ModelProto:

@@ -44,6 +44,29 @@ static int32_t one_output(const uint32_t *column, const int8_t *w, int32_t bytes
   return sum;
 }
 
+/* The outputs of a block in the general way, some channels at a time. */
+static void outputs_in_groups(const mlopsc_conv_shape *s, const uint32_t *columns, int32_t bytes,
+                              const int8_t *w, const int32_t *bias, const int32_t *multiplier,
+                              int32_t count, int8_t *y) {
+  const int32_t pitch = s->height_out * s->width_out;
+  int32_t sums[8 * MLOPSC_LANES], group;
+  for (int32_t left = s->channels_out; left > 0; left -= group) {
+    group = left < 8 ? left : 8;
+    start_sums(bias, group, sums);
+    if (count == 1) {
+      for (int32_t n = 0; n < group; ++n)
+        sums[n * MLOPSC_LANES] = one_output(columns, w + n * bytes, bytes, sums[n * MLOPSC_LANES]);
+    } else {
+      mlopsc_add_products(columns, bytes, w, bytes, sums, group);
+    }
+    finish_sums(s, sums, multiplier, count, y, pitch, group);
+    w += group * bytes;
+    bias += group;
+    multiplier += group;
+    y += group * pitch;
+  }
+}
+
 void mlopsc_conv_s8(const int8_t *x, const int8_t *w, const int32_t *bias,
                     const int32_t *multiplier, int8_t *y, void *scratch,
                     const mlopsc_conv_shape *shape) {
@@ -81,15 +104,7 @@ void mlopsc_conv_s8(const int8_t *x, const int8_t *w, const int32_t *bias,
         mlopsc_outputs(columns, bytes, w, bias, multiplier, s.zero_out, y + first, positions,
                        s.channels_out);
       } else {
-        for (int32_t n = 0; n < s.channels_out; ++n) {
-          int32_t sum[MLOPSC_LANES];
-          start_sums(bias + n, 1, sum);
-          if (block.count == 1)
-            sum[0] = one_output(columns, w + n * depth, bytes, sum[0]);
-          else
-            mlopsc_add_products(columns, bytes, w + n * depth, depth, sum, 1);
-          finish_sums(&s, sum, multiplier + n, block.count, y + first + n * positions, 0, 1);
-        }
+        outputs_in_groups(&s, columns, bytes, w, bias, multiplier, block.count, y + first);
       }
     }
     if (parts != 0)

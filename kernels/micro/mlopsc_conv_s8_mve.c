@@ -44,6 +44,17 @@ static void copy(const int8_t *from, int8_t *to, int32_t count) {
   }
 }
 
+/* Write the k of one tap: a byte of every channel. `offsets` are those of GATHER channels. */
+static inline void gather_tap(const int8_t *x, int8_t *to, int32_t channels, int32_t plane,
+                              uint16x8_t offsets) {
+  for (int32_t left = channels; left > 0; left -= GATHER) {
+    const mve_pred16_t lanes = vctp16q((uint32_t)left);
+    vstrbq_p_s16(to, vldrbq_gather_offset_z_s16(x, offsets, lanes), lanes);
+    x += GATHER * plane;
+    to += GATHER;
+  }
+}
+
 /* Write the k of some taps; `at` is the element of x where tap (0, 0) lies or would lie. Lanes are
  * channels. */
 static MLOPSC_MVE_APART void gather_deep(const int8_t *x, int32_t at, int8_t *to, const taps *t,
@@ -58,14 +69,7 @@ static MLOPSC_MVE_APART void gather_deep(const int8_t *x, int32_t at, int8_t *to
   for (int32_t i = t->bottom - t->top; i > 0; --i) {
     const int8_t *tap = x;
     for (int32_t j = t->right - t->left; j > 0; --j) {
-      const int8_t *from = tap;
-      int8_t *into = to;
-      for (int32_t left = channels; left > 0; left -= GATHER) {
-        const mve_pred16_t lanes = vctp16q((uint32_t)left);
-        vstrbq_p_s16(into, vldrbq_gather_offset_z_s16(from, offsets, lanes), lanes);
-        from += GATHER * plane;
-        into += GATHER;
-      }
+      gather_tap(tap, to, channels, plane, offsets);
       tap += right;
       to += channels;
     }
@@ -190,34 +194,43 @@ void mlopsc_conv_s8(const int8_t *x, const int8_t *w, const int32_t *bias,
                     const mlopsc_conv_shape *shape) {
   const mlopsc_conv_shape s = *shape;
   int8_t *const columns = (int8_t *)scratch;
+  const int32_t plane = s.height_in * s.width_in;
   const int32_t depth = s.kernel_height * s.kernel_width * s.channels_in;
   const int32_t pitch = (depth + 15) & ~15, shift = s.stride_width * s.channels_in;
-  const int32_t deep = s.channels_in >= GATHER && s.height_in * s.width_in <= GATHER_REACH;
+  const int32_t deep = s.channels_in >= GATHER && plane <= GATHER_REACH;
+  const int32_t single = deep && depth == s.channels_in;
   /* taps that the left neighbour has, `stride_width` taps further; few channels come as fast anew */
   const int32_t shared = deep && s.dilation_width == 1 ? s.kernel_width - s.stride_width : 0;
+  const int32_t below = s.height_in - (s.kernel_height - 1) * s.dilation_height;
+  const int32_t beyond = s.width_in - (s.kernel_width - 1) * s.dilation_width;
+  const uint16x8_t offsets = vmulq_n_u16(vidupq_n_u16(0, 1), (uint16_t)plane);
   int32_t held = 0, y_in = -s.pad_top;
   for (int32_t row = 0; row < s.height_out; ++row, y_in += s.stride_height) {
+    const int32_t inside = y_in >= 0 && y_in < below;
     const int8_t *neighbour = 0;
     int32_t x_in = -s.pad_left;
-    taps t;
-    t.top = first_inside(y_in, s.dilation_height, s.kernel_height);
-    t.bottom = end_inside(y_in, s.dilation_height, s.kernel_height, s.height_in);
     for (int32_t column = 0; column < s.width_out; ++column, x_in += s.stride_width) {
+      const int32_t at = y_in * s.width_in + x_in;
       int8_t *const to = columns + held * pitch;
-      t.left = first_inside(x_in, s.dilation_width, s.kernel_width);
-      t.right = end_inside(x_in, s.dilation_width, s.kernel_width, s.width_in);
-      if (t.bottom - t.top < s.kernel_height || t.right - t.left < s.kernel_width) {
+      taps t = {0, s.kernel_height, 0, s.kernel_width};
+      if (inside == 0 || x_in < 0 || x_in >= beyond) {
+        t.top = first_inside(y_in, s.dilation_height, s.kernel_height);
+        t.bottom = end_inside(y_in, s.dilation_height, s.kernel_height, s.height_in);
+        t.left = first_inside(x_in, s.dilation_width, s.kernel_width);
+        t.right = end_inside(x_in, s.dilation_width, s.kernel_width, s.width_in);
         fill(to, s.zero_in, depth);
       } else if (shared > 0 && neighbour != 0) {
         copy(neighbour + shift, to, depth - shift);
         t.left = shared;
       }
-      if (deep) {
-        gather_deep(x, y_in * s.width_in + x_in, to, &t, &s);
-      } else {
-        gather_shallow(x, y_in * s.width_in + x_in, to, &t, &s);
-      }
       neighbour = to;
+      if (single && t.right > t.left && t.bottom > t.top) {
+        gather_tap(x + at, to, s.channels_in, plane, offsets);
+      } else if (deep) {
+        gather_deep(x, at, to, &t, &s);
+      } else {
+        gather_shallow(x, at, to, &t, &s);
+      }
       if (++held == POSITIONS) {
         multiply(columns, w, bias, multiplier, y, held, &s);
         y += held;

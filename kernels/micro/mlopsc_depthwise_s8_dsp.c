@@ -205,25 +205,39 @@ static void plane_any(const int8_t *plane, int32_t width, const int8_t *weights,
     }
 }
 
+/* The scale of one channel of a 3x3 kernel. Returns whether it does without a left shift: that is one of
+ * the layer, and goes into the multipliers of all channels that are not the largest, where no sum can
+ * saturate. */
+static inline int32_t fold_shift(int32_t bias, int32_t multiplier, const mlopsc_conv_shape *s,
+                                 output_scale *scale) {
+  const int32_t limit = INT32_MAX >> s->left_shift, room = limit - 9 * 128 * 128;
+  const int32_t folded =
+      s->left_shift == 0 || (multiplier <= limit && bias <= room && bias >= -room);
+  scale->multiplier = folded != 0 ? multiplier << s->left_shift : multiplier;
+  scale->left_shift = folded != 0 ? 0 : s->left_shift;
+  scale->zero = s->zero_out;
+  return folded;
+}
+
 void mlopsc_depthwise_s8(const int8_t *x, const int8_t *w, const int32_t *bias,
                          const int32_t *multiplier, int8_t *y, void *scratch,
                          const mlopsc_conv_shape *shape) {
   const mlopsc_conv_shape s = *shape;
   const int32_t width = mlopsc_plane_width(&s), repeat = s.channels_out / s.channels_in;
   const int32_t is3 = s.kernel_height == 3 && s.kernel_width == 3 && s.dilation_height == 1 &&
-                      s.dilation_width == 1 && s.left_shift == 0;
+                      s.dilation_width == 1;
   const int32_t pitch = s.kernel_height * (s.kernel_width == 3 ? 4 : s.kernel_width);
   const int32_t size = s.height_out * s.width_out;
-  output_scale scale = {0, s.left_shift, s.zero_out};
+  output_scale scale;
   int8_t *const plane = (int8_t *)scratch;
   const int32_t dense = s.stride_height == 1 && s.stride_width == 1 && s.width_out > 1;
   mlopsc_plane_border(&s, plane);
   for (int32_t n = 0; n < s.channels_out; ++n, w += pitch, y += size) {
     if (n % repeat == 0) mlopsc_plane_fill(&s, x + n / repeat * s.height_in * s.width_in, plane);
-    scale.multiplier = multiplier[n];
-    if (is3 != 0 && dense != 0)
+    const int32_t folded = fold_shift(bias[n], multiplier[n], &s, &scale);
+    if (is3 != 0 && folded != 0 && dense != 0)
       plane3(plane, width, w, bias[n], &s, &scale, y);
-    else if (is3 != 0)
+    else if (is3 != 0 && folded != 0)
       plane3_strided(plane, width, w, bias[n], &s, &scale, y);
     else
       plane_any(plane, width, w, bias[n], &s, &scale, y);

@@ -5,6 +5,13 @@
 #ifndef MLOPSC_MICRO_DSP_H
 #define MLOPSC_MICRO_DSP_H
 
+#if !defined(__ARM_FEATURE_DSP) || defined(__ARM_BIG_ENDIAN)
+#error "this file needs a little-endian processor with Arm's DSP extension"
+#endif
+#ifndef __OPTIMIZE__
+#error "the registers suffice only with optimisation: compile with -O1 or more"
+#endif
+
 #include <arm_acle.h>
 #include <stdint.h>
 

@@ -176,6 +176,12 @@ def _with_arithmetic(report: QuantizeReport, manifest: Manifest) -> QuantizeRepo
     arithmetic, warnings = manifest.vectors.arithmetic, report.warnings
     if arithmetic != "integer" and not report.kept_float:
         warnings = (*warnings, "parts of the model have no integer form and are computed in float")
+    found = manifest.integers
+    if found is not None and found.decisions < 1:
+        warnings = (
+            *warnings,
+            f"the integers decide as measured here on {found.decisions:.1%} of the vectors",
+        )
     return report.model_copy(
         update={"arithmetic": arithmetic, "integers": manifest.integers, "warnings": warnings}
     )

@@ -6,8 +6,8 @@ of a vector. TVM has no such types, so kernels call these functions, which it ca
 LLVM inlines; ``lower.ops.words`` makes the calls. What they compute does not depend on the machine:
 
 - ``dot_plain(a, x, w) = a + x[0] w[0] + ... + x[3] w[3]``, all signed; ``dot_sdot`` is the same by
-  Arm's instruction. ``dot_vnni`` and ``dot_madd``, by those of x86 with and without VNNI, take ``x``
-  as unsigned. Sums wrap.
+  Arm's instruction. ``dot_vnni`` and ``dot_madd``, by those of x86 with and without VNNI, take
+  ``x`` as unsigned. Sums wrap.
 - ``pack(x0, x1, x2, x3)`` is the word of four elements, the first in the lowest byte.
 - ``scale(a, m, c) = (a * m + c) >> 32``, with a product and a sum of 64 bits: requantisation
   (docs/integer-semantics.md), with what does not depend on the input in ``c``.
@@ -121,7 +121,7 @@ def _madd(lanes: int) -> tuple[str, list[str]]:
         f"  %w0 = ashr {short} %wl, splat (i16 8)",
         f"  %w1 = ashr {short} %wh, splat (i16 8)",
     ]
-    for k, (before, after) in enumerate(("at", "tr")):
+    for k, (before, after) in enumerate((("a", "t"), ("t", "r"))):
         lines += [
             f"  %p{k} = call {words} @{intrinsic}({short} %x{k}, {short} %w{k})",
             f"  %{after} = add {words} %{before}, %p{k}",

@@ -1,5 +1,7 @@
-"""Integers in words and blocks compute what the definition says, wherever a graph enters or leaves
-these forms. The bundle's outputs are those of the NumPy model; every target must give their bits."""
+"""Integers in words and blocks compute what the definition says, wherever a graph enters or leaves.
+
+The bundle's outputs are those of the NumPy model; every target must give their bits.
+"""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import models
 import pytest
-from quantised_cases import CASES, FORMS, NOT_INT16, quantised_model
+from quantised_cases import CASES, FORMS, quantised_model
 
 import mlopsc
 from mlopsc.schema.target import Generator
@@ -29,17 +29,11 @@ WHERE: list[tuple[str, Generator]] = [
 DEFAULT = {("host", "llvm"), ("cortex-m7", "c"), ("aarch64-generic", "llvm")}
 
 
-def _cases(form: str) -> list[str]:
-    return [
-        name for name in CASES if not (FORMS[form].get("dtype") == "int16" and name in NOT_INT16)
-    ]
-
-
 @pytest.fixture(scope="module", params=FORMS)
 def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a bundle with all cases of one form."""
     folder = tmp_path_factory.mktemp("quantised")
-    models.save(quantised_model(_cases(request.param), request.param), folder / "net.onnx")
+    models.save(quantised_model(list(CASES), request.param), folder / "net.onnx")
     made = mlopsc.import_model(folder / "net.onnx", folder / "net.mlb").manifest
     assert made.vectors.arithmetic == "integer", "something is left to floats"
     assert made.integers is not None

@@ -73,7 +73,7 @@ def test_model_conforms_on_every_target(name: str, tmp_path: Path) -> None:
 @pytest.mark.shared_models
 @pytest.mark.parametrize("name", ["digits", "kws_fp32"])
 def test_model_conforms_on_every_microcontroller(name: str, tmp_path: Path) -> None:
-    targets = [load_target(n) for n in target_names() if n not in CORE_TARGETS]
+    targets = [t for t in map(load_target, target_names()) if t.name not in CORE_TARGETS]
     check_targets(name, [t.name for t in targets if t.limits == Limits()], tmp_path)
 
 
@@ -125,7 +125,7 @@ def test_schedule_cuts_instructions_on_cortex_m7_to_a_quarter(name: str, tmp_pat
     assert 0 < counts["tiled"] <= counts["none"] / 4, counts
 
 
-@pytest.mark.parametrize("target", ["aarch64-generic", "riscv64-gc"])
+@pytest.mark.parametrize("target", ["aarch64-generic", "riscv64-gc", "riscv32-imac"])
 def test_counted_instructions_equal_those_of_a_hook_per_instruction(
     target: str, tmp_path: Path
 ) -> None:
@@ -147,16 +147,17 @@ def test_counted_instructions_equal_those_of_a_hook_per_instruction(
 
     machine = emulator._machine(package.info.target)
     processor = emulator._Emulator(machine, emulator._link(package, machine, tmp_path))
-    address = processor.call(processor.symbols[f"{package.info.name}_model"], ())
-    model = read_descriptor(processor.read, address, pointer_bits=64)
+    address = processor.call(processor.symbols.addresses[f"{package.info.name}_model"], ())
+    model = read_descriptor(processor.read, address, pointer_bits=machine.pointer_bits)
     slow = 0
 
     def count(*_: object) -> None:
         nonlocal slow
         slow += 1
 
+    code = processor.code(set())
     processor.unicorn.hook_add(
-        unicorn.UC_HOOK_CODE, count, begin=processor.code[0], end=processor.code[1] - 1
+        unicorn.UC_HOOK_CODE, count, begin=code.base, end=code.base + len(code.data) - 1
     )
     emulator._run(processor, model, inputs)
     assert fast == slow

@@ -16,7 +16,7 @@ from support import check_refused, check_words, run_cli, unchanged
 
 import mlopsc
 from mlopsc.api import QuantizeOptions
-from mlopsc.bundle import read_bundle
+from mlopsc.bundle import load_graph, read_bundle
 from mlopsc.documents import lineage_of
 from mlopsc.errors import (
     InputError,
@@ -25,6 +25,7 @@ from mlopsc.errors import (
     RevokedError,
     SignatureError,
 )
+from mlopsc.integer import DOMAIN, use_integers
 from mlopsc.quantizer.edges import to_integers
 from mlopsc.schema.attestation import QUANTIZE_TYPE, provenance_of
 from mlopsc.schema.bundle import PROVENANCE_FILE
@@ -144,6 +145,21 @@ def test_a_package_of_it_conforms(quantised_digits: Path, tmp_path: Path) -> Non
     assert mlopsc.conform(tmp_path / "host").verdict == "pass"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["host", "cortex-m4f", "wasm32-simd"])
+def test_mixed_precision_and_integer_edges_conform(tmp_path: Path, target: str) -> None:
+    options = QuantizeOptions(keep_float=1, activations="uint8")
+    mlopsc.quantize(convs(tmp_path), tmp_path / "mixed.mlb", options=options)
+    mlopsc.quantize(
+        tmp_path / "convs.mlb", tmp_path / "edges.mlb", options=QuantizeOptions(io="integer")
+    )
+    for name in ("mixed", "edges"):
+        mlopsc.build(tmp_path / f"{name}.mlb", target, tmp_path / name)
+        report = mlopsc.conform(tmp_path / name / target)
+        assert report.verdict == "pass"
+    assert report.outputs[0].max_ulp == 0
+
+
 # Options -----------------------------------------------------------------------------------------
 
 
@@ -190,6 +206,38 @@ def test_integer_inputs_and_outputs(tmp_path: Path) -> None:
         np.testing.assert_array_equal(mine.inputs["image"], to_integers(image, entry))
         steps = mine.outputs["scores"].astype(np.float32) - leave.zero_point
         np.testing.assert_array_equal(steps * np.float32(leave.scale), theirs.outputs["scores"])
+
+
+def test_normalisations_stay_in_float_and_gelu_becomes_a_table(tmp_path: Path) -> None:
+    made = model(
+        [
+            node("MatMul", ["x", "w0"], ["m"]),
+            node("Add", ["m", "b0"], ["a"]),
+            node("LayerNormalization", ["a", "gamma", "beta"], ["n"]),
+            node("MatMul", ["n", "w1"], ["p"]),
+            node("Add", ["p", "b1"], ["q"]),
+            node("Gelu", ["q"], ["g"]),
+            node("MatMul", ["g", "w2"], ["y"]),
+        ],
+        [value("x", [1, 6, 8])],
+        [value("y", [1, 6, 4])],
+        {"w0": random(8, 8), "b0": random(8), "gamma": random(8, seed=2), "beta": random(8, seed=3),
+         "w1": random(8, 8, seed=4), "b1": random(8, seed=5), "w2": random(8, 4)},
+        opset=21,
+    )  # fmt: skip
+    models.save(made, tmp_path / "m.onnx")
+    np.save(tmp_path / "x.npy", random(40, 6, 8))
+    report = mlopsc.quantize(
+        tmp_path / "m.onnx", tmp_path / "q.mlb", calibration=tmp_path / "x.npy"
+    )
+    assert report.outputs[0].error.relative_error < 0.05
+    assert report.arithmetic == "mixed"
+    assert any("computed in float" in warning for warning in report.warnings)
+    graph = load_graph(read_bundle(tmp_path / "q.mlb").stages[0])
+    use_integers(graph)
+    kinds = [node.op_type for node in graph.graph if node.domain == DOMAIN]
+    assert sorted(kinds) == ["MatMul", "MatMul", "MatMul", "Table"]
+    assert "Erf" not in {node.op_type for node in graph.graph}
 
 
 def test_an_output_is_not_clamped_for_what_comes_after_it(tmp_path: Path) -> None:

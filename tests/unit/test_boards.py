@@ -106,4 +106,4 @@ def test_qemu_without_plugins_counts_nothing(tmp_path: Path) -> None:
     program = tmp_path / "qemu-old"
     program.write_text("#!/bin/sh\necho '-machine [type=]name'\n")
     program.chmod(0o755)
-    assert qemu._plugin(program, Symbols.__new__(Symbols), tmp_path) == []
+    assert qemu._plugin(program, Symbols.__new__(Symbols), "net", tmp_path) == []

@@ -14,7 +14,7 @@ import pytest
 from pydantic import BaseModel
 
 from mlopsc.cli import cli
-from mlopsc.schema.target import Compile, Hardware, Limits, Run, Target, Toolchain
+from mlopsc.schema.target import Compile, Emulator, Hardware, Limits, Run, Target, Toolchain
 from mlopsc.targets import target_names
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,7 +112,7 @@ def test_every_error_is_documented_with_an_exit_code_of_its_own() -> None:
     assert len(codes) == len({*codes, 0, 1, 2, 130}) - 4
 
 
-@pytest.mark.parametrize("table", [Target, Compile, Hardware, Limits, Toolchain, Run])
+@pytest.mark.parametrize("table", [Target, Compile, Hardware, Limits, Toolchain, Run, Emulator])
 def test_every_field_of_a_target_file_is_documented(table: type[BaseModel]) -> None:
     text = (DOCS / "targets.md").read_text(encoding="utf-8")
     missing = [f for f in table.model_fields if f"`{f}`" not in text and f"[{f}]" not in text]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,14 +23,32 @@ from mlopsc.lower.micro import (
     TableShape,
     Variant,
 )
+from mlopsc.tools import run_program
 
 sys.path.insert(0, str(REPOSITORY / "benchmarks"))
 from micro_board import BoardKernels
 from micro_machine import Arguments
 
 BOARDS = [
-    pytest.param("mve", "cortex-m55", marks=pytest.mark.tool("qemu-system-arm")),
-    pytest.param("portable", "riscv32-imc", marks=pytest.mark.tool("qemu-system-riscv32")),
+    pytest.param("mve", "cortex-m55", (), marks=pytest.mark.tool("qemu-system-arm")),
+    pytest.param("portable", "riscv32-imc", (), marks=pytest.mark.tool("qemu-system-riscv32")),
+    *(
+        pytest.param(
+            "mve",
+            "cortex-m55",
+            ("arm-none-eabi-gcc", "-mcpu=cortex-m55", "-mthumb", "-mfloat-abi=hard", *level),
+            marks=[
+                pytest.mark.tool("qemu-system-arm"),
+                pytest.mark.tool("arm-none-eabi-gcc"),
+                *slow,
+            ],
+        )
+        for level, slow in (
+            (("-O2", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror"), ()),
+            (("-Os",), (pytest.mark.slow,)),
+            (("-O3",), (pytest.mark.slow,)),
+        )
+    ),
 ]
 
 
@@ -43,12 +62,12 @@ class Case:
 
 
 @cache
-def board(variant: Variant, target: str) -> BoardKernels:
-    return BoardKernels(variant, target)
+def board(variant: Variant, target: str, compiler: tuple[str, ...]) -> BoardKernels:
+    return BoardKernels(variant, target, compiler)
 
 
-def check(variant: Variant, target: str, cases: list[Case]) -> None:
-    found = board(variant, target).call_all([(c.operator, c.arguments) for c in cases])
+def check(variant: Variant, target: str, compiler: tuple[str, ...], cases: list[Case]) -> None:
+    found = board(variant, target, compiler).call_all([(c.operator, c.arguments) for c in cases])
     for case, y in zip(cases, found, strict=True):
         message = f"{case.operator} {case.arguments.shape}"
         np.testing.assert_array_equal(y, case.expected.reshape(-1), message)
@@ -75,8 +94,8 @@ def conv_cases(variant: Variant, shape: ConvShape, operator: Operator, seed: int
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("variant", "target"), BOARDS)
-def test_micro_convolutions_on_a_board(variant: Any, target: str) -> None:
+@pytest.mark.parametrize(("variant", "target", "compiler"), BOARDS)
+def test_micro_convolutions_on_a_board(variant: Any, target: str, compiler: Any) -> None:
     cases = []
     for seed in range(150):
         rng = np.random.default_rng(seed)
@@ -97,11 +116,11 @@ def test_micro_convolutions_on_a_board(variant: Any, target: str) -> None:
     )):  # fmt: skip
         shape = ConvShape(*given, -7, 3, -128, 127, 0, given[6] * given[7])
         cases += conv_cases(variant, shape, "conv", seed)
-    check(variant, target, cases)
+    check(variant, target, compiler, cases)
 
 
-@pytest.mark.parametrize(("variant", "target"), BOARDS)
-def test_micro_products_on_a_board(variant: Any, target: str) -> None:
+@pytest.mark.parametrize(("variant", "target", "compiler"), BOARDS)
+def test_micro_products_on_a_board(variant: Any, target: str, compiler: Any) -> None:
     kernel, cases = KERNELS[variant]["dense"], []
     for seed in range(60):
         rng = np.random.default_rng(seed)
@@ -114,11 +133,13 @@ def test_micro_products_on_a_board(variant: Any, target: str) -> None:
         expected = finish(x.astype(np.int64) @ w.astype(np.int64).T + bias, multiplier, shape)
         arguments = Arguments(x, shape, expected.size, kernel.pack(w), bias, multiplier)
         cases.append(Case("dense", arguments, expected))
-    check(variant, target, cases)
+    check(variant, target, compiler, cases)
 
 
-@pytest.mark.parametrize(("variant", "target"), BOARDS)
-def test_micro_sums_averages_and_tables_on_a_board(variant: Any, target: str) -> None:
+@pytest.mark.parametrize(("variant", "target", "compiler"), BOARDS)
+def test_micro_sums_averages_and_tables_on_a_board(
+    variant: Any, target: str, compiler: Any
+) -> None:
     cases = []
     for seed in range(40):
         rng, in_place = np.random.default_rng(seed), seed % 2 == 1
@@ -135,4 +156,18 @@ def test_micro_sums_averages_and_tables_on_a_board(variant: Any, target: str) ->
         cases.append(Case("mean", Arguments(x, mean, rows, in_place=in_place), expected))
         given = Arguments(a, TableShape(n), n, table, in_place=in_place)
         cases.append(Case("table", given, table[wide_a + 128]))
-    check(variant, target, cases)
+    check(variant, target, compiler, cases)
+
+
+@pytest.mark.tool("qemu-system-arm")
+def test_instructions_of_kernels_are_counted_on_a_board() -> None:
+    machine = board("mve", "cortex-m55", ())
+    if b"-plugin" not in run_program(Path("qemu-system-arm"), ["-help"]).stdout:
+        pytest.skip("this QEMU takes no plugins")
+    counts = []
+    for elements in (64, 128):
+        x = np.arange(elements, dtype=np.int8)
+        given = Arguments(x, TableShape(elements), elements, np.arange(-128, 128).astype(np.int8))
+        np.testing.assert_array_equal(machine.call("table", given, counter=True), x)
+        counts.append(machine.instructions)
+    assert counts[1] - counts[0] == 5 * (128 - 64) // 16  # of a turn of the loop

@@ -132,14 +132,21 @@ def scales(rng: np.random.Generator, count: int, left_shift: int) -> tuple[Array
     return bias.astype(np.int32), multiplier.astype(np.int32)
 
 
-def check_conv(variant: Any, where: str, shape: ConvShape, operator: Any, seed: int) -> None:
+def check_conv(
+    variant: Any,
+    where: str,
+    shape: ConvShape,
+    operator: Any,
+    seed: int,
+    affine: tuple[Array, Array] | None = None,
+) -> None:
     rng = np.random.default_rng(seed)
     kernel = KERNELS[variant][operator]
     assert kernel.applies(shape)
     x = draw(rng, shape.channels_in, shape.height_in, shape.width_in)
     depth = 1 if operator == "depthwise" else shape.channels_in
     w = draw(rng, shape.channels_out, depth, shape.kernel_height, shape.kernel_width)
-    bias, multiplier = scales(rng, shape.channels_out, shape.left_shift)
+    bias, multiplier = affine or scales(rng, shape.channels_out, shape.left_shift)
     expected = convolve(x, w, bias, multiplier, shape)
     for in_place in (False, True) if kernel.in_place(shape) else (False,):
         arguments = Arguments(
@@ -248,6 +255,22 @@ def test_micro_depthwise_3x3_of_every_small_size(variant: Any, where: str) -> No
                     -9, 4, -128, 127, 0, 9,
                 )  # fmt: skip
                 check_conv(variant, where, shape, "depthwise", 10 * height + width)
+
+
+@pytest.mark.parametrize(("variant", "where"), MACHINES)
+@pytest.mark.parametrize("operator", ["conv", "depthwise"])
+def test_micro_left_shifts_saturate_as_defined(variant: Any, where: str, operator: Any) -> None:
+    largest = 2**31 - 1
+    bias = np.array([0, 5000, -90_000, 2**30, -(2**30), largest, -largest, 2**29 - 40_000])
+    multiplier = np.array([1 << 20, largest, largest >> 3, 1 << 10, 1 << 9, 3, 1, 1 << 9])
+    affine = (bias.astype(np.int32), multiplier.astype(np.int32))
+    for shift in (1, 2, 3, 15, 31):
+        # The sums themselves stay below 2^31: only the shift may saturate.
+        kept = np.clip(affine[0], -(2**31) + 2_000_000, 2**31 - 2_000_000)
+        shape = ConvShape(
+            8, 5, 6, 8, 5, 6, 3, 3, 1, 1, 1, 1, 1, 1, 3, -5, -128, 127, shift, 9
+        )  # fmt: skip
+        check_conv(variant, where, shape, operator, shift, (kept, affine[1]))
 
 
 @pytest.mark.parametrize(("variant", "where"), MACHINES)

@@ -36,7 +36,7 @@ def write_llvm(kernels: Any, target: Any, folder: Path) -> Path:
 
 
 def _with_integers(kernels: Any) -> Any:
-    """Return ``kernels`` with the functions of ``mlopsc.integers`` and ``words``, for LLVM to inline."""
+    """Return ``kernels`` with what they call of ``integers`` and ``words``, for LLVM to inline."""
     called: set[str] = set()
 
     def visit(call: Any) -> None:

@@ -74,7 +74,6 @@ def conform_package(
         outputs=errors,
         labels=_score(info.vectors.labels, result.outputs, vectors, info.outputs[0].name),
         instructions=result.instructions,
-        stack_bytes=result.stack_bytes,
     )
 
 

@@ -97,8 +97,8 @@ def _evaluator(
 ) -> Callable[[Array], Array]:  # fmt: skip
     from onnx.reference import ReferenceEvaluator
 
-    x = helper.make_tensor_value_info("x", onnx.TensorProto.DOUBLE, [256])
-    y = helper.make_tensor_value_info(str(node.outputs[0].name), onnx.TensorProto.DOUBLE, [256])
+    x = helper.make_tensor_value_info("x", onnx.TensorProto.DOUBLE, ["n"])
+    y = helper.make_tensor_value_info(str(node.outputs[0].name), onnx.TensorProto.DOUBLE, ["n"])
     nodes = []
     for inner in order:
         proto: onnx.NodeProto = ir.to_proto(inner)

@@ -78,8 +78,9 @@ class _Converter:
         for constant in recipe.constants:
             if constant.name not in self.graph.initializers:
                 self.graph.register_initializer(constant)
-        for node in recipe.nodes:
-            node.name = cluster.main.name or cluster.main.outputs[0].name
+        name = cluster.main.name or cluster.main.outputs[0].name
+        for number, node in enumerate(recipe.nodes):
+            node.name = name if number == len(recipe.nodes) - 1 else f"{name}/{number}"
             self.graph.insert_before(before, node)
         self.made.update(recipe.nodes)
         self.signed[cluster.output] = result

@@ -17,6 +17,7 @@ import onnx_ir as ir
 from mlopsc.bundle import detach, load_graph
 from mlopsc.integer.convert import use_integers
 from mlopsc.integer.model import OPERATORS
+from mlopsc.integer.quantisation import ACTIVATIONS
 from mlopsc.integer.recipe import DOMAIN, shape_of
 from mlopsc.integer.recognise import Cluster, find_clusters
 from mlopsc.integer.unfuse import unfuse
@@ -200,22 +201,31 @@ def is_quantised(stages: Sequence[StageGraph]) -> bool:
 
 
 def _floats_between(graph: ir.Graph) -> bool:
-    """Whether a float depends on integer operators, and one of these on it."""
-    behind: set[ir.Value] = set()
+    """Whether floats lie between integer operators, or quantised inputs and outputs."""
+    behind: set[ir.Value] = set()  # what depends on an integer operator
+    floats: set[ir.Value] = set()  # what depends on a float among these
+    loose: set[ir.Value] = {v for v in graph.inputs if v.dtype in ACTIVATIONS}
+    islands: set[ir.Value] = set()  # floats of quantised inputs, behind no integer operator
     for node in graph:
-        taken = [v for v in node.inputs if v is not None and v in behind]
+        taken = {v for v in node.inputs if v is not None}
         if node.domain == DOMAIN:
-            if taken:
+            if taken & floats:
                 return True
-            continue
-        floats = [o for o in node.outputs if o.dtype is not None and o.dtype.is_floating_point()]
-        after = any(
-            v is not None and (p := v.producer()) is not None and p.domain == DOMAIN
-            for v in node.inputs
-        )
-        if taken or (after and floats):
             behind.update(node.outputs)
-    return False
+            continue
+        if taken & loose:
+            loose.update(node.outputs)
+            if taken & islands or any(_is_float(o) for o in node.outputs):
+                islands.update(node.outputs)
+        if taken & behind:
+            behind.update(node.outputs)
+            if taken & floats or any(_is_float(o) for o in node.outputs):
+                floats.update(node.outputs)
+    return any(v.dtype in ACTIVATIONS and v in floats | islands for v in graph.outputs)
+
+
+def _is_float(value: ir.Value) -> bool:
+    return value.dtype is not None and value.dtype.is_floating_point()
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,12 @@ from mlopsc.integer.arithmetic import INT32_MAX, Unfit, factors, weighted_sum
 from mlopsc.integer.quantisation import Array, Constant, Quantisation, array_of
 from mlopsc.integer.recipe import Recipe, shape_of
 from mlopsc.integer.recognise import Activation, Emit, Matcher, Region
-from mlopsc.integer.tables import function_table, softmax_table
+from mlopsc.integer.resize import moves, resize
+from mlopsc.integer.tables import function_table, interpolation_table, softmax_table
 
 # What compares elements; ONNX has these of 8 bits.
 _CHOOSING: Final = frozenset({"GlobalMaxPool", "ReduceMax", "ReduceMin"})
+_SAME: Final = 1e-6
 _WIDE_MAX: Final = (1 << 46) - 1  # of sums of 16-bit activations
 
 
@@ -58,6 +60,10 @@ def _bias(region: Region, value: ir.Value | None, scales: Array, count: int) -> 
     if value is None:
         return np.zeros(count, np.int64)
     found = region.constant(value)
+    if found is not None and found.integers.size == count and found.integers.ndim == 1:
+        given = np.broadcast_to(found.scales, (count,))
+        if np.allclose(given, scales, rtol=_SAME, atol=0.0):  # written as a float32
+            return found.integers.astype(np.int64)
     numbers = found.values if found is not None else array_of(value)
     if numbers is None or numbers.size not in (1, count):
         raise Unfit("a bias is not constant, or not one number a channel")
@@ -427,6 +433,27 @@ def _convert(
     return recipe.node("Requantize", [value], out.dtype, shape, attributes)
 
 
+def resized(region: Region, node: ir.Node) -> Emit:
+    """Match a resize: elements that move, or weighted sums of them."""
+    x = region.activation(node.inputs[0])
+    emit = resize(region, node, x)
+    if emit is not None:
+        return emit
+    places = moves(node, x.shape, region.shape)
+
+    def emit_moves(recipe: Recipe, inputs: Sequence[ir.Value]) -> ir.Value:
+        value, shape = inputs[0], list(x.shape)
+        for axis, indices in places.items():
+            shape[axis] = len(indices)
+            operands = [value, recipe.constant(indices, f"places{axis}")]
+            value = recipe.node(
+                "Gather", operands, x.quantisation.dtype, shape, {"axis": axis}, domain=""
+            )
+        return _convert(region, recipe, value, x.quantisation, region.shape, "moved")
+
+    return emit_moves
+
+
 def max_pool(region: Region, node: ir.Node) -> Emit:
     """Match a maximum over windows; of 16 bits, which ONNX has none of, by an operator of ours."""
     if region.quantisation.bits == 8:
@@ -492,19 +519,27 @@ def _padding(
 
 
 def elementwise(region: Region, node: ir.Node) -> Emit:
-    """Match any function of the elements of one tensor of 8 bits: a table."""
+    """Match any function of the elements of one tensor: a table."""
     from mlopsc.integer.cones import cone_function
 
-    if region.quantisation.bits != 8:
-        if node.op_type == "DequantizeLinear":
-            x = region.activation(node.outputs[0])
-            return lambda recipe, inputs: _convert(
-                region, recipe, inputs[0], x.quantisation, region.shape, "scaled"
-            )
-        raise Unfit("a function of 16 bits has no integer form")
+    if region.quantisation.bits != 8 and node.op_type == "DequantizeLinear":
+        x = region.activation(node.outputs[0])
+        return lambda recipe, inputs: _convert(
+            region, recipe, inputs[0], x.quantisation, region.shape, "scaled"
+        )
     function, x = cone_function(region, node)
     if math.prod(x.shape) != math.prod(region.shape):
         raise Unfit("its operand is broadcast")
+    if region.quantisation.bits != 8:
+        points = interpolation_table(
+            function, x.quantisation, region.quantisation, region.low, region.high
+        )
+
+        def interpolate(recipe: Recipe, inputs: Sequence[ir.Value]) -> ir.Value:
+            operands = [inputs[0], recipe.constant(points, "table")]
+            return recipe.node("Interpolate", operands, region.quantisation.dtype, region.shape)
+
+        return interpolate
     table = function_table(function, x.quantisation, region.quantisation, region.low, region.high)
 
     def emit(recipe: Recipe, inputs: Sequence[ir.Value]) -> ir.Value:
@@ -529,6 +564,7 @@ MATCHERS: Final[dict[str, Matcher]] = {
     "Mul": multiply,
     "ReduceMean": reduce_mean,
     "ReduceSum": reduce_sum,
+    "Resize": resized,
     "Softmax": softmax,
     "Sub": subtract,
     **dict.fromkeys(

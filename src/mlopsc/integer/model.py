@@ -13,6 +13,7 @@ import numpy as np
 
 from mlopsc.dtypes import BY_ONNX_CODE
 from mlopsc.integer.arithmetic import requantize
+from mlopsc.integer.tables import interpolate
 
 Array = np.ndarray[Any, Any]
 Attributes = Mapping[str, Any]
@@ -109,6 +110,21 @@ def _table(inputs: Sequence[Array], a: Attributes) -> Array:
     return np.asarray(table[x.astype(np.int64) + 128])
 
 
+def _interpolate(inputs: Sequence[Array], _: Attributes) -> Array:
+    return interpolate(*inputs).astype(np.int16)
+
+
+def _resample(inputs: Sequence[Array], a: Attributes) -> Array:
+    total = inputs[0].astype(np.int64) - int(a["zero_in"])
+    for number, axis in enumerate(a["axes"]):
+        places, weights = inputs[1 + 2 * number], inputs[2 + 2 * number].astype(np.int64)
+        taken = np.take(total, places, axis)  # [..., elements, taps, ...]
+        shape = [1] * taken.ndim
+        shape[axis : axis + 2] = weights.shape
+        total = (taken * weights.reshape(shape)).sum(axis + 1)
+    return _finish(total, np.asarray(a["multiplier"], np.int32), a, inputs[0].dtype)
+
+
 def _flip(inputs: Sequence[Array], _: Attributes) -> Array:
     x = inputs[0]
     other = np.int8 if x.dtype == np.uint8 else np.uint8
@@ -141,12 +157,14 @@ OPERATORS: Final[dict[str, Operator]] = {
     "BitCast": _bit_cast,
     "Conv": _conv,
     "Flip": _flip,
+    "Interpolate": _interpolate,
     "MatMul": _matmul,
     "MaxPool": _max_pool,
     "Mean": _mean,
     "Mul": _mul,
     "Product": _product,
     "Requantize": _requantize,
+    "Resample": _resample,
     "Softmax": _softmax,
     "Table": _table,
 }

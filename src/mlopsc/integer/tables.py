@@ -39,6 +39,42 @@ def function_table(
     return np.asarray(np.clip(steps, low, high).astype(np.int8))
 
 
+def interpolation_table(
+    function: Callable[[Array], Array], source: Quantisation, out: Quantisation, low: int, high: int
+) -> Array:
+    """Return int16 [513]: the result for every 128th integer from -32768 to 32768.
+
+    Args:
+        function: Takes and gives float64 of any length.
+        source: Of the operand.
+        out: Of the result.
+        low: Least integer of the result.
+        high: Greatest integer of the result.
+
+    Raises:
+        Unfit: The function is not a number somewhere, or a line between two points is further than
+            one step from it.
+    """
+    integers = np.arange(-32768, 32769, dtype=np.float64)
+    with np.errstate(all="ignore"):
+        values = np.asarray(function(source.scale * (integers - source.zero)), np.float64)
+        exact = np.clip(np.rint(values / out.scale) + out.zero, low, high)
+    if np.isnan(exact).any() or exact.shape != integers.shape:
+        raise Unfit("a function of the operand is not a number everywhere")
+    table = exact[::128].astype(np.int64)
+    between = interpolate(np.arange(-32768, 32768), table)
+    if np.abs(between - exact[:-1]).max() > 1:
+        raise Unfit("a function bends too much for lines between 513 points")
+    return np.asarray(table.astype(np.int16))
+
+
+def interpolate(x: Array, table: Array) -> Array:
+    """Return int64: ``t[i] + (((t[i+1] - t[i]) * (u & 127) + 64) >> 7)``, ``u = x + 32768``."""
+    wide, offset = table.astype(np.int64), x.astype(np.int64) + 32768
+    index, part = offset >> 7, offset & 127
+    return np.asarray(wide[index] + (((wide[index + 1] - wide[index]) * part + 64) >> 7))
+
+
 def softmax_table(scale: float) -> Array:
     """Return int32 [256]: ``round(exp(-scale * d) * 2^20)``; ``d`` is the to the maximum."""
     return np.rint(np.exp(-scale * np.arange(256.0)) * 2.0**EXP_BITS).astype(np.int32)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import onnx_ir as ir
@@ -57,16 +57,11 @@ def _unfuse(graph: ir.Graph, node: ir.Node) -> Unfused | None:
     operands = [nodes[0].outputs[0], nodes[1].outputs[0]]
     if bias is not None:
         left, right = arrays[0], arrays[2]
-        steps = array_of(bias)
-        if left is None or right is None or steps is None:
+        if left is None or right is None:
             return None
-        numbers = steps.astype(np.float64) * left.astype(np.float64) * right.astype(np.float64)
-        # In float64: the bias as a number must give back its integer.
-        value = ir.Value(
-            name=f"{node.outputs[0].name}/bias", const_value=ir.tensor(numbers),
-            shape=ir.Shape(numbers.shape), type=ir.TensorType(ir.DataType.DOUBLE),
-        )  # fmt: skip
-        operands.append(value)
+        scales = _constant(f"{node.outputs[0].name}/bias_scale", left.reshape(()) * right)
+        nodes.append(_node("DequantizeLinear", [bias, scales], bias, {"axis": 0}))
+        operands.append(nodes[-1].outputs[0])
     main = ir.Node("", _OPERATORS[node.op_type], operands, list(node.attributes.values()),
                    name=node.name)  # fmt: skip
     main.outputs[0].name = f"{node.outputs[0].name}/number"
@@ -92,6 +87,15 @@ def _node(
     output.type = ir.TensorType(ir.DataType.FLOAT)
     output.shape = None if like is None else like.shape
     return made
+
+
+def _constant(name: str, array: np.ndarray[Any, Any]) -> ir.Value:
+    return ir.Value(
+        name=name,
+        const_value=ir.tensor(array, name=name),
+        shape=ir.Shape(array.shape),
+        type=ir.TensorType(ir.DataType.from_numpy(array.dtype)),
+    )
 
 
 def _swap(old: ir.Value, new: ir.Value) -> None:

@@ -1,8 +1,8 @@
 """How much scratch the hand-written kernels get: what is free while they run.
 
 A convolution gathers the taps of its kernel in parts where there is no room for all of them; parts
-cost time, room costs RAM. So the storage is planned with the smallest parts, and then each call gets
-the largest that fits into the gaps which the plan leaves at its step.
+cost time, room costs RAM. So the storage is planned with the smallest parts, and then each call
+gets the largest that fits into the gaps which the plan leaves at its step.
 """
 
 from __future__ import annotations

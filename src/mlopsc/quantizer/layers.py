@@ -82,12 +82,10 @@ def nodes_in_float(graph: onnx.GraphProto, layers: Collection[str]) -> set[str]:
     """Return the nodes that stay in float with the layers ``layers``, these among them.
 
     What only moves or clamps elements is computed in the arithmetic of the layer that it follows,
-    and in front of layers that all stay in float, in theirs.
+    and in front of layers that all stay in float, in theirs. Cones stay in float anyway, and so
+    does an activation of an output: the quantiser would clamp the output itself.
     """
-    # An activation of an output stays, too: the quantiser would clamp the output itself.
-    outputs = {value.name for value in graph.output}
-    clamps = {n.name for n in graph.node if n.op_type in ACTIVATIONS and n.input[0] in outputs}
-    found = {*layers, *clamps, *cone_nodes(graph)}
+    found = set(layers)
     makers = {name: node for node in graph.node for name in node.output}
     readers = _readers(graph)
     movers = [node for node in graph.node if node.op_type in FOLLOWERS and not node.domain]
@@ -99,7 +97,9 @@ def nodes_in_float(graph: onnx.GraphProto, layers: Collection[str]) -> set[str]:
         behind = [reader.name for name in node.output for reader in readers.get(name, [])]
         if behind and found.issuperset(behind):
             found.add(node.name)
-    return found
+    outputs = {value.name for value in graph.output}
+    clamps = {n.name for n in graph.node if n.op_type in ACTIVATIONS and n.input[0] in outputs}
+    return found | clamps | cone_nodes(graph)
 
 
 def neighbours(graph: onnx.GraphProto, layers: Iterable[Layer]) -> list[tuple[str, str]]:

@@ -52,7 +52,6 @@ class ConformanceReport(Frozen):
         reference: Runtime the outputs were compared to, with version.
         reference_source: ``recorded`` in the vectors, or ``live`` from the bundle's graph.
         instructions: Executed per inference (first vector), where the runner counts them.
-        stack_bytes: Deepest stack of that inference below its caller, where the runner measures it.
     """
 
     schema_version: Literal[1] = 1
@@ -67,4 +66,3 @@ class ConformanceReport(Frozen):
     outputs: tuple[OutputError, ...]
     labels: LabelScore | None
     instructions: int | None
-    stack_bytes: int | None = None

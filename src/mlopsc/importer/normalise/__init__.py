@@ -31,7 +31,11 @@ from mlopsc.importer.normalise.fold import FoldConstants
 from mlopsc.importer.normalise.functions import ExpandFunctions
 from mlopsc.importer.normalise.identities import RemoveIdentities
 from mlopsc.importer.normalise.loops import SimplifyLoops, UnrollLoops
-from mlopsc.importer.normalise.quantised_parts import KeepQuantised, kept_nodes
+from mlopsc.importer.normalise.quantised_parts import (
+    KeepQuantised,
+    kept_composites,
+    kept_nodes,
+)
 from mlopsc.importer.normalise.recurrent import ExpandRecurrent
 from mlopsc.importer.normalise.reverse_sequence import ExpandReverseSequence
 from mlopsc.importer.normalise.scan import ExpandScan
@@ -195,7 +199,7 @@ def _settle(model: ir.Model, changed: list[str], refusals: Refusals) -> None:
             ExpandReverseSequence(),
             RemoveUnused(),
             SimplifyLoops(),
-            ExpandComposites(COMPOSITE, refusals),
+            ExpandComposites(COMPOSITE, refusals, kept_composites),
             ExpandFunctions(refusals),
         )
         if not any([_apply(model, step, changed) for step in steps]):  # all, not the first

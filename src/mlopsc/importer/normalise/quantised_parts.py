@@ -19,6 +19,8 @@ from mlopsc.integer.quantisation import array_of
 from mlopsc.integer.recognise import quantised_nodes
 from mlopsc.integer.unfuse import unfuse
 
+# Composite operators that integers compute as a whole.
+COMPOSITE_OPS: Final = frozenset({"Resize"})
 QUANTISED_OPS: Final = frozenset(
     {"DequantizeLinear", "QLinearConv", "QLinearMatMul", "QuantizeLinear"}
 )
@@ -31,11 +33,21 @@ def kept_nodes(graph: ir.Graph) -> set[ir.Node]:
     unfused = unfuse(graph)
     clusters = find_clusters(graph)
     kept = quantised_nodes(clusters)
+    kept |= {
+        node for cluster in clusters for node in cluster.nodes if node.op_type in COMPOSITE_OPS
+    }
     for part in reversed(unfused):
         if part.nodes[-1] in kept:
             kept.add(part.fused)
         part.undo()
     return kept
+
+
+def kept_composites(graph: ir.Graph) -> set[ir.Node]:
+    """Return the composite operators of the main graph that integers compute as a whole."""
+    if not any(node.op_type in COMPOSITE_OPS for node in graph):
+        return set()
+    return {node for node in kept_nodes(graph) if node.op_type in COMPOSITE_OPS}
 
 
 class KeepQuantised(ir.passes.InPlacePass):

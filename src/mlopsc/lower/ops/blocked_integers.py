@@ -3,8 +3,8 @@
 Elements are int8, or uint8 that are 128 larger: the form's *offset*, which the constants of every
 operator know already. Channels are blocked, ``[N, C/b, ..., b]``; what is multiplied is read as
 words of four channels, ``[N, C/b, ..., b/4]``. Packed weights are words too:
-``[F/(pB), C/b, k..., b/4, p, B]`` for convolutions, ``[C/B, k..., g, B]`` depthwise, where a word is
-``g`` times four neighbouring taps of the last axis, and ``[N/P, K/4, P]`` for products.
+``[F/(pB), C/b, k..., b/4, p, B]`` for convolutions, ``[C/B, k..., g, B]`` depthwise, where a word
+is one of ``g`` times four neighbouring taps of the last axis, and ``[N/P, K/4, P]`` for products.
 
 Results are ``scale(sum, multiplier, constant)`` (``mlopsc.words``) within limits. Source of what is
 computed: docs/integer-semantics.md.
@@ -200,7 +200,7 @@ def _mean(node: Node) -> Any:
         return te.sum(x.tensor(n, c, *inner, *index[ones:]).astype("int32"), axis=inner)
 
     total = te.compute(node.result.shape, element, name="global_sum")
-    return _scaled(node, total, 1, lambda index: (0,))
+    return _scaled(node, total, 1, lambda index: (0, 0))
 
 
 def _table(node: Node) -> Any:

@@ -268,6 +268,44 @@ def _softmax(node: Node) -> Any:
     return te.compute(node.result.shape, element, name="softmax_steps")
 
 
+def _interpolate(node: Node) -> Any:
+    x, table = node.operand(0), node.operand(1)
+
+    def element(*index: Any) -> Any:
+        offset = x.tensor(*index).astype("int32") + _int(32768, "int32")
+        place = offset >> _int(7, "int32")
+        part = offset - place * _int(128, "int32")
+        first = table.tensor(place).astype("int32")
+        rise = table.tensor(place + _int(1, "int32")).astype("int32") - first
+        steps = first + ((rise * part + _int(64, "int32")) >> _int(7, "int32"))
+        return steps.astype(node.result.dtype)
+
+    return te.compute(node.result.shape, element, name="interpolate_result")
+
+
+def _resample(node: Node) -> Any:
+    x, kind = node.operand(0), _accumulator(node)
+    axes = [int(a) for a in node.attribute("axes")]
+    operands = {a: (node.operand(1 + 2 * n), node.operand(2 + 2 * n)) for n, a in enumerate(axes)}
+    taps = {a: te.reduce_axis((0, p.shape[1]), name=f"t{a}") for a, (p, _) in operands.items()}
+
+    def element(*index: Any) -> Any:
+        place = list(index)
+        weight: Any = _int(1, kind)
+        for axis, (places, weights) in operands.items():
+            place[axis] = places.tensor(index[axis], taps[axis])
+            weight = weight * weights.tensor(index[axis], taps[axis]).astype(kind)
+        value = _without_zero(node, x.tensor(*place), "zero_in", kind)
+        return te.sum(value * weight, axis=list(taps.values()))
+
+    total = te.compute(node.result.shape, element, name="resample")
+    return te.compute(
+        node.result.shape,
+        lambda *i: finish(node, total(*i), _factor(node)),
+        name="resample_steps",
+    )
+
+
 def _flip(node: Node) -> Any:
     step = _int(-128 if node.result.dtype == "int8" else 128, "int32")
     return elementwise(node, lambda x: (x.astype("int32") + step).astype(node.result.dtype))
@@ -280,12 +318,14 @@ LOWERINGS: Final[dict[str, Lowering]] = {
         "AveragePool": _average_pool,
         "Conv": _conv,
         "Flip": _flip,
+        "Interpolate": _interpolate,
         "MatMul": _matmul,
         "MaxPool": pooling_lowerings(0)["MaxPool"],
         "Mean": _mean,
         "Mul": _mul,
         "Product": _product,
         "Requantize": _requantize,
+        "Resample": _resample,
         "Softmax": _softmax,
         "Table": _table,
     }.items()
