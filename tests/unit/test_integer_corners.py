@@ -46,6 +46,14 @@ def numbers(g: QuantisedGraph) -> None:
     g.write(g.op("Relu", [g.read(())]))
 
 
+def constants(g: QuantisedGraph) -> None:
+    """Add and multiply by quantised constants: of one element a channel, and of all elements."""
+    for op, shape in (("Add", (3, 1, 1)), ("Mul", (1, 3, 4, 4)), ("Sub", (1, 3, 4, 4))):
+        constant = g.dequantize(g.constant(g.rng.integers(0, 100, shape).astype(g.dtype)))
+        x = g.read((1, 3, 4, 4))
+        g.write(g.op(op, [constant, x] if op == "Sub" else [x, constant]))
+
+
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize(
     "case",
@@ -53,6 +61,7 @@ def numbers(g: QuantisedGraph) -> None:
         pytest.param(filled(37.0), id="between two steps"),
         pytest.param(filled(1e9), id="out of range"),
         pytest.param(filled(-9.0), id="clamped"),
+        constants,
         largest,
         numbers,
     ],
@@ -94,7 +103,7 @@ def test_corner_stays_a_float(case: Case, tmp_path: Path) -> None:
 @pytest.mark.parametrize("target", ["host", pytest.param("cortex-m7", marks=pytest.mark.slow)])
 def test_corners_have_the_same_bits(target: str, tmp_path: Path) -> None:
     def case(g: QuantisedGraph) -> None:
-        for part in (filled(37.0), filled(-9.0), largest, numbers):
+        for part in (filled(37.0), filled(-9.0), constants, largest, numbers):
             part(g)
 
     imported(case, "uint8", tmp_path)

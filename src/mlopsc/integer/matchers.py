@@ -226,7 +226,7 @@ def _scaled(region: Region, op: str, operands: tuple[Activation, Activation], re
 
 def multiply(region: Region, node: ir.Node) -> Emit:
     """Match an elementwise product of two activations."""
-    a, b = (region.activation(value) for value in node.inputs)
+    a, b = region.pair(node)
     reach = 4 * _magnitude(a.quantisation) * _magnitude(b.quantisation)
     return _scaled(region, "Mul", (a, b), reach)
 
@@ -264,7 +264,7 @@ def subtract(region: Region, node: ir.Node) -> Emit:
 
 
 def _sum(region: Region, node: ir.Node, sign: float) -> Emit:
-    a, b = (region.activation(value) for value in node.inputs)
+    a, b = region.pair(node)
     out = region.quantisation
     made = weighted_sum(
         (a.quantisation.scale / out.scale, sign * b.quantisation.scale / out.scale),
