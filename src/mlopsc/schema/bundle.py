@@ -116,6 +116,15 @@ class IntegerCheck(Frozen):
     decisions: Annotated[float, Field(ge=0, le=1)]
     reference: str
 
+    def __str__(self) -> str:
+        """Return one line for people."""
+        return (
+            f"{self.layers} layers, each at most {self.largest_step} step from {self.reference}; "
+            f"whole model: {self.output_differing:.2%} of elements differ, by at most "
+            f"{self.output_largest:.2%} of the largest value, {self.decisions:.0%} of decisions "
+            "agree"
+        )
+
 
 class Manifest(Frozen):
     """``manifest.json`` of a bundle, schema version 2.
