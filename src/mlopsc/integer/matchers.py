@@ -7,7 +7,6 @@ operators. It raises ``Unfit`` where integers would not do. Those of products an
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -18,14 +17,14 @@ from mlopsc.integer.arithmetic import Unfit, weighted_sum
 from mlopsc.integer.averages import average_pool, global_average_pool, reduce_mean, reduce_sum
 from mlopsc.integer.match_parts import attribute, convert, output_range, window_of
 from mlopsc.integer.products import biased, conv, gemm, matmul, multiply
-from mlopsc.integer.quantisation import Quantisation, array_of
-from mlopsc.integer.recipe import Recipe
+from mlopsc.integer.quantisation import array_of
+from mlopsc.integer.recipe import DOMAIN, Recipe
 from mlopsc.integer.recognise import Emit, Matcher, Region
 from mlopsc.integer.resize import moves, resize
 from mlopsc.integer.tables import function_table, interpolation_table, softmax_table
 
 # What compares elements; ONNX has these of 8 bits.
-_CHOOSING: Final = frozenset({"GlobalMaxPool", "ReduceMax", "ReduceMin"})
+_CHOOSING: Final = frozenset({"ReduceMax", "ReduceMin"})
 
 
 def add(region: Region, node: ir.Node) -> Emit:
@@ -44,7 +43,7 @@ def subtract(region: Region, node: ir.Node) -> Emit:
 
 
 def _sum(region: Region, node: ir.Node, sign: float) -> Emit:
-    a, b = (region.activation(value) for value in node.inputs)
+    a, b = region.pair(node)
     out = region.quantisation
     made = weighted_sum(
         (a.quantisation.scale / out.scale, sign * b.quantisation.scale / out.scale),
@@ -124,16 +123,23 @@ def resized(region: Region, node: ir.Node) -> Emit:
 
 
 def max_pool(region: Region, node: ir.Node) -> Emit:
-    """Match a maximum over windows; of 16 bits, which ONNX has none of, by an operator of ours."""
-    if region.quantisation.bits == 8:
+    """Match a maximum over windows; of 16 bits, which ONNX has none of, by an operator of ours.
+
+    A window as large as the image stands for ``GlobalMaxPool``, of which ONNX has none of integers.
+    """
+    windows = node.op_type == "MaxPool"
+    if windows and region.quantisation.bits == 8:
         return moving(region, node)
     x = region.activation(node.inputs[0])
     if attribute(node, "ceil_mode", 0):
         raise Unfit("windows reach beyond the padding")
-    window = window_of(node, attribute(node, "kernel_shape"), x.shape[2:], region.shape[2:])
+    kernel = attribute(node, "kernel_shape") if windows else x.shape[2:]
+    window = window_of(node, kernel, x.shape[2:], region.shape[2:])
+    domain = DOMAIN if region.quantisation.bits == 16 else ""
 
     def emit(recipe: Recipe, inputs: Sequence[ir.Value]) -> ir.Value:
-        moved = recipe.node("MaxPool", [inputs[0]], x.quantisation.dtype, region.shape, window)
+        moved = recipe.node("MaxPool", [inputs[0]], x.quantisation.dtype, region.shape, window,
+                            domain=domain)  # fmt: skip
         return convert(region, recipe, moved, x.quantisation, region.shape, "moved")
 
     return emit
@@ -149,42 +155,37 @@ def moving(region: Region, node: ir.Node) -> Emit:
         raise Unfit("where elements go is computed at run time")
     if len(node.outputs) > 1 and any(o.uses() or o.is_graph_output() for o in node.outputs[1:]):
         raise Unfit("it has another result")
-    if node.op_type == "Pad":
-        others = _padding(node, x.quantisation, others)
     attributes = {name: a.value for name, a in node.attributes.items() if a.value is not None}
 
     def emit(recipe: Recipe, inputs: Sequence[ir.Value]) -> ir.Value:
-        operands = [inputs[0], *others]
-        new = [v for v in others if v is not None and v.graph is None]
-        recipe.constants += new
-        dtype = x.quantisation.dtype
-        moved = recipe.node(node.op_type, operands, dtype, region.shape,
+        moved = recipe.node(node.op_type, [inputs[0], *others], x.quantisation.dtype, region.shape,
                             attributes, domain="")  # fmt: skip
         return convert(region, recipe, moved, x.quantisation, region.shape, "moved")
 
     return emit
 
 
-def _padding(
-    node: ir.Node, quantisation: Quantisation, others: list[ir.Value | None]
-) -> list[ir.Value | None]:
-    """Return the inputs of ``Pad`` with the integer that stands for what it fills in."""
+def padded(region: Region, node: ir.Node) -> Emit:
+    """Match padding: what is filled in is one of the result's integers, however x is quantised."""
     if attribute(node, "mode", "constant") != "constant":
-        return others
-    given = array_of(others[1]) if len(others) > 1 else None
-    number = float(given.item()) if given is not None and given.size == 1 else 0.0
-    low, high = quantisation.range
-    exact = number / quantisation.scale + quantisation.zero
-    fill = quantisation.quantize(number)
-    if not low <= exact <= high:
-        raise Unfit("what is filled in is outside the range of the integers")
-    array = np.array(fill, np.int8 if quantisation.bits == 8 else np.int16)
-    name = f"{node.outputs[0].name}/fill"
-    value = ir.Value(
-        name=name, const_value=ir.tensor(array, name=name), shape=ir.Shape(()),
-        type=ir.TensorType(quantisation.dtype),
-    )  # fmt: skip
-    return [others[0], value, *others[2:]]
+        return moving(region, node)
+    x = region.activation(node.inputs[0])
+    pads, number, *axes = [*node.inputs[1:], None, None][:3]
+    if any(v is not None and v.const_value is None for v in (pads, number, *axes)):
+        raise Unfit("what is filled in is computed at run time")
+    given = array_of(number)
+    value = float(given.item()) if given is not None and given.size == 1 else 0.0
+    out = region.quantisation
+    filled = min(max(out.quantize(value), region.low), region.high)
+    fill = np.array(filled, np.int8 if out.bits == 8 else np.int16)
+
+    def emit(recipe: Recipe, inputs: Sequence[ir.Value]) -> ir.Value:
+        inner = convert(region, recipe, inputs[0], x.quantisation, x.shape, "inner")
+        operands = [inner, pads, recipe.constant(fill, "fill"), *axes]
+        return recipe.node("Pad", operands, out.dtype, region.shape, {"mode": "constant"},
+                           domain="")  # fmt: skip
+
+    return emit
 
 
 def elementwise(region: Region, node: ir.Node) -> Emit:
@@ -197,7 +198,7 @@ def elementwise(region: Region, node: ir.Node) -> Emit:
             region, recipe, inputs[0], x.quantisation, region.shape, "scaled"
         )
     function, x = cone_function(region, node)
-    if math.prod(x.shape) != math.prod(region.shape):
+    if x.shape != region.shape:
         raise Unfit("its operand is broadcast")
     if region.quantisation.bits != 8:
         points = interpolation_table(
@@ -228,9 +229,11 @@ MATCHERS: Final[dict[str, Matcher]] = {
     "Conv": conv,
     "Gemm": gemm,
     "GlobalAveragePool": global_average_pool,
+    "GlobalMaxPool": max_pool,
     "MatMul": matmul,
     "MaxPool": max_pool,
     "Mul": multiply,
+    "Pad": padded,
     "ReduceMean": reduce_mean,
     "ReduceSum": reduce_sum,
     "Resize": resized,
@@ -238,9 +241,8 @@ MATCHERS: Final[dict[str, Matcher]] = {
     "Sub": subtract,
     **dict.fromkeys(
         (
-            "DepthToSpace", "Expand", "Flatten", "Gather", "GlobalMaxPool", "Identity",
-            "Pad", "ReduceMax", "ReduceMin", "Reshape", "Slice", "SpaceToDepth", "Squeeze", "Tile",
-            "Transpose", "Unsqueeze",
+            "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "ReduceMax", "ReduceMin",
+            "Reshape", "Slice", "SpaceToDepth", "Squeeze", "Tile", "Transpose", "Unsqueeze",
         ),
         moving,
     ),

@@ -56,6 +56,9 @@ def gemm(region: Region, node: ir.Node) -> Emit:
     if not plain or attribute(node, "transA", 0):
         raise Unfit("Gemm scales or transposes its input")
     bias = node.inputs[2] if len(node.inputs) > 2 else None
+    shape = None if bias is None else shape_of(bias)
+    if shape and math.prod(shape) != 1 and shape[-1] != region.shape[-1]:
+        raise Unfit("a bias is one number a row")
     return _dense(region, node, bias, transposed=bool(attribute(node, "transB", 0)))
 
 
@@ -169,7 +172,7 @@ def _product(region: Region, node: ir.Node) -> Emit:
 
 def multiply(region: Region, node: ir.Node) -> Emit:
     """Match an elementwise product of two activations."""
-    a, b = (region.activation(value) for value in node.inputs)
+    a, b = region.pair(node)
     reach = 4 * magnitude(a.quantisation) * magnitude(b.quantisation)
     return _scaled(region, "Mul", (a, b), reach)
 
