@@ -65,16 +65,25 @@ static MLOPSC_APART void multiply_one(const int8_t *column, const int8_t *w, int
 
 #if defined(__arm__)
 /* Two channels and two positions, the sums, addresses and operands of which fit 13 registers. */
+#if defined(__ARM_ARCH_6M__) && defined(__GNUC__)
+/* Compilers leave the upper registers empty, which take the sums, their address and the end. */
 static MLOPSC_APART void multiply_part(const int8_t *column, const int8_t *w, int32_t count,
-                                 int32_t *sum) {
-  const int8_t *const end = w + MLOPSC_LANES * count;
-  int32_t a = sum[0], b = sum[1], c = sum[MLOPSC_LANES], d = sum[MLOPSC_LANES + 1];
-#if defined(__ARM_ARCH_6M__) && defined(__GNUC__) && defined(__OPTIMIZE__)
-  /* Compilers leave the five upper registers empty, which take sums and the end. */
-  int32_t t, x0, x1, w0, w1;
+                                       int32_t *sum) {
+  const int8_t *end = w + MLOPSC_LANES * count;
+  int32_t x1, w0, w1;
   if (w == end) return;
   __asm__ volatile(
-      ".syntax unified\n"
+      ".syntax unified\n\t"
+      "mov lr, %[t]\n\t"
+      "mov r12, %[x0]\n\t"
+      "ldr %[t], [%[x0]]\n\t"
+      "mov r8, %[t]\n\t"
+      "ldr %[t], [%[x0], #4]\n\t"
+      "mov r9, %[t]\n\t"
+      "ldr %[t], [%[x0], #16]\n\t"
+      "mov r10, %[t]\n\t"
+      "ldr %[t], [%[x0], #20]\n\t"
+      "mov r11, %[t]\n"
       "1:\n\t"
       "movs %[t], #0\n\t"
       "ldrsb %[x0], [%[x], %[t]]\n\t"
@@ -84,22 +93,36 @@ static MLOPSC_APART void multiply_part(const int8_t *column, const int8_t *w, in
       "ldrsb %[w1], [%[w], %[t]]\n\t"
       "movs %[t], %[x0]\n\t"
       "muls %[t], %[w0], %[t]\n\t"
-      "add %[a], %[t]\n\t"
+      "add r8, %[t]\n\t"
       "muls %[x0], %[w1], %[x0]\n\t"
-      "add %[c], %[x0]\n\t"
+      "add r10, %[x0]\n\t"
       "muls %[w0], %[x1], %[w0]\n\t"
-      "add %[b], %[w0]\n\t"
+      "add r9, %[w0]\n\t"
       "muls %[x1], %[w1], %[x1]\n\t"
-      "add %[d], %[x1]\n\t"
+      "add r11, %[x1]\n\t"
       "adds %[x], #4\n\t"
       "adds %[w], #4\n\t"
-      "cmp %[w], %[end]\n\t"
-      "bne 1b\n"
-      : [a] "+h"(a), [b] "+h"(b), [c] "+h"(c), [d] "+h"(d), [x] "+l"(column), [w] "+l"(w),
-        [t] "=&l"(t), [x0] "=&l"(x0), [x1] "=&l"(x1), [w0] "=&l"(w0), [w1] "=&l"(w1)
-      : [end] "h"(end)
-      : "cc", "memory");
+      "cmp %[w], lr\n\t"
+      "bne 1b\n\t"
+      "mov %[x0], r12\n\t"
+      "mov %[t], r8\n\t"
+      "str %[t], [%[x0]]\n\t"
+      "mov %[t], r9\n\t"
+      "str %[t], [%[x0], #4]\n\t"
+      "mov %[t], r10\n\t"
+      "str %[t], [%[x0], #16]\n\t"
+      "mov %[t], r11\n\t"
+      "str %[t], [%[x0], #20]\n"
+      : [x] "+l"(column), [w] "+l"(w), [t] "+l"(end), [x0] "+l"(sum), [x1] "=&l"(x1),
+        [w0] "=&l"(w0), [w1] "=&l"(w1)
+      :
+      : "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory");
+}
 #else
+static MLOPSC_APART void multiply_part(const int8_t *column, const int8_t *w, int32_t count,
+                                       int32_t *sum) {
+  const int8_t *const end = w + MLOPSC_LANES * count;
+  int32_t a = sum[0], b = sum[1], c = sum[MLOPSC_LANES], d = sum[MLOPSC_LANES + 1];
   for (; w != end; w += MLOPSC_LANES, column += MLOPSC_LANES) {
     const int32_t x0 = column[0], x1 = column[1], w0 = w[0], w1 = w[1];
     a += w0 * x0;
@@ -107,12 +130,12 @@ static MLOPSC_APART void multiply_part(const int8_t *column, const int8_t *w, in
     c += w1 * x0;
     d += w1 * x1;
   }
-#endif
   sum[0] = a;
   sum[1] = b;
   sum[MLOPSC_LANES] = c;
   sum[MLOPSC_LANES + 1] = d;
 }
+#endif
 
 /* Add the products of `count` columns with the weights of four output channels. */
 static MLOPSC_APART void multiply_four(const int8_t *column, const int8_t *w, int32_t count, int32_t *sum) {

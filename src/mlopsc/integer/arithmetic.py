@@ -45,7 +45,8 @@ def factors(values: Array, reach: int = INT32_MAX) -> Factors:
     if not np.isfinite(values).all() or (values <= 0).any():
         raise Unfit("a scale is not a positive number")
     for shift in range(MAX_LEFT_SHIFT + 1):
-        multipliers = np.floor(np.ldexp(values, 32 - shift) + 0.5)
+        with np.errstate(over="ignore"):  # infinity is too large for any shift
+            multipliers = np.floor(np.ldexp(values, 32 - shift) + 0.5)
         if multipliers.max() <= INT32_MAX:
             # Of accumulators of 64 bits; beyond 2^16 steps every result is the end of its type.
             errors = np.abs(np.ldexp(multipliers, shift - 32) - values)

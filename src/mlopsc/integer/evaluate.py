@@ -195,11 +195,6 @@ class ExactReference:
         return found
 
 
-def is_quantised(stages: Sequence[StageGraph]) -> bool:
-    """Whether integers compute parts of the graphs."""
-    return any(IntegerReference(stage).clusters for stage in stages)
-
-
 def _floats_between(graph: ir.Graph) -> bool:
     """Whether floats lie between integer operators, or quantised inputs and outputs."""
     behind: set[ir.Value] = set()  # what depends on an integer operator

@@ -218,10 +218,6 @@ def _pack_conv_dsp(weights: Array) -> Array:
     return _as_is(fours[:, [0, 2, 1, 3]])
 
 
-def _pack_depthwise_dsp(weights: Array) -> Array:
-    return _as_is(_fill_up(weights, 4) if weights.shape[-1] == 3 else weights)
-
-
 def _pack_dense_dsp(weights: Array) -> Array:
     filled = _fill_up(weights, 4)
     outputs, depth = filled.shape
@@ -331,7 +327,6 @@ KERNELS: Final[dict[Variant, dict[Operator, MicroKernel[Any]]]] = {
         "depthwise": replace(
             _PORTABLE["depthwise"],
             source="mlopsc_depthwise_s8_dsp.c",
-            pack=_pack_depthwise_dsp,
             scratch_bytes=_plane_dsp,
         ),
         "dense": replace(_PORTABLE["dense"], source="mlopsc_dense_s8_dsp.c", pack=_pack_dense_dsp),
