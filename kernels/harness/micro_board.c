@@ -30,7 +30,8 @@ void harness_end(void);
 static const unsigned char cases[] __attribute__((aligned(64))) = {
 #embed "cases.bin"
 };
-static unsigned char input[BUFFER_BYTES], output[BUFFER_BYTES], scratch[BUFFER_BYTES];
+static unsigned char input[BUFFER_BYTES], output[BUFFER_BYTES];
+static unsigned char scratch[BUFFER_BYTES] __attribute__((aligned(64)));
 static unsigned char results[RESULT_BYTES];
 
 /* Where the counter of instructions begins and ends. */

@@ -29,20 +29,23 @@ sys.path.insert(0, str(REPOSITORY / "benchmarks"))
 from micro_board import BoardKernels
 from micro_machine import Arguments
 
+_M4 = ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16")
+_M55 = ("-mcpu=cortex-m55", "-mthumb", "-mfloat-abi=hard")
 BOARDS = [
     pytest.param("mve", "cortex-m55", (), marks=pytest.mark.tool("qemu-system-arm")),
     pytest.param("portable", "riscv32-imc", (), marks=pytest.mark.tool("qemu-system-riscv32")),
     *(
         pytest.param(
-            "mve",
-            "cortex-m55",
-            ("arm-none-eabi-gcc", "-mcpu=cortex-m55", "-mthumb", "-mfloat-abi=hard", *level),
+            variant,
+            target,
+            ("arm-none-eabi-gcc", *processor, *level),
             marks=[
                 pytest.mark.tool("qemu-system-arm"),
                 pytest.mark.tool("arm-none-eabi-gcc"),
                 *slow,
             ],
         )
+        for variant, target, processor in (("mve", "cortex-m55", _M55), ("dsp", "cortex-m4f", _M4))
         for level, slow in (
             (("-O2", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror"), ()),
             (("-Os",), (pytest.mark.slow,)),
