@@ -24,7 +24,7 @@ ZIG_M4 = (*ZIG, "-target", "thumb-freestanding-eabihf", "-mcpu=cortex_m4+vfp4d16
 GCC_M4 = ("arm-none-eabi-gcc", "-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard",
           "-mfpu=fpv4-sp-d16", "-ffreestanding")  # fmt: skip
 CLANG_M4 = ("clang", "--target=thumbv7em-none-eabihf", "-mcpu=cortex-m4", "-ffreestanding")
-ZIG_M55 = (*ZIG, "-target", "thumb-freestanding-eabihf", "-mcpu=cortex_m55")
+ZIG_M55 = (*ZIG, "-target", "thumb-freestanding-eabihf", "-mcpu=cortex_m55+mve+fp_armv8d16")
 GCC_M55 = ("arm-none-eabi-gcc", "-mcpu=cortex-m55", "-mthumb", "-mfloat-abi=hard", "-ffreestanding")
 COMPILERS = {"gcc": ("gcc",), "clang": ("clang",), "zig-m4": ZIG_M4, "gcc-m4": GCC_M4,
              "clang-m4": CLANG_M4, "zig-m55": ZIG_M55, "gcc-m55": GCC_M55}  # fmt: skip

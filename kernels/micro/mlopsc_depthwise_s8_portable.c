@@ -36,16 +36,20 @@ static inline four add_row(four sum, const int8_t *x, const int8_t *w) {
 }
 
 /* The sums of four neighbouring results of a 3 x 3 kernel with a column stride of 1. */
-static MLOPSC_APART void four_3x3(const int8_t *x, int32_t width, const int8_t *w, int32_t bias,
-                                  int32_t sum[4]) {
-  four sums = {bias, bias, bias, bias};
-  sums = add_row(sums, x, w);
-  sums = add_row(sums, x + width, w + 3);
-  sums = add_row(sums, x + 2 * width, w + 6);
-  sum[0] = sums.a;
-  sum[1] = sums.b;
-  sum[2] = sums.c;
-  sum[3] = sums.d;
+static inline four four_3x3(const int8_t *x, int32_t width, const int8_t *w, int32_t bias) {
+  const int8_t *x1 = x + width, *x2 = x1 + width;
+  four sum = {bias, bias, bias, bias};
+  sum = add_row(sum, x, w);
+  MLOPSC_AFTER(sum.d, x1);
+  sum = add_row(sum, x1, w + 3);
+  MLOPSC_AFTER(sum.d, x2);
+  return add_row(sum, x2, w + 6);
+}
+
+static MLOPSC_APART four shift_up(four sum, int32_t bits) {
+  const four shifted = {mlopsc_shift_up(sum.a, bits), mlopsc_shift_up(sum.b, bits),
+                        mlopsc_shift_up(sum.c, bits), mlopsc_shift_up(sum.d, bits)};
+  return shifted;
 }
 
 /* The sum of one result of a 3 x 3 kernel. */
@@ -77,11 +81,13 @@ static MLOPSC_APART void plane_3x3(const int8_t *plane, const int8_t *w, int32_t
   for (int32_t row = s->height_out; row > 0; --row, plane += down) {
     const int8_t *x = plane;
     const int8_t *const split = y + fours, *const end = y + columns;
-    for (; y != split; x += 4) {
-      int32_t sum[4];
-      four_3x3(x, width, w, bias, sum);
-      for (int32_t i = 0; i < 4; ++i)
-        *y++ = mlopsc_requantize(sum[i], multiplier, left_shift, zero, low, high);
+    for (; y != split; x += 4, y += 4) {
+      four sum = four_3x3(x, width, w, bias);
+      if (left_shift > 0) sum = shift_up(sum, left_shift);
+      y[0] = mlopsc_requantize(sum.a, multiplier, 0, zero, low, high);
+      y[1] = mlopsc_requantize(sum.b, multiplier, 0, zero, low, high);
+      y[2] = mlopsc_requantize(sum.c, multiplier, 0, zero, low, high);
+      y[3] = mlopsc_requantize(sum.d, multiplier, 0, zero, low, high);
     }
     for (; y != end; x += step) {
       const int32_t sum = one_3x3(x, width, w, bias);

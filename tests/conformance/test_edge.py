@@ -13,10 +13,13 @@ import pytest
 from support import copy_package
 
 import mlopsc
+from mlopsc.boards import SCRIPT, START, board_arguments, board_files
 from mlopsc.errors import LimitError
 from mlopsc.package_reader import read_package
 from mlopsc.runners import run_package
 from mlopsc.targets import load_target
+from mlopsc.toolchain import compile_object, link_image
+from mlopsc.tools import find_program, run_program
 
 ARM, RISCV = pytest.mark.tool("qemu-system-arm"), pytest.mark.tool("qemu-system-riscv32")
 PROCESSORS = [
@@ -129,6 +132,51 @@ def test_example_program_runs_on_the_board(target: str, tmp_path: Path) -> None:
     )  # fmt: skip
     printed = result.stdout + result.stderr
     assert result.returncode == 0 and "outputs agree with the reference" in printed, printed
+
+
+GATHERS = """
+#include <stdint.h>
+void example_write(const char *text);
+volatile int32_t zero;
+int32_t input[128], output[64];
+__attribute__((noinline)) void sums(const int32_t *restrict p, int32_t *restrict out) {
+  for (int32_t i = 0; i < 8; ++i)
+    for (int32_t j = 0; j < 4; ++j) {
+      int32_t at = i * 10 + j * 2;
+      out[i * 8 + j * 2] = p[at] * 3 + p[at + 1] * 5 + p[at + 10] * 7;
+      out[i * 8 + j * 2 + 1] = p[at + 1] * 3 + p[at + 2] * 5 + p[at + 11] * 7;
+    }
+}
+int main(void) {
+  for (int32_t i = 0; i < 128; ++i) input[i] = i * i + zero;
+  sums(input, output);
+  for (int32_t i = 0; i < 64; ++i) {
+    int32_t at = i / 8 * 10 + i % 8;
+    if (output[i] != input[at] * 3 + input[at + 1] * 5 + input[at + 10] * 7) return 1;
+  }
+  return 42;
+}
+"""
+
+
+@ARM
+def test_loops_that_could_gather_end_on_helium(tmp_path: Path) -> None:
+    """LLVM 22 makes this loop endless if it may use gathers."""
+    target = load_target("cortex-m55")
+    for name, text in {"main.c": GATHERS, **board_files(target)}.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    flags = ["-Wl,-e,Reset_Handler", f"-Wl,-T,{SCRIPT}"]
+    made = compile_object(target, "main.c", folder=tmp_path)
+    link_image(target, [made, START], "image.elf", folder=tmp_path, flags=flags)
+    qemu = find_program(target.run.qemu.program, install="")
+    arguments = ["-nographic", "-monitor", "none", "-serial", "none", "-semihosting"]
+    result = run_program(
+        qemu,
+        [*board_arguments(target), *arguments, "-kernel", "image.elf"],
+        cwd=tmp_path,
+        timeout=60,
+    )
+    assert result.returncode == 42
 
 
 @pytest.mark.parametrize(("board", "fits"), [("nrf52840", True), ("stm32f103rb", False)])

@@ -12,9 +12,12 @@ import pytest
 import yaml
 
 import mlopsc
+from mlopsc.cli.build import command
+from mlopsc.package.layouts import LAYOUTS
 from mlopsc.package.layouts.arduino import library_name
 from mlopsc.package.layouts.cmsis_pack import _core
 from mlopsc.package.layouts.parts import semantic
+from mlopsc.schema.build_options import LAYOUT_NAMES
 
 BOARD = "cortex-m4f"
 SEMANTIC = r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?"
@@ -210,6 +213,11 @@ def test_the_zephyr_sample_builds_and_runs(layouts: Path, tmp_path: Path) -> Non
 def test_versions_become_semantic(version: str, expected: str) -> None:
     assert semantic(version) == expected
     assert re.fullmatch(SEMANTIC, expected)
+
+
+def test_the_command_offers_every_layout() -> None:
+    (option,) = [p for p in command.params if p.name == "layouts"]
+    assert tuple(option.type.choices) == LAYOUT_NAMES == tuple(LAYOUTS)
 
 
 def test_names_are_those_of_the_formats() -> None:

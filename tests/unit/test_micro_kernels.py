@@ -31,7 +31,12 @@ from micro_machine import Arguments, EmulatedKernels, NativeKernels
 Array = np.ndarray[Any, Any]
 
 # Variant and where it runs.
-MACHINES = [("portable", "native"), ("portable", "cortex-m7"), ("dsp", "cortex-m4f")]
+MACHINES = [
+    ("portable", "native"),
+    ("portable", "cortex-m0plus"),
+    ("portable", "cortex-m7"),
+    ("dsp", "cortex-m4f"),
+]
 
 
 @cache

@@ -21,7 +21,6 @@ from mlopsc.cli.options import (
     unchecked_option,
 )
 from mlopsc.cli.render import echo_json, echo_table, progress, size, visible
-from mlopsc.schema.build_options import LAYOUT_NAMES
 
 _MEASURE_S = 120.0  # for the verdict at the end of a build; 'mlopsc fit' takes the time it needs
 
@@ -38,7 +37,7 @@ _MEASURE_S = 120.0  # for the verdict at the end of a build; 'mlopsc fit' takes 
     "--layout",
     "layouts",
     multiple=True,
-    type=click.Choice(LAYOUT_NAMES),
+    type=click.Choice(["source", "cmsis-pack", "zephyr", "arduino"]),
     help="Deliver this form for firmware too, below layouts/; repeat. Kernels must be C.",
 )
 @click.option(
