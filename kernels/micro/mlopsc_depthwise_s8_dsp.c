@@ -2,8 +2,8 @@
  *
  * The scratch holds one plane of the input with its border, so that no tap is checked and the output
  * may replace the input, and one row and three bytes that are read and not used. Weights:
- * [channels_out][kernel_height][kernel_width]; the rows of a kernel that is three wide are filled up
- * to four bytes with a zero. */
+ * [channels_out][kernel_height][kernel_width], and behind those of kernels that are three wide one
+ * byte that is read and not used. */
 #include "mlopsc_micro_dsp.h"
 #include "mlopsc_micro_plane.h"
 
@@ -16,7 +16,7 @@ static inline int8_t finish(int32_t sum, const output_scale *scale) {
   return mlopsc_requantize(sum, scale->multiplier, scale->left_shift, scale->zero, -128, 127);
 }
 
-/* A row of a 3x3 kernel: the pair of its outer columns, and its middle column. */
+/* A row of a 3x3 kernel: the pair of its outer columns, and its middle column (the lower half). */
 typedef struct {
   uint32_t outer, middle;
 } row3;
@@ -46,8 +46,8 @@ static inline row3 load_row3(const int8_t *weights) {
  * twice, of an odd number of rows the last is followed by one that is overwritten. */
 static void plane3(const int8_t *x, int32_t width, const int8_t *weights, int32_t bias,
                    const mlopsc_conv_shape *s, const output_scale *scale, int8_t *y) {
-  const row3 first = load_row3(weights), second = load_row3(weights + 4);
-  const row3 third = load_row3(weights + 8);
+  const row3 first = load_row3(weights), second = load_row3(weights + 3);
+  const row3 third = load_row3(weights + 6);
   const uint32_t middle = mlopsc_low(first.middle, second.middle);
   const struct {
     int32_t bias, multiplier, zero;
@@ -138,8 +138,8 @@ static void plane3(const int8_t *x, int32_t width, const int8_t *weights, int32_
 /* A plane with a 3x3 kernel and any strides, without a left shift: one output in 24 instructions. */
 static void plane3_strided(const int8_t *x, int32_t width, const int8_t *weights, int32_t bias,
                            const mlopsc_conv_shape *s, const output_scale *scale, int8_t *y) {
-  const row3 first = load_row3(weights), second = load_row3(weights + 4);
-  const row3 third = load_row3(weights + 8);
+  const row3 first = load_row3(weights), second = load_row3(weights + 3);
+  const row3 third = load_row3(weights + 6);
   const uint32_t middle = mlopsc_low(first.middle, second.middle);
   const struct {
     int32_t bias, step;
@@ -194,13 +194,12 @@ static void plane3_strided(const int8_t *x, int32_t width, const int8_t *weights
 /* Any kernel, tap by tap. */
 static void plane_any(const int8_t *plane, int32_t width, const int8_t *weights, int32_t bias,
                       const mlopsc_conv_shape *s, const output_scale *scale, int8_t *y) {
-  const int32_t pitch = s->kernel_width == 3 ? 4 : s->kernel_width;
   for (int32_t row = 0; row < s->height_out; ++row, plane += s->stride_height * width)
     for (int32_t column = 0; column < s->width_out; ++column) {
       const int8_t *x = plane + column * s->stride_width, *w = weights;
       int32_t sum = bias;
-      for (int32_t ky = 0; ky < s->kernel_height; ++ky, x += s->dilation_height * width, w += pitch)
-        for (int32_t kx = 0; kx < s->kernel_width; ++kx) sum += w[kx] * x[kx * s->dilation_width];
+      for (int32_t ky = 0; ky < s->kernel_height; ++ky, x += s->dilation_height * width)
+        for (int32_t kx = 0; kx < s->kernel_width; ++kx) sum += *w++ * x[kx * s->dilation_width];
       *y++ = finish(sum, scale);
     }
 }
@@ -226,13 +225,13 @@ void mlopsc_depthwise_s8(const int8_t *x, const int8_t *w, const int32_t *bias,
   const int32_t width = mlopsc_plane_width(&s), repeat = s.channels_out / s.channels_in;
   const int32_t is3 = s.kernel_height == 3 && s.kernel_width == 3 && s.dilation_height == 1 &&
                       s.dilation_width == 1;
-  const int32_t pitch = s.kernel_height * (s.kernel_width == 3 ? 4 : s.kernel_width);
+  const int32_t taps = s.kernel_height * s.kernel_width;
   const int32_t size = s.height_out * s.width_out;
   output_scale scale;
   int8_t *const plane = (int8_t *)scratch;
   const int32_t dense = s.stride_height == 1 && s.stride_width == 1 && s.width_out > 1;
   mlopsc_plane_border(&s, plane);
-  for (int32_t n = 0; n < s.channels_out; ++n, w += pitch, y += size) {
+  for (int32_t n = 0; n < s.channels_out; ++n, w += taps, y += size) {
     if (n % repeat == 0) mlopsc_plane_fill(&s, x + n / repeat * s.height_in * s.width_in, plane);
     const int32_t folded = fold_shift(bias[n], multiplier[n], &s, &scale);
     if (is3 != 0 && folded != 0 && dense != 0)

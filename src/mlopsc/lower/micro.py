@@ -219,7 +219,8 @@ def _pack_conv_dsp(weights: Array) -> Array:
 
 
 def _pack_depthwise_dsp(weights: Array) -> Array:
-    return _as_is(_fill_up(weights, 4) if weights.shape[-1] == 3 else weights)
+    """Rows of three are loaded as words: the last one needs a byte more."""
+    return np.pad(_as_is(weights), (0, int(weights.shape[-1] == 3)))
 
 
 def _pack_dense_dsp(weights: Array) -> Array:
