@@ -24,9 +24,19 @@ WHERE: list[tuple[str, Generator]] = [
     ("cortex-m7", "llvm"),
     ("cortex-m0plus", "c"),
     ("riscv32-imc", "c"),
+    ("cortex-m4f", "c"),
+    ("cortex-m55", "c"),
     ("wasm32-simd", "c"),
 ]
 DEFAULT = {("host", "llvm"), ("cortex-m7", "c"), ("aarch64-generic", "llvm")}
+
+
+TOOLS = {"cortex-m55": "qemu-system-arm"}
+
+
+def _marks(target: str, generator: Generator) -> list[pytest.MarkDecorator]:
+    slow = [] if (target, generator) in DEFAULT else [pytest.mark.slow]
+    return [*slow, *([pytest.mark.tool(TOOLS[target])] if target in TOOLS else [])]
 
 
 @pytest.fixture(scope="module", params=FORMS)
@@ -44,10 +54,7 @@ def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.mark.parametrize(
     ("target", "generator"),
-    [
-        pytest.param(t, g, marks=() if (t, g) in DEFAULT else pytest.mark.slow, id=f"{t}-{g}")
-        for t, g in WHERE
-    ],
+    [pytest.param(t, g, marks=_marks(t, g), id=f"{t}-{g}") for t, g in WHERE],
 )
 def test_same_bits(bundle: Path, target: str, generator: Generator, tmp_path: Path) -> None:
     mlopsc.build(bundle, target, tmp_path, generator=generator)
