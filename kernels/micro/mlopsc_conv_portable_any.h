@@ -53,8 +53,8 @@ static int32_t gather(const int8_t *x, const mlopsc_conv_shape *s, const mlopsc_
 /* Add the products of `count` columns with the weights of one output channel. */
 static MLOPSC_APART void multiply_one(const int8_t *column, const int8_t *w, int32_t count,
                                       int32_t sum[MLOPSC_LANES]) {
-  int32_t a = mlopsc_begin_sum(sum[0]), b = mlopsc_begin_sum(sum[1]);
-  int32_t c = mlopsc_begin_sum(sum[2]), d = mlopsc_begin_sum(sum[3]);
+  int32_t a = sum[0], b = sum[1];
+  int32_t c = sum[2], d = sum[3];
   for (int32_t k = 0; k < count; ++k, column += MLOPSC_LANES) {
     const int32_t weight = mlopsc_weight(w, k);
     a += weight * column[0];
@@ -62,10 +62,10 @@ static MLOPSC_APART void multiply_one(const int8_t *column, const int8_t *w, int
     c += weight * column[2];
     d += weight * column[3];
   }
-  sum[0] = mlopsc_end_sum(sum[0], a);
-  sum[1] = mlopsc_end_sum(sum[1], b);
-  sum[2] = mlopsc_end_sum(sum[2], c);
-  sum[3] = mlopsc_end_sum(sum[3], d);
+  sum[0] = a;
+  sum[1] = b;
+  sum[2] = c;
+  sum[3] = d;
 }
 
 #if defined(__arm__)
@@ -73,8 +73,8 @@ static MLOPSC_APART void multiply_one(const int8_t *column, const int8_t *w, int
 static MLOPSC_APART void multiply_part(const int8_t *column, const int8_t *w, int32_t count,
                                  int32_t *sum) {
   const int8_t *const end = w + MLOPSC_WEIGHT_BYTES(4) * count;
-  int32_t a = mlopsc_begin_sum(sum[0]), b = mlopsc_begin_sum(sum[1]);
-  int32_t c = mlopsc_begin_sum(sum[MLOPSC_LANES]), d = mlopsc_begin_sum(sum[MLOPSC_LANES + 1]);
+  int32_t a = sum[0], b = sum[1];
+  int32_t c = sum[MLOPSC_LANES], d = sum[MLOPSC_LANES + 1];
   for (; w != end; w += MLOPSC_WEIGHT_BYTES(4), column += MLOPSC_LANES) {
     const int32_t x0 = column[0], x1 = column[1], w0 = mlopsc_first(w), w1 = mlopsc_second(w);
     a += w0 * x0;
@@ -82,10 +82,10 @@ static MLOPSC_APART void multiply_part(const int8_t *column, const int8_t *w, in
     c += w1 * x0;
     d += w1 * x1;
   }
-  sum[0] = mlopsc_end_sum(sum[0], a);
-  sum[1] = mlopsc_end_sum(sum[1], b);
-  sum[MLOPSC_LANES] = mlopsc_end_sum(sum[MLOPSC_LANES], c);
-  sum[MLOPSC_LANES + 1] = mlopsc_end_sum(sum[MLOPSC_LANES + 1], d);
+  sum[0] = a;
+  sum[1] = b;
+  sum[MLOPSC_LANES] = c;
+  sum[MLOPSC_LANES + 1] = d;
 }
 
 /* Add the products of `count` columns with the weights of four output channels. */
@@ -101,14 +101,14 @@ static MLOPSC_APART void multiply_four(const int8_t *column, const int8_t *w, in
  * registers where there are some 30. */
 static MLOPSC_APART void multiply_four(const int8_t *column, const int8_t *w, int32_t count, int32_t *sum) {
   const int8_t *const end = w + MLOPSC_WEIGHT_BYTES(4) * count;
-  int32_t a0 = mlopsc_begin_sum(sum[0]), a1 = mlopsc_begin_sum(sum[1]);
-  int32_t a2 = mlopsc_begin_sum(sum[2]), a3 = mlopsc_begin_sum(sum[3]);
-  int32_t b0 = mlopsc_begin_sum(sum[4]), b1 = mlopsc_begin_sum(sum[5]);
-  int32_t b2 = mlopsc_begin_sum(sum[6]), b3 = mlopsc_begin_sum(sum[7]);
-  int32_t c0 = mlopsc_begin_sum(sum[8]), c1 = mlopsc_begin_sum(sum[9]);
-  int32_t c2 = mlopsc_begin_sum(sum[10]), c3 = mlopsc_begin_sum(sum[11]);
-  int32_t d0 = mlopsc_begin_sum(sum[12]), d1 = mlopsc_begin_sum(sum[13]);
-  int32_t d2 = mlopsc_begin_sum(sum[14]), d3 = mlopsc_begin_sum(sum[15]);
+  int32_t a0 = sum[0], a1 = sum[1];
+  int32_t a2 = sum[2], a3 = sum[3];
+  int32_t b0 = sum[4], b1 = sum[5];
+  int32_t b2 = sum[6], b3 = sum[7];
+  int32_t c0 = sum[8], c1 = sum[9];
+  int32_t c2 = sum[10], c3 = sum[11];
+  int32_t d0 = sum[12], d1 = sum[13];
+  int32_t d2 = sum[14], d3 = sum[15];
   for (; w != end; w += MLOPSC_WEIGHT_BYTES(4), column += MLOPSC_LANES) {
     const int32_t x0 = column[0], x1 = column[1], x2 = column[2], x3 = column[3];
     int32_t weight = mlopsc_first(w);
@@ -135,22 +135,22 @@ static MLOPSC_APART void multiply_four(const int8_t *column, const int8_t *w, in
     d2 += weight * x2;
     d3 += weight * x3;
   }
-  sum[0] = mlopsc_end_sum(sum[0], a0);
-  sum[1] = mlopsc_end_sum(sum[1], a1);
-  sum[2] = mlopsc_end_sum(sum[2], a2);
-  sum[3] = mlopsc_end_sum(sum[3], a3);
-  sum[4] = mlopsc_end_sum(sum[4], b0);
-  sum[5] = mlopsc_end_sum(sum[5], b1);
-  sum[6] = mlopsc_end_sum(sum[6], b2);
-  sum[7] = mlopsc_end_sum(sum[7], b3);
-  sum[8] = mlopsc_end_sum(sum[8], c0);
-  sum[9] = mlopsc_end_sum(sum[9], c1);
-  sum[10] = mlopsc_end_sum(sum[10], c2);
-  sum[11] = mlopsc_end_sum(sum[11], c3);
-  sum[12] = mlopsc_end_sum(sum[12], d0);
-  sum[13] = mlopsc_end_sum(sum[13], d1);
-  sum[14] = mlopsc_end_sum(sum[14], d2);
-  sum[15] = mlopsc_end_sum(sum[15], d3);
+  sum[0] = a0;
+  sum[1] = a1;
+  sum[2] = a2;
+  sum[3] = a3;
+  sum[4] = b0;
+  sum[5] = b1;
+  sum[6] = b2;
+  sum[7] = b3;
+  sum[8] = c0;
+  sum[9] = c1;
+  sum[10] = c2;
+  sum[11] = c3;
+  sum[12] = d0;
+  sum[13] = d1;
+  sum[14] = d2;
+  sum[15] = d3;
 }
 #endif
 

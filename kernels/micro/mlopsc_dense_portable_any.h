@@ -13,8 +13,8 @@ static MLOPSC_APART void dot_four(const int8_t *x, const int8_t *w, int32_t dept
                                   int32_t sum[4]) {
   const int8_t *const end = x + depth;
   const int32_t pair = MLOPSC_WEIGHT_BYTES(2);
-  int32_t a = mlopsc_begin_sum(sum[0]), b = mlopsc_begin_sum(sum[1]);
-  int32_t c = mlopsc_begin_sum(sum[2]), d = mlopsc_begin_sum(sum[3]);
+  int32_t a = sum[0], b = sum[1];
+  int32_t c = sum[2], d = sum[3];
   if (depth % 2 != 0) {
     a += x[0] * mlopsc_first(w);
     b += x[0] * mlopsc_second(w);
@@ -34,16 +34,15 @@ static MLOPSC_APART void dot_four(const int8_t *x, const int8_t *w, int32_t dept
     c += odd * mlopsc_first(w + 3 * pair);
     d += odd * mlopsc_second(w + 3 * pair);
   }
-  sum[0] = mlopsc_end_sum(sum[0], a);
-  sum[1] = mlopsc_end_sum(sum[1], b);
-  sum[2] = mlopsc_end_sum(sum[2], c);
-  sum[3] = mlopsc_end_sum(sum[3], d);
+  sum[0] = a;
+  sum[1] = b;
+  sum[2] = c;
+  sum[3] = d;
 }
 
 static MLOPSC_APART int32_t dot_one(const int8_t *x, const int8_t *w, int32_t depth, int32_t sum) {
-  int32_t products = mlopsc_begin_sum(sum);
-  for (int32_t k = 0; k < depth; ++k) products += x[k] * mlopsc_weight(w, k);
-  return mlopsc_end_sum(sum, products);
+  for (int32_t k = 0; k < depth; ++k) sum += x[k] * mlopsc_weight(w, k);
+  return sum;
 }
 
 void MLOPSC_OF_WEIGHTS(mlopsc_dense)(const int8_t *x, const int8_t *w, const int32_t *bias,

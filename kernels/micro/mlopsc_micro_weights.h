@@ -17,8 +17,10 @@
 #define MLOPSC_WEIGHT_BYTES(count) (((count) + 1) / 2)
 
 /* Two weights that lie beside each other. */
-static inline int32_t mlopsc_first(const int8_t *w) { return (int8_t)((uint32_t)*w << 4); }
-static inline int32_t mlopsc_second(const int8_t *w) { return *w & ~15; }
+static inline int32_t mlopsc_first(const int8_t *w) {
+  return mlopsc_shift_down((int8_t)((uint32_t)*w << 4), 4);
+}
+static inline int32_t mlopsc_second(const int8_t *w) { return mlopsc_shift_down(*w, 4); }
 
 /* The one of number k. */
 static inline int32_t mlopsc_weight(const int8_t *w, int32_t k) {
@@ -41,7 +43,7 @@ static inline int32_t mlopsc_end_sum(int32_t before, int32_t products) {
 static inline const int8_t *mlopsc_wide_weights(const int8_t *w, int32_t first, int32_t count,
                                                 int8_t *buffer) {
   for (int32_t i = 0; i < count; ++i)
-    buffer[i] = (int8_t)mlopsc_shift_down(mlopsc_weight(w, first + i), 4);
+    buffer[i] = (int8_t)mlopsc_weight(w, first + i);
   return buffer;
 }
 #else
