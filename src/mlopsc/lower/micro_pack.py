@@ -114,9 +114,9 @@ def pack_conv_s4_dsp(weights: Array) -> Array:
 
 
 def pack_dense_s4_dsp(weights: Array) -> Array:
-    """The same in words of eight k."""
-    eights = _words_in_fours(weights, 8)
-    return _halves(eights[:, 4:], eights[:, :4])
+    """Words of eight k in the order 0, 1, 4, 5, 2, 3, 6, 7, each with 8 added."""
+    eights = _words_in_fours(weights, 8)[:, [0, 1, 4, 5, 2, 3, 6, 7]]
+    return _pairs(eights + np.int8(8))
 
 
 def pack_dense_s4_mve(weights: Array) -> Array:
