@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import shutil
 import signal
@@ -16,11 +15,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import models
+import numpy as np
 import onnx
 import pytest
 
 import mlopsc
-from mlopsc.bundle import read_bundle
+from mlopsc.bundle import load_graph, read_bundle
 from mlopsc.errors import MlopscError
 from mlopsc.host import cpu_flags
 from mlopsc.schema.common import canonical_json
@@ -96,15 +96,15 @@ def build_conforming(model: onnx.ModelProto, target: str, folder: Path) -> Packa
 
 def raw_weights(bundle: Path) -> int:
     """Return the bytes of weights and biases that a quantised bundle holds."""
-    stages = read_bundle(bundle).stages
-    tensors = [t for s in stages for t in onnx.load_model_from_string(s.model).graph.initializer]
-    weights = sum(
-        math.prod(t.dims)
-        for t in tensors
-        if len(t.dims) >= 2 and t.data_type in (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
-    )
-    biases = [t for t in tensors if len(t.dims) == 1 and t.data_type == onnx.TensorProto.INT32]
-    return weights + sum(4 * t.dims[0] for t in biases if any(onnx.numpy_helper.to_array(t)))
+    total = 0
+    for stage in read_bundle(bundle).stages:
+        for value in load_graph(stage).graph.initializers.values():
+            assert value.const_value is not None
+            array = np.asarray(value.const_value.numpy())
+            bias = array.ndim == 1 and array.dtype == np.int32 and array.any()
+            if bias or (array.ndim >= 2 and array.itemsize == 1):
+                total += array.nbytes
+    return total
 
 
 def check_refused(

@@ -70,11 +70,78 @@ static MLOPSC_APART void multiply_one(const int8_t *column, const int8_t *w, int
 
 #if defined(__arm__)
 /* Two channels and two positions, the sums, addresses and operands of which fit 13 registers. */
+#if defined(__ARM_ARCH_6M__) && defined(__GNUC__)
+/* The weights of two channels, at t = 0 and t = 1 bytes, and bytes from one k to the next. */
+#if MLOPSC_WEIGHT_BITS == 4
+#define MLOPSC_LOAD_FIRST "ldrsb %[w1], [%[w], %[t]]\n\t"
+#define MLOPSC_LOAD_SECOND       \
+  "lsls %[w0], %[w1], #28\n\t"   \
+  "asrs %[w0], %[w0], #28\n\t"   \
+  "asrs %[w1], %[w1], #4\n\t"
+#define MLOPSC_LOADED "2"
+#else
+#define MLOPSC_LOAD_FIRST "ldrsb %[w0], [%[w], %[t]]\n\t"
+#define MLOPSC_LOAD_SECOND "ldrsb %[w1], [%[w], %[t]]\n\t"
+#define MLOPSC_LOADED "4"
+#endif
+
+/* Compilers leave the upper registers empty, which take the sums, their address and the end. */
 static MLOPSC_APART void multiply_part(const int8_t *column, const int8_t *w, int32_t count,
-                                 int32_t *sum) {
+                                       int32_t *sum) {
+  const int8_t *end = w + MLOPSC_WEIGHT_BYTES(4) * count;
+  int32_t x1, w0, w1;
+  if (w == end) return;
+  __asm__ volatile(
+      ".syntax unified\n\t"
+      "mov lr, %[t]\n\t"
+      "mov r12, %[x0]\n\t"
+      "ldr %[t], [%[x0]]\n\t"
+      "mov r8, %[t]\n\t"
+      "ldr %[t], [%[x0], #4]\n\t"
+      "mov r9, %[t]\n\t"
+      "ldr %[t], [%[x0], #16]\n\t"
+      "mov r10, %[t]\n\t"
+      "ldr %[t], [%[x0], #20]\n\t"
+      "mov r11, %[t]\n"
+      "1:\n\t"
+      "movs %[t], #0\n\t"
+      "ldrsb %[x0], [%[x], %[t]]\n\t"
+      MLOPSC_LOAD_FIRST
+      "movs %[t], #1\n\t"
+      "ldrsb %[x1], [%[x], %[t]]\n\t"
+      MLOPSC_LOAD_SECOND
+      "movs %[t], %[x0]\n\t"
+      "muls %[t], %[w0], %[t]\n\t"
+      "add r8, %[t]\n\t"
+      "muls %[x0], %[w1], %[x0]\n\t"
+      "add r10, %[x0]\n\t"
+      "muls %[w0], %[x1], %[w0]\n\t"
+      "add r9, %[w0]\n\t"
+      "muls %[x1], %[w1], %[x1]\n\t"
+      "add r11, %[x1]\n\t"
+      "adds %[x], #4\n\t"
+      "adds %[w], #" MLOPSC_LOADED "\n\t"
+      "cmp %[w], lr\n\t"
+      "bne 1b\n\t"
+      "mov %[x0], r12\n\t"
+      "mov %[t], r8\n\t"
+      "str %[t], [%[x0]]\n\t"
+      "mov %[t], r9\n\t"
+      "str %[t], [%[x0], #4]\n\t"
+      "mov %[t], r10\n\t"
+      "str %[t], [%[x0], #16]\n\t"
+      "mov %[t], r11\n\t"
+      "str %[t], [%[x0], #20]\n"
+      : [x] "+l"(column), [w] "+l"(w), [t] "+l"(end), [x0] "+l"(sum), [x1] "=&l"(x1),
+        [w0] "=&l"(w0), [w1] "=&l"(w1)
+      :
+      : "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory");
+}
+#else
+static MLOPSC_APART void multiply_part(const int8_t *column, const int8_t *w, int32_t count,
+                                       int32_t *sum) {
   const int8_t *const end = w + MLOPSC_WEIGHT_BYTES(4) * count;
-  int32_t a = sum[0], b = sum[1];
-  int32_t c = sum[MLOPSC_LANES], d = sum[MLOPSC_LANES + 1];
+  int32_t a = sum[0], b = sum[1], c = sum[MLOPSC_LANES], d = sum[MLOPSC_LANES + 1];
   for (; w != end; w += MLOPSC_WEIGHT_BYTES(4), column += MLOPSC_LANES) {
     const int32_t x0 = column[0], x1 = column[1], w0 = mlopsc_first(w), w1 = mlopsc_second(w);
     a += w0 * x0;
@@ -87,6 +154,7 @@ static MLOPSC_APART void multiply_part(const int8_t *column, const int8_t *w, in
   sum[MLOPSC_LANES] = c;
   sum[MLOPSC_LANES + 1] = d;
 }
+#endif
 
 /* Add the products of `count` columns with the weights of four output channels. */
 static MLOPSC_APART void multiply_four(const int8_t *column, const int8_t *w, int32_t count, int32_t *sum) {

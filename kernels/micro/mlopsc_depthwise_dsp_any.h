@@ -2,9 +2,8 @@
  *
  * The scratch holds one plane of the input with its border, so that no tap is checked and the output
  * may replace the input, and one row and three bytes that are read and not used. Weights:
- * [channels_out][kernel_height][kernel_width], and behind those of kernels that are three wide one
- * byte that is read and not used. Of 4 bits: the first of two in the lower half of a byte; those of a channel
- * are widened to the end of the scratch. */
+ * [channels_out][kernel_height][kernel_width]. Of 4 bits: the first of two in the lower half of a byte;
+ * those of a channel are widened to the end of the scratch. */
 #ifndef MLOPSC_DEPTHWISE_DSP_ANY_H
 #define MLOPSC_DEPTHWISE_DSP_ANY_H
 
@@ -21,13 +20,13 @@ static inline int8_t finish(int32_t sum, const output_scale *scale) {
   return mlopsc_requantize(sum, scale->multiplier, scale->left_shift, scale->zero, -128, 127);
 }
 
-/* A row of a 3x3 kernel: the pair of its outer columns, and its middle column (the lower half). */
+/* A row of a 3x3 kernel: the pair of its outer columns, and its middle column in the low half; what
+ * is in the high half does not count. */
 typedef struct {
   uint32_t outer, middle;
 } row3;
 
-static inline row3 load_row3(const int8_t *weights) {
-  const uint32_t word = mlopsc_word(weights);
+static inline row3 row3_of(uint32_t word) {
   const row3 row = {mlopsc_even(word), mlopsc_odd(word)};
   return row;
 }
@@ -51,8 +50,8 @@ static inline row3 load_row3(const int8_t *weights) {
  * twice, of an odd number of rows the last is followed by one that is overwritten. */
 static void plane3(const int8_t *x, int32_t width, const int8_t *weights, int32_t bias,
                    const mlopsc_conv_shape *s, const output_scale *scale, int8_t *y) {
-  const row3 first = load_row3(weights), second = load_row3(weights + 3);
-  const row3 third = load_row3(weights + 6);
+  const row3 first = row3_of(mlopsc_word(weights)), second = row3_of(mlopsc_word(weights + 3));
+  const row3 third = row3_of(mlopsc_word(weights + 5) >> 8); /* nothing is read behind the kernel */
   const uint32_t middle = mlopsc_low(first.middle, second.middle);
   const struct {
     int32_t bias, multiplier, zero;
@@ -143,8 +142,8 @@ static void plane3(const int8_t *x, int32_t width, const int8_t *weights, int32_
 /* A plane with a 3x3 kernel and any strides, without a left shift: one output in 24 instructions. */
 static void plane3_strided(const int8_t *x, int32_t width, const int8_t *weights, int32_t bias,
                            const mlopsc_conv_shape *s, const output_scale *scale, int8_t *y) {
-  const row3 first = load_row3(weights), second = load_row3(weights + 3);
-  const row3 third = load_row3(weights + 6);
+  const row3 first = row3_of(mlopsc_word(weights)), second = row3_of(mlopsc_word(weights + 3));
+  const row3 third = row3_of(mlopsc_word(weights + 5) >> 8); /* nothing is read behind the kernel */
   const uint32_t middle = mlopsc_low(first.middle, second.middle);
   const struct {
     int32_t bias, step;

@@ -97,6 +97,9 @@ def _write_bundle(artefact: Artefact, lineage: Lineage, path: Path) -> None:
 
 def _write_package(artefact: Artefact, bundle: Bundle, folder: Path) -> None:
     package: Package = artefact.require_package().info
+    # Written anew: what they say of the other files follows these.
+    own = tuple(f for f in package.files if f.path not in (PROVENANCE_FILE, SBOM_FILE))
+    package = package.model_copy(update={"files": own})
     for entry in package.files:
         (folder / entry.path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(artefact.path / entry.path, folder / entry.path)

@@ -44,6 +44,11 @@ class Net(QuantisedGraph):
         given = [self.constant(np.array(scale, np.float32)), self.constant(self.zero())]
         return self.op("DequantizeLinear", [self.op("QuantizeLinear", [value, *given]), *given])
 
+    def move(self, op: str, value: str, *rest: str, **attributes: Any) -> str:
+        """Return elements of a dequantised tensor in other places, moved as integers."""
+        (integers, *given), *_ = (n.input for n in self.nodes if value in n.output)
+        return self.op("DequantizeLinear", [self.op(op, [integers, *rest], **attributes), *given])
+
     def conv(self, x: str, depth: int, features: int, size: int = 3, **attributes: Any) -> str:
         """Return a convolution with a bias, padded so that a step of 1 keeps the size."""
         scale = attributes.pop("scale", 0.4)
@@ -56,7 +61,7 @@ class Net(QuantisedGraph):
 def network(dtype: str = "int8", *, symmetric: bool = True) -> Any:
     """A stem on channels that lie last, then everything that has a form, and what has none."""
     net = Net(dtype=dtype, symmetric=symmetric, seed=7)
-    image = net.op("Transpose", [net.read((1, 19, 17, 3))], perm=[0, 3, 1, 2])
+    image = net.move("Transpose", net.read((1, 19, 17, 3)), perm=[0, 3, 1, 2])
     stem = net.conv(image, 3, 16, strides=[2, 2], scale=0.2)
     deep = net.conv(stem, 1, 16, group=16, scale=0.1)
     far = net.conv(stem, 1, 16, 5, group=16, dilations=[1, 2], pads=[2, 4, 2, 4])
@@ -70,7 +75,8 @@ def network(dtype: str = "int8", *, symmetric: bool = True) -> Any:
     both = net.next("Concat", pooled, halved, axis=1)
     grouped = net.conv(both, 32, 24, 3, group=2)  # stays plain
     odd = net.conv(both, 64, 7, 1)
-    mean = net.op("Reshape", [net.next("GlobalAveragePool", both), net.constant(np.array([1, -1]))])
+    means = net.next("GlobalAveragePool", both)
+    mean = net.move("Reshape", means, net.constant(np.array([1, -1])))
     weight, scales = net.weight((64, 39), 1)
     dense = net.again(net.op("Add", [net.op("MatMul", [mean, weight]), net.bias(39, scales)]), 0.1)
     weight, scales = net.weight((36, 10), 1)

@@ -73,9 +73,11 @@ def test_same_bits(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
-def test_same_bits_on_every_target(name: str, tmp_path: Path) -> None:
+def test_same_bits_on_every_other_target(name: str, tmp_path: Path) -> None:
     targets = [t for t in map(load_target, target_names()) if t.limits == Limits()]
-    _check_bits(_bundle(name, tmp_path), [t.name for t in targets], tmp_path)
+    done = ("host", "cortex-m4f", "wasm32-simd")
+    names = [t.name for t in targets if t.name not in done]
+    _check_bits(_bundle(name, tmp_path), names, tmp_path)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -27,7 +27,7 @@ from engines import ENGINES, NotAvailableError, Subject, prepare
 from report import geometric_mean
 from store import Built, build_package
 from timing import measure
-from zoo import MODELS
+from zoo import INTEGER_MODELS, MODELS
 from zoo.inputs import draw_inputs, multiply_adds
 
 QUICK = ("light_squeezenet", "light_shufflenet", "mobilenet_v2", "gru_tagger", "boosted_trees")
@@ -147,6 +147,33 @@ def test_cpu_benchmark_measures_and_keeps_packages(tmp_path: Path) -> None:
     assert figures["geometric_means"]["1"]["onnxruntime"] == pytest.approx(peer / mine)
     assert entry["unavailable"] == {}
     assert "geometric mean to ONNX Runtime, threads 1" in result.output
+
+
+@pytest.mark.slow
+def test_integers_are_measured_against_what_they_were_in_float32(tmp_path: Path) -> None:
+    try:
+        INTEGER_MODELS["tiny_kws_int8"]()
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    command = ["--int8", "--model", "kws", "--threads", "1", "--rounds", "1", "--seconds", "0.01"]
+    output = tmp_path / "figures.json"
+    command += ["--work", str(tmp_path / "work"), "--json", str(output)]
+    result = CliRunner().invoke(cpu.main, command)
+    assert result.exit_code == 0, result.output
+    (entry,) = json.loads(output.read_text())["results"]
+    assert entry["model"] == "tiny_kws_int8"
+    assert entry["seconds"].keys() == {"mlopsc", "onnxruntime", "mlopsc_float32"}
+    assert not entry["unavailable"]
+
+
+@pytest.mark.slow
+def test_the_quantised_residual_network_is_integers_throughout() -> None:
+    proto = INTEGER_MODELS["light_resnet50_int8"]()
+    readers = {name: reader for reader in proto.graph.node for name in reader.input}
+    for n in proto.graph.node:
+        if n.op_type in ("Conv", "Add", "Gemm", "MaxPool"):
+            assert readers[n.output[0]].op_type in ("QuantizeLinear", "Relu"), n.name
+    assert not any(n.op_type in ("BatchNormalization", "Sum") for n in proto.graph.node)
 
 
 def test_cpu_benchmark_says_which_models_there_are() -> None:

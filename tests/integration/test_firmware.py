@@ -69,7 +69,7 @@ def test_generated_c_of_a_float_model_has_no_warnings(
     check_without_warnings(digits / BOARD, compiler, tmp_path)
 
 
-@compilers("gcc", "clang", "gcc-m4", "clang-m4", "zig-m4")
+@compilers("gcc", "clang", "gcc-m4")
 @pytest.mark.shared_models
 def test_generated_c_of_an_integer_model_has_no_warnings(
     compiler: str, integers: Path, tmp_path: Path

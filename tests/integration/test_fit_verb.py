@@ -17,7 +17,7 @@ from support import SHARED_MODELS, check_words
 
 import mlopsc
 from mlopsc.cli import cli
-from mlopsc.errors import InputError, LimitError
+from mlopsc.errors import BrokenPackageError, InputError, LimitError
 from mlopsc.schema.fit import FitReport
 from mlopsc.schema.package import Package
 
@@ -115,13 +115,17 @@ def test_a_bundle_that_does_not_fit_ends_as_a_limit(
     check_words(result.exception.message, result.exception.hint, "1 bytes of RAM", "'tiny'")
     found = json.loads(result.stdout)
     assert found["verdict"] == "does not fit" and found["missing"] == {"ram": 1}
-    FitReport.model_validate_json(json.dumps(found))
+    advice = FitReport.model_validate_json(json.dumps(found)).advice[0]
+    assert advice.option == "--arena-limit" and advice.enough
+    # As advised, it fits.
+    limit = int(advice.what.split("'")[1].split()[1])
+    assert mlopsc.fit(digits_bundle, target, arena_limit=limit, unchecked=True).verdict == "fits"
 
 
 def test_a_build_that_exceeds_its_board_says_what_to_change(
     digits_bundle: Path, tmp_path: Path
 ) -> None:
-    target = board(tmp_path, "narrow", flash=1 << 20, ram=10_000)
+    target = board(tmp_path, "narrow", flash=1 << 20, ram=5000)
     with pytest.raises(LimitError, match="bytes of RAM") as error:
         mlopsc.build(digits_bundle, target, tmp_path / "out", unchecked=True)
     assert "mlopsc quantize" in error.value.hint and "layer 'conv_" in error.value.hint
@@ -137,6 +141,21 @@ def test_a_build_and_the_verdict_agree_on_flash(
     with pytest.raises(LimitError, match=f"{report.flash.total} bytes of flash.* 1 too few"):
         mlopsc.build(digits_bundle, short, tmp_path / "out", unchecked=True)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["exact"]
+
+
+def test_what_cannot_run_is_an_error_unless_it_is_too_large_anyway(
+    digits_packages: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*arguments: object) -> None:
+        raise BrokenPackageError("the emulated board has too little memory")
+
+    monkeypatch.setattr("mlopsc.fitting.measure_run", fails)
+    package = digits_packages["cortex-m7"]
+    with pytest.raises(BrokenPackageError, match="too little memory"):
+        mlopsc.fit(package, board(tmp_path, "large", flash=1 << 20, ram=1 << 20))
+    found = mlopsc.fit(package, board(tmp_path, "little", flash=1 << 20, ram=1000))
+    assert found.verdict == "does not fit" and found.ram.stack is None
+    assert any("too little memory" in note for note in found.notes)
 
 
 def test_a_package_takes_no_options_of_builds(digits_packages: dict[str, Path]) -> None:

@@ -250,10 +250,11 @@ def test_patches_that_cannot_be_are_refused(tmp_path: Path) -> None:
     path = models.save(narrowing(), tmp_path / "net.onnx")
     arguments = ["build", path, "-t", "cortex-m7", "-o", tmp_path / "out"]
     check_refused(run_cli(*arguments, "--patches", "7"), InputError, "7 patches")
-    check_refused(run_cli(*arguments, "--arena-limit", "1000"), LimitError, "1000")
-    flat = models.save(models.add(), tmp_path / "flat.onnx")
+    flat = models.save(models.several(), tmp_path / "flat.onnx")
     with pytest.raises(InputError, match="4 patches"):
         mlopsc.build(flat, "cortex-m7", tmp_path / "out", patches=4)
+    with pytest.raises(LimitError, match="at most 16"):
+        mlopsc.build(flat, "cortex-m7", tmp_path / "out", arena_limit=16, io_in_arena=True)
     assert not (tmp_path / "out").exists()
 
 

@@ -10,6 +10,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 from quantised_cases import QuantisedGraph, quantised_model
+from support import run_cli
 
 import mlopsc
 from mlopsc.errors import MismatchError
@@ -87,6 +88,16 @@ def test_island_of_floats_is_mixed_and_conforms(tmp_path: Path) -> None:
     assert found.vectors.arithmetic == "mixed"
     mlopsc.build(tmp_path / "net.mlb", "host", tmp_path)
     assert mlopsc.conform(tmp_path / "host").verdict == "pass"
+
+
+def test_people_see_how_far_from_the_reference(tmp_path: Path) -> None:
+    models.save(quantised_model(["arithmetic"], "int8"), tmp_path / "net.onnx")
+    imported = run_cli("import", tmp_path / "net.onnx", "-o", tmp_path / "net.mlb").stdout
+    shown = run_cli("inspect", tmp_path / "net.mlb").stdout
+    for text in (imported, shown):
+        words = " ".join(text.replace("│", " ").split())
+        assert "5 layers, each at most 0 step" in words
+        assert "100% of decisions agree (integer)" in words
 
 
 def test_float_edges_stay(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ sys.path.insert(0, str(REPOSITORY / "benchmarks"))
 from micro_board import BoardKernels
 from micro_machine import Arguments
 
+_M0 = ("-mcpu=cortex-m0plus", "-mthumb")
 _M4 = ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16")
 _M55 = ("-mcpu=cortex-m55", "-mthumb", "-mfloat-abi=hard")
 BOARDS = [
@@ -55,7 +56,11 @@ BOARDS = [
                 *slow,
             ],
         )
-        for variant, target, processor in (("mve", "cortex-m55", _M55), ("dsp", "cortex-m4f", _M4))
+        for variant, target, processor in (
+            ("mve", "cortex-m55", _M55),
+            ("dsp", "cortex-m4f", _M4),
+            ("portable", "cortex-m0plus", _M0),
+        )
         for level, slow in (
             (("-O2", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror"), ()),
             (("-Os",), (pytest.mark.slow,)),

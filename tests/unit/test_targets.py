@@ -288,6 +288,26 @@ def test_host_names_extensions_to_both_compilers(monkeypatch: pytest.MonkeyPatch
     assert "+avx512vnni" in found["toolchain"]["cpu"]
 
 
+@pytest.mark.parametrize(
+    ("machine", "flags", "dot"),
+    [
+        ("x86_64", V2, "madd"),
+        ("x86_64", V3, "madd"),
+        ("x86_64", V3 | {"avx_vnni"}, "vnni"),
+        ("x86_64", V2 | {"avx_vnni"}, "madd"),  # not without the vectors that it works on
+        ("x86_64", V4, "madd"),
+        ("x86_64", V4 | {"avx_vnni"}, "madd"),  # which has no registers of 512 bits
+        ("x86_64", V4 | {"avx512_vnni"}, "vnni"),
+        ("aarch64", {"asimd"}, "none"),
+        ("aarch64", {"asimd", "asimddp"}, "sdot"),
+    ],
+)
+def test_host_knows_how_it_multiplies_integers(
+    monkeypatch: pytest.MonkeyPatch, machine: str, flags: set[str], dot: str
+) -> None:
+    assert detected(monkeypatch, machine, flags)["hardware"]["dot"] == dot
+
+
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_detected_host_completes_the_target_file(
     monkeypatch: pytest.MonkeyPatch, machine: str

@@ -89,8 +89,8 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Any:
     (folder / "words.ll").write_text("\n".join(pieces), encoding="utf-8")
     toolchain = detect_host()["toolchain"]
     run_zig(
-        ["cc", "-shared", "-nostdlib", "-O1", "-Wno-override-module", "-target", toolchain["target"],
-         f"-mcpu={toolchain['cpu']}", "-o", "words.so", "words.ll"],
+        ["cc", "-shared", "-nostdlib", "-O1", "-Wno-override-module",
+         "-target", toolchain["target"], f"-mcpu={toolchain['cpu']}", "-o", "words.so", "words.ll"],
         cwd=folder,
     )  # fmt: skip
     return ctypes.CDLL(str(Path(folder) / "words.so"))

@@ -79,6 +79,8 @@ def command(
     for spec in manifest.outputs:
         click.echo(f"  output   {spec}")
     click.echo(f"  vectors  {manifest.vectors.count} {manifest.vectors.origin}")
+    if manifest.integers is not None:
+        click.echo(f"  integers {manifest.integers} ({manifest.vectors.arithmetic})")
     lineage = lineage_of(bundle.documents)
     data = [] if lineage is None else [entry.name for entry in lineage.datasets]
     unknown = "no data sets known: 'mlopsc init' writes a lineage.yaml to complete"

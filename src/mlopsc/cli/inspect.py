@@ -45,6 +45,8 @@ def _bundle(path: Path, as_json: bool) -> None:
         ["vectors", f"{manifest.vectors.count} {manifest.vectors.origin}, answered by "
          f"{manifest.vectors.reference}"],
     ]  # fmt: skip
+    if manifest.integers is not None:
+        rows.append(["integers", f"{manifest.integers} ({manifest.vectors.arithmetic})"])
     for stage in manifest.stages:
         text = f"{stage.nodes} nodes, {stage.parameters} parameters, opset {stage.opset}"
         rows.append([f"stage {stage.name}", text])

@@ -18,6 +18,7 @@ from mlopsc.errors import BrokenPackageError, InputError, LimitError
 from mlopsc.fitting.layers import uses_of
 from mlopsc.fitting.measure import measure_run
 from mlopsc.package.limits import (
+    ARENA_LIMIT,
     MEMORY,
     Needs,
     advise,
@@ -30,7 +31,7 @@ from mlopsc.package.linked import measure_static
 from mlopsc.package_reader import LoadedPackage, read_package
 from mlopsc.runners import RunResult
 from mlopsc.schema.build_options import BuildOptions
-from mlopsc.schema.fit import FitReport, Largest, Latency, RamUse
+from mlopsc.schema.fit import Advice, FitReport, Largest, Latency, RamUse
 from mlopsc.schema.import_options import ImportOptions
 from mlopsc.schema.target import Target
 from mlopsc.schema.timeline import Timeline
@@ -126,10 +127,30 @@ def fit(
 
     report = build_and_judge(how)
     if "ram" in report.missing and how.arena_limit is None and how.patches is None:
-        room = report.ram.arena - report.missing["ram"]  # patch by patch it may be enough
-        with suppress(LimitError):
-            return build_and_judge(how.model_copy(update={"arena_limit": max(0, room)}))
+        room = max(0, report.ram.arena - report.missing["ram"])
+        with suppress(LimitError):  # patch by patch it may be enough
+            return _with_limit(
+                report, build_and_judge(how.model_copy(update={"arena_limit": room}))
+            )
     return report
+
+
+def _with_limit(report: FitReport, limited: FitReport) -> FitReport:
+    """Return ``report`` with the advice to limit the arena, which made ``limited``, if it helps."""
+    if "ram" in limited.missing:
+        return report
+    counted = "" if limited.instructions is None else f" and {limited.instructions:,} instructions"
+    measured = Advice(
+        what=f"build with '{ARENA_LIMIT} {limited.ram.arena}': the first layers are computed patch "
+        f"by patch, which takes {limited.ram.total} bytes of RAM, {limited.flash.total} of flash"
+        f"{counted}, measured",
+        memory="ram",
+        saves=report.ram.total - limited.ram.total,
+        enough=True,
+        option=ARENA_LIMIT,
+    )
+    others = [advice for advice in report.advice if advice.option != ARENA_LIMIT]
+    return report.model_copy(update={"advice": (measured, *others)})
 
 
 def judge(package: LoadedPackage, target: Target, measuring: Measuring | None = None) -> FitReport:
@@ -146,8 +167,9 @@ def judge(package: LoadedPackage, target: Target, measuring: Measuring | None = 
     try:
         run, reason = measure_run(package, measuring.runner, measuring.timeout)
     except BrokenPackageError as error:
-        if measuring.must_run:
-            raise
+        known = Needs(static.flash.total, memory.arena + memory.io + static.writable)
+        if measuring.must_run and not missing_bytes(target, known):
+            raise  # otherwise it may be too large for the emulated board, too
         reason = error.message
     ram = RamUse(
         arena=memory.arena,

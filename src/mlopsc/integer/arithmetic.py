@@ -40,7 +40,8 @@ def factors(values: Array) -> Factors:
     if not np.isfinite(values).all() or (values <= 0).any():
         raise Unfit("a scale is not a positive number")
     for shift in range(MAX_LEFT_SHIFT + 1):
-        multipliers = np.floor(np.ldexp(values, 32 - shift) + 0.5)
+        with np.errstate(over="ignore"):  # infinity is too large for any shift
+            multipliers = np.floor(np.ldexp(values, 32 - shift) + 0.5)
         if multipliers.max() <= INT32_MAX:
             return Factors(multipliers.astype(np.int32), shift)
     raise Unfit(f"a factor of {values.max():g} between scales is too large")

@@ -10,8 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+import numpy as np
 import onnx_ir as ir
 
+from mlopsc.integer.quantisation import Array, array_of
 from mlopsc.integer.recipe import DOMAIN, Recipe, shape_of
 from mlopsc.integer.recognise import Activation, Cluster, find_clusters, quantised_nodes
 from mlopsc.integer.unfuse import unfuse
@@ -46,7 +48,8 @@ def use_integers(model: ir.Model) -> Conversion:
         return Conversion((), {})
     converter = _Converter(model.graph, clusters)
     names = {value: str(value.name) for node in model.graph for value in node.outputs}
-    names |= {value: str(value.name) for value in model.graph.inputs}
+    inputs = (*model.graph.inputs, *model.graph.initializers.values())
+    names |= {value: str(value.name) for value in inputs}
     converter.run()
     model.opset_imports[DOMAIN] = 1
     computed = {names[value]: str(made.name) for value, made in converter.signed.items()}
@@ -91,8 +94,20 @@ class _Converter:
         if value not in self.signed:
             if not source.quantisation.flipped:
                 return value
-            self.signed[value] = self.flip(value, before, ir.DataType.INT8)
+            given = array_of(value)
+            self.signed[value] = (
+                self.flip(value, before, ir.DataType.INT8)
+                if given is None
+                else self.flipped_constant(value, given)
+            )
         return self.signed[value]
+
+    def flipped_constant(self, value: ir.Value, given: Array) -> ir.Value:
+        """Return constant uint8 elements as int8 with the top bit inverted."""
+        recipe = Recipe(str(value.name))
+        made = recipe.constant(np.asarray(given ^ np.uint8(0x80)).view(np.int8), "int8")
+        self.graph.register_initializer(made)
+        return made
 
     def flip(self, value: ir.Value, before: ir.Node, target: ir.DataType) -> ir.Value:
         """Return ``value`` with the top bit inverted, as ``target``."""

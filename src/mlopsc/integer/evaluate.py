@@ -138,9 +138,9 @@ class IntegerReference:
         """Return a tensor of the original graph out of what was computed."""
         computed = self._computed.get(name, name)
         array = known[computed]
-        return (
-            array.view(np.uint8) ^ np.uint8(0x80) if flipped and array.dtype == np.int8 else array
-        )
+        if not flipped or array.dtype != np.int8:
+            return array
+        return np.asarray(array.view(np.uint8) ^ np.uint8(0x80))
 
 
 class ExactReference:
@@ -193,11 +193,6 @@ class ExactReference:
             if run is not self._runs[-1]:
                 values = [run.run(given) for given in values]
         return found
-
-
-def is_quantised(stages: Sequence[StageGraph]) -> bool:
-    """Whether integers compute parts of the graphs."""
-    return any(IntegerReference(stage).clusters for stage in stages)
 
 
 def _floats_between(graph: ir.Graph) -> bool:

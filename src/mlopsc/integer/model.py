@@ -128,7 +128,7 @@ def _resample(inputs: Sequence[Array], a: Attributes) -> Array:
 def _flip(inputs: Sequence[Array], _: Attributes) -> Array:
     x = inputs[0]
     other = np.int8 if x.dtype == np.uint8 else np.uint8
-    return np.asarray((x.view(np.uint8) ^ np.uint8(0x80)).view(other))
+    return np.asarray(x.view(np.uint8) ^ np.uint8(0x80)).view(other)
 
 
 def _max_pool(inputs: Sequence[Array], a: Attributes) -> Array:

@@ -7,6 +7,7 @@ by a matcher (``matchers``), which gives what to write instead.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -96,8 +97,12 @@ class Region:
             self.nodes.append(node)
         return node
 
-    def activation(self, value: ir.Value | None) -> Activation:
+    def activation(self, value: ir.Value | None, *, constant: bool = False) -> Activation:
         """Return the quantised activation behind ``value``.
+
+        Args:
+            value: An operand.
+            constant: Whether it may be a constant of several elements with one scale, too.
 
         Raises:
             Unfit: It is none.
@@ -108,7 +113,9 @@ class Region:
         source = node.inputs[0]
         found = activation(node, source.dtype if source is not None else None)
         shape = None if source is None else shape_of(source)
-        if source is None or found is None or shape is None or source.const_value is not None:
+        if source is None or found is None or shape is None:
+            raise Unfit("an operand's quantisation has no integer form")
+        if source.const_value is not None and not (constant and math.prod(shape) > 1):
             raise Unfit("an operand's quantisation has no integer form")
         if found.bits != self.quantisation.bits:
             raise Unfit("operands and result have different widths")
@@ -117,6 +124,17 @@ class Region:
         made = Activation(source, found, shape)
         self.sources.append(made)
         return made
+
+    def pair(self, node: ir.Node) -> tuple[Activation, Activation]:
+        """Return the operands of a binary operator, one of which may be a constant.
+
+        Raises:
+            Unfit: One is not quantised, or both are constants.
+        """
+        a, b = (self.activation(value, constant=True) for value in node.inputs)
+        if a.value.const_value is not None and b.value.const_value is not None:
+            raise Unfit("it has no operand but constants")
+        return a, b
 
     def constant(self, value: ir.Value | None) -> Constant | None:
         """Return the quantised constant behind ``value``, if it is one."""

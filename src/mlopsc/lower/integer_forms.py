@@ -11,16 +11,15 @@ import math
 from collections.abc import Sequence
 from typing import Any, Final
 
-import numpy as np
 import onnx_ir as ir
 
 from mlopsc.lower.forms import BYTES, Carrier, shape_of, view
 from mlopsc.lower.integer_packing import block_of
-from mlopsc.lower.ops.blocked_integers import word_of
 from mlopsc.words import WORD_BYTES, Dot
 
 PLAIN_ORDER: Final = -1  # the axis of a form that is no blocks
 _OFFSETS: Final[dict[str, int]] = {"madd": 128, "vnni": 128}
+VIEWS: Final = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze"})
 _SIZES: Final = (4, 8, 16, 32, 64)  # of blocks
 
 _WINDOW: Final = frozenset(
@@ -100,28 +99,20 @@ class IntegerCarrier(Carrier):
             self._words[form] = made.outputs[0]
         return self._words[form]
 
-    def rows(self, value: ir.Value, node: ir.Node) -> ir.Value | None:
+    def rows(self, value: ir.Value, node: ir.Node) -> ir.Value:
         """Return ``value`` in plain order with the offset, made in front of ``node`` if need be."""
         if value in self._rows:
             return self._rows[value]
         shape, form = shape_of(value), self.forms.get(value)
         if form is not None and self.is_dense(value, form):
-            made = [view(form, self.dtype, shape, f"{value.name}_rows")]
-        elif not self.offset:
+            made = view(form, self.dtype, shape, f"{value.name}_rows")
+        elif not self.offset and not _is_callers(value):
             return value
-        elif shape[-1] % WORD_BYTES == 0:
-            words = [*shape[:-1], shape[-1] // WORD_BYTES]
-            first = view(value, ir.DataType.INT32, words, f"{value.name}_plain_words")
-            mask = self.constant(np.array(word_of(self.offset), np.int32), f"{value.name}_mask")
-            moved = ir.Node("", "BitwiseXor", [first.outputs[0], mask])
-            _describe(moved.outputs[0], f"{value.name}_row_words", ir.DataType.INT32, words)
-            last = view(moved.outputs[0], self.dtype, shape, f"{value.name}_rows")
-            self._words[last.outputs[0]] = moved.outputs[0]
-            made = [first, moved, last]
-        else:
-            return None
+        else:  # words of what a caller gives might lie at any address
+            made = _node("Rows", [value], {"offset": self.offset})
+            _describe(made.outputs[0], f"{value.name}_rows", self.dtype, shape)
         self.graph.insert_before(node, made)
-        self._rows[value] = made[-1].outputs[0]
+        self._rows[value] = made.outputs[0]
         return self._rows[value]
 
     def is_dense(self, value: ir.Value, form: ir.Value) -> bool:
@@ -172,6 +163,17 @@ def _node(
 
 def _describe(value: ir.Value, name: str, dtype: ir.DataType, shape: Sequence[int]) -> None:
     value.name, value.type, value.shape = name, ir.TensorType(dtype), ir.Shape(list(shape))
+
+
+def _is_callers(value: ir.Value) -> bool:
+    """Whether the memory of a plain value is that of an input of the graph."""
+    node = value.producer()
+    while node is not None and node.op_type in VIEWS and not node.domain:
+        source = node.inputs[0]
+        if source is None:
+            return False
+        value, node = source, source.producer()
+    return node is None
 
 
 def _channels_last(value: ir.Value) -> ir.Value | None:

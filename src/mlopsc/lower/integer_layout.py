@@ -29,7 +29,7 @@ from mlopsc.lower.forms import (
     shape_of,
     view,
 )
-from mlopsc.lower.integer_forms import PLAIN_ORDER, IntegerCarrier
+from mlopsc.lower.integer_forms import PLAIN_ORDER, VIEWS, IntegerCarrier
 from mlopsc.lower.integer_packing import (
     Requantisation,
     convolution_words,
@@ -44,7 +44,6 @@ from mlopsc.schema.target import Hardware
 from mlopsc.words import WORD_BYTES
 
 INTEGER: Final = "mlopsc.integer"
-_VIEWS: Final = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze"})
 
 
 def use_integer_forms(model: ir.Model, hardware: Hardware, lanes: int) -> ir.Model:
@@ -73,7 +72,7 @@ class _Packer(IntegerCarrier):
             return node.op_type in ways and ways[node.op_type](node)
         if node.domain:
             return False
-        if node.op_type in _VIEWS:
+        if node.op_type in VIEWS:
             return self._reshape(node)
         return {"MaxPool": self._pool, "Concat": self._concat}.get(node.op_type, _no)(node)
 
@@ -154,13 +153,12 @@ class _Packer(IntegerCarrier):
         columns = w.shape[1]
         width = self._width(columns)
         end = self._sums(node, w.T, b, m, width)
-        rows = None if end is None else self.rows(x, node)
-        if end is None or rows is None:
+        if end is None:
             return False
         inputs, attributes = end
         packed = self.constant(panel_words(w, width), f"{node.outputs[0].name}_panels")
         outer = shape_of(node.outputs[0])[:-1]
-        given = [self.words(rows, node), packed, *inputs]
+        given = [self.words(self.rows(x, node), node), packed, *inputs]
         shape = [*outer, -(-columns // width), width]
         return self.emit(node, "MatMul", given, attributes, shape, len(outer))
 

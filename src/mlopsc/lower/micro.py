@@ -254,8 +254,8 @@ def _plane_s4(shape: ConvShape) -> int:
 
 
 def _plane_s4_dsp(shape: ConvShape) -> int:
-    """The same with what is read and not used behind either."""
-    return _plane_dsp(shape) + shape.all_taps + 1
+    """The same with what is read and not used between them."""
+    return _plane_dsp(shape) + shape.all_taps
 
 
 def _shrinks(shape: ConvShape) -> bool:
@@ -332,7 +332,6 @@ _DSP_S8: Final[dict[Operator, MicroKernel[Any]]] = {
     "depthwise": replace(
         _PORTABLE["depthwise"],
         source="mlopsc_depthwise_s8_dsp.c",
-        pack=orders.pack_depthwise_dsp,
         scratch_bytes=_plane_dsp,
     ),
     "dense": replace(

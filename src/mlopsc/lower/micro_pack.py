@@ -60,11 +60,6 @@ def pack_conv_dsp(weights: Array) -> Array:
     return as_is(_rows_dsp(weights, 4))
 
 
-def pack_depthwise_dsp(weights: Array) -> Array:
-    """Rows of three are loaded as words: the last one needs a byte more."""
-    return np.pad(as_is(weights), (0, int(weights.shape[-1] == 3)))
-
-
 def _words_in_fours(weights: Array, word: int) -> Array:
     """[columns_out, depth] -> words [all, word], those of each four columns in turn."""
     filled = _fill_up(weights, word)

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Final
 
 from mlopsc.lower.flatten import FlatProgram, FlatStep, KernelCall, Tensor, TensorCopy, tensors_of
 from mlopsc.lower.lifetimes import ArenaIO, key_of, lifetimes, root_of
 from mlopsc.lower.plan import Key, lower_bound
 
-MOST_STATES: Final = 20_000  # sets of steps that are looked at
+MOST_TRIED: Final = 60_000  # next steps of sets of steps that are looked at
 WIDEST: Final = 256  # sets of one size
+MOST_READY: Final = 64  # steps that may run next, the first ones in the order of the program
 MOST_STEPS: Final = 2_000
 
 
@@ -153,14 +155,15 @@ class _Search:
 
     def best(self, limit: int) -> list[int] | None:
         """Return the order that needs least, if that is less than ``limit`` bytes."""
-        width = max(2, min(WIDEST, MOST_STATES // self._count))
+        tried = 0
         start = sum(value.size for value in self._values.values() if value.given)
         ready = sum(1 << n for n, before in enumerate(self._before) if not before)
         states = [_State(0, ready, start, start, -1, None)]
-        for _ in range(self._count):
+        for number in range(self._count):
             found: dict[int, _State] = {}
             for state in states:
-                for step in _bits(state.ready):
+                for step in islice(_bits(state.ready), MOST_READY):
+                    tried += 1
                     after = self._run(state, step)
                     if after.peak >= limit:
                         continue
@@ -169,6 +172,10 @@ class _Search:
                         found[after.done] = after
             if not found:
                 return None
+            # What is left of the budget, for what is left to do.
+            each = max(1, tried // (number + 1) // len(states))
+            width = (MOST_TRIED - tried) // (each * (self._count - number))
+            width = max(1, min(WIDEST, width))
             states = sorted(found.values(), key=lambda s: (s.peak, s.alive, s.done))[:width]
         return states[0].order()
 

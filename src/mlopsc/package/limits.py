@@ -21,6 +21,7 @@ from mlopsc.targets import load_target, target_names
 
 Kind = Literal["flash", "ram"]
 MEMORY: dict[Kind, str] = {"flash": "flash", "ram": "RAM"}
+ARENA_LIMIT = "--arena-limit"
 _SHOWN_BOARDS = 3
 _NAME_WIDTH = 48
 # What a board may change without a build of its own.
@@ -140,7 +141,9 @@ def _move_io(missing: int, needs: Needs) -> list[Advice]:
         "let inputs and outputs lie in the arena ('--io-in-arena'), where other values take their "
         f"place: that saves at most {needs.io} bytes" + ("" if enough else f" of {missing}")
     )
-    return [Advice(what=text, memory="ram", enough=None if enough else False)]
+    return [
+        Advice(what=text, memory="ram", enough=None if enough else False, option="--io-in-arena")
+    ]
 
 
 def _shrink_arena(target: Target, missing: int, needs: Needs) -> list[Advice]:
@@ -149,10 +152,10 @@ def _shrink_arena(target: Target, missing: int, needs: Needs) -> list[Advice]:
     if limit is None or needs.arena + needs.io > limit or needs.arena <= missing:
         return []  # the build has tried, or it is not about the arena
     text = (
-        f"leave room for the stack with '--arena-limit {needs.arena - missing}': the first layers "
+        f"leave room for the stack with '{ARENA_LIMIT} {needs.arena - missing}': the first layers "
         "are computed patch by patch then, if that makes the arena small enough"
     )
-    return [Advice(what=text, memory="ram", saves=missing)]
+    return [Advice(what=text, memory="ram", saves=missing, option=ARENA_LIMIT)]
 
 
 def _largest(kind: Kind, timeline: Timeline) -> list[Advice]:

@@ -129,9 +129,10 @@ def tools(tvm_version: str) -> dict[str, str]:
 
 
 def with_file(package: Package, output: Path, name: str, data: bytes) -> Package:
-    """Write a file into a package and return its descriptor with that file listed."""
+    """Write a file into a package, or replace it, and return its descriptor with it listed."""
     _write(output / name, data)
-    files = (*package.files, _entry(output / name, output))
+    others = (file for file in package.files if file.path != name)
+    files = (*others, _entry(output / name, output))
     return package.model_copy(update={"files": tuple(sorted(files, key=lambda f: f.path))})
 
 

@@ -116,9 +116,18 @@ class IntegerCheck(Frozen):
     decisions: Annotated[float, Field(ge=0, le=1)]
     reference: str
 
+    def __str__(self) -> str:
+        """Return one line for people."""
+        return (
+            f"{self.layers} layers, each at most {self.largest_step} step from {self.reference}; "
+            f"whole model: {self.output_differing:.2%} of elements differ, by at most "
+            f"{self.output_largest:.2%} of the largest value, {self.decisions:.0%} of decisions "
+            "agree"
+        )
+
 
 class Manifest(Frozen):
-    """``manifest.json`` of a bundle, schema version 2.
+    """``manifest.json`` of a bundle, schema version 3.
 
     Attributes:
         name: Name of the model; a C identifier.
@@ -134,7 +143,7 @@ class Manifest(Frozen):
         files: Every other member of the bundle.
     """
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     name: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
     version: str
     created_by: str
@@ -153,7 +162,12 @@ def _from_1(manifest: dict[str, Any]) -> dict[str, Any]:
     return {**manifest, "schema_version": 2, "trained_with": None}
 
 
-_UPGRADES: Final[dict[int, Upgrade]] = {1: _from_1}
+def _from_2(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Version 2 did not say how its model is computed; quantised parts were floats."""
+    return {**manifest, "schema_version": 3}
+
+
+_UPGRADES: Final[dict[int, Upgrade]] = {1: _from_1, 2: _from_2}
 MANIFEST_VERSIONS: Final = len(_UPGRADES) + 1
 
 

@@ -120,12 +120,14 @@ class Advice(Frozen):
         memory: What it is about.
         saves: Bytes that it saves, about; None if that is not known before it is done.
         enough: Whether that is enough; None if that is not known.
+        option: The option of ``build`` that it is about, or empty.
     """
 
     what: str
     memory: Literal["flash", "ram"]
     saves: int | None = None
     enough: bool | None = None
+    option: str = ""
 
 
 class BoardFit(Frozen):

@@ -129,6 +129,8 @@ def normalise(
     strings = NumberStrings()
     if _apply(model, strings, changed):
         _settle(model, changed, refusals)
+    # First: what is merged later would have users outside of what integers compute.
+    _apply(model, common.CommonSubexpressionEliminationPass(), changed)
     _apply(model, KeepQuantised(), changed)
     while _apply(model, ExpandComposites(QUANTISED, refusals, kept_nodes), changed):
         _settle(model, changed, refusals)

@@ -60,6 +60,14 @@ def _words(node: Node) -> Any:
     return compute(node, element)
 
 
+def _rows(node: Node) -> Any:
+    """Plain int8 → the same elements, in the same order, with the offset."""
+    x, offset = node.operand(0), int(node.attribute("offset"))
+    return compute(
+        node, lambda *i: (x.tensor(*i).astype("int32") + offset).astype(node.result.dtype)
+    )
+
+
 def _plain(node: Node) -> Any:
     """Blocked or panelled elements → plain int8 ``[N, C, ...]``, ``C`` from block and lane."""
     x, axis = node.operand(0), int(node.attribute("axis"))
@@ -220,6 +228,7 @@ LOWERINGS: Final[dict[str, Lowering]] = {
         "MaxPool": pooling_lowerings(trailing=1)["MaxPool"],
         "Mean": _mean,
         "Plain": _plain,
+        "Rows": _rows,
         "Table": _table,
         "Words": _words,
     }.items()
