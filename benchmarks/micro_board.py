@@ -24,6 +24,11 @@ from mlopsc.targets import load_target
 from mlopsc.toolchain import compile_object, link_image
 from mlopsc.tools import find_program, run_program
 
+# In the order of micro_board.c.
+_OPERATORS: list[Operator] = [
+    "conv", "depthwise", "dense", "conv_s4", "depthwise_s4", "dense_s4", "add", "mean", "table",
+    "softmax",
+]  # fmt: skip
 _PARTS = 8  # of a case: those of micro_calls.c
 _OUTPUT, _SCRATCH = 4, 5
 _GUARD = 64
@@ -42,7 +47,6 @@ class BoardKernels:
             compiler: Command that compiles the kernels instead of the project's compiler.
         """
         self._target = load_target(target_name)
-        self._operators = list(KERNELS[variant])
         self._place = tempfile.TemporaryDirectory(prefix="mlopsc-micro-")
         self._folder = Path(self._place.name)
         self._objects = _compile(variant, self._target, self._folder, [])
@@ -97,7 +101,7 @@ class BoardKernels:
         return found
 
     def _link(self, cases: Sequence[tuple[Operator, Arguments]]) -> None:
-        contents = b"".join(_case(self._operators, *case) for case in cases)
+        contents = b"".join(_case(*case) for case in cases)
         (self._folder / "cases.bin").write_bytes(contents)
         sizes = [max(a.x.nbytes, a.y_bytes, a.scratch_bytes) for _, a in cases]
         constants = {
@@ -121,12 +125,12 @@ class BoardKernels:
         )
 
 
-def _case(operators: list[Operator], operator: Operator, a: Arguments) -> bytes:
+def _case(operator: Operator, a: Arguments) -> bytes:
     parts = {0: a.x, 1: a.w, 2: a.bias, 3: a.multiplier, 6: a.shape_words(), 7: a.exponentials}
     sizes = {i: part.nbytes for i, part in parts.items()}
     sizes |= {_OUTPUT: a.y_bytes, _SCRATCH: a.scratch_bytes}
     header = np.zeros(16, np.uint32)
-    header[:2] = operators.index(operator), a.in_place
+    header[:2] = _OPERATORS.index(operator), a.in_place
     header[2 : 2 + _PARTS] = [sizes[i] for i in range(_PARTS)]
     contents = [header, *parts.values()]
     return b"".join(data + b"\0" * (-len(data) % 64) for data in (c.tobytes() for c in contents))

@@ -1,6 +1,7 @@
 """Instructions of the kernels for microcontrollers, layer by layer of four tiny models.
 
-Usage: ``python benchmarks/micro_kernels.py [--variant dsp] [--target cortex-m4f] [--json FILE]``.
+Usage: ``python benchmarks/micro_kernels.py [--variant dsp] [--target cortex-m4f] [--bits 4]
+[--json FILE]``.
 Counts are exact and the same on every machine; the layers are those of the MLPerf Tiny models, with
 random numbers in them. Every result is compared with the portable variant run natively.
 """
@@ -18,7 +19,7 @@ from micro_board import BoardKernels
 from micro_machine import Arguments, EmulatedKernels, NativeKernels
 
 from mlopsc.cli.render import echo_table
-from mlopsc.lower.micro import KERNELS, AddShape, ConvShape, DenseShape, MeanShape, Operator
+from mlopsc.lower.micro import KERNELS, NARROW, AddShape, ConvShape, DenseShape, MeanShape, Operator
 from mlopsc.targets import load_target
 
 
@@ -139,10 +140,15 @@ def multiply_adds(layer: Layer) -> int:
     return int(s.channels_out * depth * s.all_taps * s.height_out * s.width_out)
 
 
-def arguments(layer: Layer, variant: Any) -> Arguments:
+def function(layer: Layer, bits: int) -> Operator:
+    """Return the function that takes the layer's weights in so many bits."""
+    return NARROW.get(layer.operator, layer.operator) if bits == 4 else layer.operator
+
+
+def arguments(layer: Layer, variant: Any, bits: int) -> Arguments:
     """Return random numbers for a layer, the same for every variant."""
     rng, s = np.random.default_rng(1), layer.shape
-    kernel = KERNELS[variant][layer.operator]
+    kernel = KERNELS[variant][function(layer, bits)]
     if layer.operator == "add":
         a, b = rng.integers(-128, 128, (2, s.elements), np.int8)
         return Arguments(a, s, s.elements, b)
@@ -156,11 +162,12 @@ def arguments(layer: Layer, variant: Any) -> Arguments:
         x = (s.channels_in, s.height_in, s.width_in)
         w = (s.channels_out, depth, s.kernel_height, s.kernel_width)
         size, outputs = s.channels_out * s.height_out * s.width_out, s.channels_out
+    limit = (1 << (bits - 1)) - 1
     return Arguments(
         rng.integers(-128, 128, x, np.int8),
         s,
         size,
-        kernel.pack(rng.integers(-127, 128, w, np.int8)),
+        kernel.pack(rng.integers(-limit, limit + 1, w, np.int8)),
         rng.integers(-2000, 2000, outputs, np.int32),
         rng.integers(1 << 22, 1 << 24, outputs, np.int32),
         scratch_bytes=kernel.scratch_bytes(s),
@@ -171,8 +178,11 @@ def arguments(layer: Layer, variant: Any) -> Arguments:
 @click.command()
 @click.option("--variant", default="dsp", show_default=True, type=click.Choice(list(KERNELS)))
 @click.option("--target", default="cortex-m4f", show_default=True)
+@click.option(
+    "--bits", default="8", show_default=True, type=click.Choice(["8", "4"]), help="Of weights."
+)
 @click.option("--json", "output", type=click.Path(path_type=Path), help="Write the figures here.")
-def main(variant: Any, target: str, output: Path | None) -> None:
+def main(variant: Any, target: str, bits: str, output: Path | None) -> None:
     """Print a table of each model's layers."""
     emulates = "unicorn" in load_target(target).run.runners
     machine = EmulatedKernels(variant, target) if emulates else BoardKernels(variant, target)
@@ -181,9 +191,9 @@ def main(variant: Any, target: str, output: Path | None) -> None:
     for model, layers in MODELS.items():
         rows, work, spent = [], 0, 0
         for layer in layers:
-            given = arguments(layer, variant)
-            found = machine.call(layer.operator, given, counter=True)
-            expected = reference.call(layer.operator, arguments(layer, "portable"))
+            operator, given = function(layer, int(bits)), arguments(layer, variant, int(bits))
+            found = machine.call(operator, given, counter=True)
+            expected = reference.call(operator, arguments(layer, "portable", int(bits)))
             np.testing.assert_array_equal(found, expected)
             products, count = multiply_adds(layer), machine.instructions
             work += layer.times * products

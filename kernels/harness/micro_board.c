@@ -19,6 +19,9 @@ typedef void (*call)(const void *const *table);
 void call_conv(const void *const *table);
 void call_depthwise(const void *const *table);
 void call_dense(const void *const *table);
+void call_conv_s4(const void *const *table);
+void call_depthwise_s4(const void *const *table);
+void call_dense_s4(const void *const *table);
 void call_add(const void *const *table);
 void call_mean(const void *const *table);
 void call_table(const void *const *table);
@@ -50,8 +53,9 @@ static int touched(const unsigned char *from) {
 }
 
 int main(void) {
-  static const call calls[] = {call_conv, call_depthwise, call_dense,  call_add,
-                               call_mean, call_table,     call_softmax};
+  static const call calls[] = {call_conv,     call_depthwise,    call_dense,    call_conv_s4,
+                               call_depthwise_s4, call_dense_s4, call_add,      call_mean,
+                               call_table,    call_softmax};
   const unsigned char *at = cases;
   unsigned char *to = results;
   for (uint32_t n = 0; n < CASES; ++n) {

@@ -25,6 +25,21 @@ void call_dense(const micro_call *c) {
                   (const mlopsc_dense_shape *)c->shape);
 }
 
+void call_conv_s4(const micro_call *c) {
+  mlopsc_conv_s4(c->x, c->w, c->bias, c->multiplier, c->y, c->scratch,
+                 (const mlopsc_conv_shape *)c->shape);
+}
+
+void call_depthwise_s4(const micro_call *c) {
+  mlopsc_depthwise_s4(c->x, c->w, c->bias, c->multiplier, c->y, c->scratch,
+                      (const mlopsc_conv_shape *)c->shape);
+}
+
+void call_dense_s4(const micro_call *c) {
+  mlopsc_dense_s4(c->x, c->w, c->bias, c->multiplier, c->y, c->scratch,
+                  (const mlopsc_dense_shape *)c->shape);
+}
+
 void call_add(const micro_call *c) {
   mlopsc_add_s8(c->x, c->w, c->y, (const mlopsc_add_shape *)c->shape);
 }

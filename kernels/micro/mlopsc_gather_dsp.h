@@ -1,9 +1,10 @@
-/* Gathers the columns of a block for mlopsc_conv_s8_dsp.c, which describes them. */
+/* Gathers the columns of a block for mlopsc_conv_dsp_any.h, which describes them. */
 #ifndef MLOPSC_GATHER_DSP_H
 #define MLOPSC_GATHER_DSP_H
 
 #include "mlopsc_micro_blocks.h"
 #include "mlopsc_micro_dsp.h"
+#include "mlopsc_micro_weights.h"
 
 /* One k of the four positions: those of positions 0 and 2, and of 1 and 3. */
 typedef struct {
@@ -38,9 +39,10 @@ static inline uint32_t *mlopsc_put(uint32_t *column, mlopsc_lanes a, mlopsc_lane
   return column + MLOPSC_LANES;
 }
 
-/* Fill up to a multiple of four k. */
+/* Fill up to the k of a word of weights. */
 static inline void mlopsc_fill_up(uint32_t *column, int32_t pairs) {
-  for (int32_t i = 0; pairs % 2 != 0 && i < MLOPSC_LANES; ++i) column[i] = 0;
+  for (; pairs % (MLOPSC_WORD_WEIGHTS / 2) != 0; ++pairs, column += MLOPSC_LANES)
+    for (int32_t i = 0; i < MLOPSC_LANES; ++i) column[i] = 0;
 }
 
 /* One tap of an even number of channels whose positions are neighbours in memory: 14 instructions for
@@ -208,7 +210,7 @@ static void mlopsc_put_position(const int8_t *x, const mlopsc_conv_shape *s, int
         for (int32_t at = column; at != end; at += across) mlopsc_put_half(&out, border);
       }
     }
-  for (int32_t k = s->kernel_height * s->kernel_width * s->channels_in; k % 4 != 0; ++k)
+  for (int32_t k = s->kernel_height * s->kernel_width * s->channels_in; k % MLOPSC_WORD_WEIGHTS != 0; ++k)
     mlopsc_put_half(&out, 0);
 }
 

@@ -43,6 +43,17 @@ void mlopsc_dense_s8(const int8_t *x, const int8_t *w, const int32_t *bias,
                      const int32_t *multiplier, int8_t *y, void *scratch,
                      const mlopsc_dense_shape *shape);
 
+/* The same with two weights in a byte. */
+void mlopsc_conv_s4(const int8_t *x, const int8_t *w, const int32_t *bias,
+                    const int32_t *multiplier, int8_t *y, void *scratch,
+                    const mlopsc_conv_shape *shape);
+void mlopsc_depthwise_s4(const int8_t *x, const int8_t *w, const int32_t *bias,
+                         const int32_t *multiplier, int8_t *y, void *scratch,
+                         const mlopsc_conv_shape *shape);
+void mlopsc_dense_s4(const int8_t *x, const int8_t *w, const int32_t *bias,
+                     const int32_t *multiplier, int8_t *y, void *scratch,
+                     const mlopsc_dense_shape *shape);
+
 typedef struct {
   int32_t elements;
   int32_t multiplier_a, multiplier_b, constant, shift; /* (a ma + b mb + c) >> k */

@@ -27,11 +27,14 @@ WHERE: list[tuple[str, Generator]] = [
     ("cortex-m7", "llvm"),
     ("cortex-m0plus", "c"),
     ("riscv32-imc", "c"),
+    ("cortex-m4f", "c"),
+    ("cortex-m55", "c"),
     ("wasm32-simd", "c"),
 ]
 DEFAULT = {("host", "llvm"), ("cortex-m7", "c")}
 # Forms in which kernels differ; the others only have other numbers.
-EVERYWHERE = ("int8", "uint8, uint8 weights", "int16, int8 weights")
+EVERYWHERE = ("int8", "uint8, uint8 weights", "int8, int4 weights", "int16, int8 weights")
+TOOLS = {"cortex-m55": "qemu-system-arm"}
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +55,11 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return make
 
 
+def _marks(target: str, generator: Generator) -> list[pytest.MarkDecorator]:
+    slow = [] if (target, generator) in DEFAULT else [pytest.mark.slow]
+    return [*slow, *([pytest.mark.tool(TOOLS[target])] if target in TOOLS else [])]
+
+
 def _where() -> list[Any]:
     """Return form, target and generator: forms without kernels of their own on few targets."""
     return [
@@ -59,7 +67,7 @@ def _where() -> list[Any]:
             form,
             target,
             generator,
-            marks=() if (target, generator) in DEFAULT else pytest.mark.slow,
+            marks=_marks(target, generator),
             id=f"{form}-{target}-{generator}",
         )
         for form in FORMS

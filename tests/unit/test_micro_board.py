@@ -11,7 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 from support import REPOSITORY
-from test_micro_kernels import Array, convolve, draw, draw_conv, finish, scales
+from test_micro_kernels import (
+    BITS,
+    Array,
+    convolve,
+    draw,
+    draw_conv,
+    draw_weights,
+    finish,
+    of_bits,
+    scales,
+)
 
 from mlopsc.lower.micro import (
     KERNELS,
@@ -85,8 +95,9 @@ def conv_cases(variant: Variant, shape: ConvShape, operator: Operator, seed: int
     rng = np.random.default_rng(seed)
     kernel = KERNELS[variant][operator]
     x = draw(rng, shape.channels_in, shape.height_in, shape.width_in)
-    depth = 1 if operator == "depthwise" else shape.channels_in
-    w = draw(rng, shape.channels_out, depth, shape.kernel_height, shape.kernel_width)
+    depth = 1 if operator.startswith("depthwise") else shape.channels_in
+    size = (shape.channels_out, depth, shape.kernel_height, shape.kernel_width)
+    w = draw_weights(rng, operator, *size)
     bias, multiplier = scales(rng, shape.channels_out, shape.left_shift)
     expected = convolve(x, w, bias, multiplier, shape)
     return [
@@ -103,13 +114,15 @@ def conv_cases(variant: Variant, shape: ConvShape, operator: Operator, seed: int
 
 
 @pytest.mark.parametrize(("variant", "target", "compiler"), BOARDS)
-def test_micro_convolutions_on_a_board(variant: Any, target: str, compiler: Any) -> None:
+@pytest.mark.parametrize("bits", BITS)
+def test_micro_convolutions_on_a_board(variant: Any, target: str, compiler: Any, bits: int) -> None:
     cases = []
     for seed in range(150):
         rng = np.random.default_rng(seed)
         kind = seed % 3
         shape = draw_conv(rng, depthwise=kind == 0, pointwise=kind == 1)
-        cases += conv_cases(variant, shape, "depthwise" if kind == 0 else "conv", seed)
+        operator = of_bits("depthwise" if kind == 0 else "conv", bits)
+        cases += conv_cases(variant, shape, operator, seed)
     # More channels than a vector has lanes, whose columns neighbours share; more than one vector of
     # taps; channels too far apart for offsets of 16 bits; borders on all sides.
     for seed, given in enumerate((
@@ -123,24 +136,26 @@ def test_micro_convolutions_on_a_board(variant: Any, target: str, compiler: Any)
         (8, 2, 2, 3, 4, 4, 1, 1, 1, 1, 1, 1, 1, 1),
     )):  # fmt: skip
         shape = ConvShape(*given, -7, 3, -128, 127, 0, given[6] * given[7])
-        cases += conv_cases(variant, shape, "conv", seed)
+        cases += conv_cases(variant, shape, of_bits("conv", bits), seed)
     check(variant, target, compiler, cases)
 
 
 @pytest.mark.parametrize(("variant", "target", "compiler"), BOARDS)
-def test_micro_products_on_a_board(variant: Any, target: str, compiler: Any) -> None:
-    kernel, cases = KERNELS[variant]["dense"], []
+@pytest.mark.parametrize("bits", BITS)
+def test_micro_products_on_a_board(variant: Any, target: str, compiler: Any, bits: int) -> None:
+    operator, cases = of_bits("dense", bits), []
+    kernel = KERNELS[variant][operator]
     for seed in range(60):
         rng = np.random.default_rng(seed)
         rows, depth, width = (int(v) for v in rng.integers(1, (4, 70, 14)))
         shift = int(rng.choice([0, 0, 3]))
         low, high = (-20, 90) if seed % 4 == 0 else (-128, 127)
         shape = DenseShape(rows, depth, width, int(rng.integers(-128, 128)), low, high, shift)
-        x, w = draw(rng, rows, depth), draw(rng, width, depth)
+        x, w = draw(rng, rows, depth), draw_weights(rng, operator, width, depth)
         bias, multiplier = scales(rng, width, shift)
         expected = finish(x.astype(np.int64) @ w.astype(np.int64).T + bias, multiplier, shape)
         arguments = Arguments(x, shape, expected.size, kernel.pack(w), bias, multiplier)
-        cases.append(Case("dense", arguments, expected))
+        cases.append(Case(operator, arguments, expected))
     check(variant, target, compiler, cases)
 
 

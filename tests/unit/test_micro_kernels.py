@@ -16,10 +16,12 @@ from support import REPOSITORY
 
 from mlopsc.lower.micro import (
     KERNELS,
+    NARROW,
     AddShape,
     ConvShape,
     DenseShape,
     MeanShape,
+    Operator,
     SoftmaxShape,
     TableShape,
     fit_taps,
@@ -38,6 +40,13 @@ MACHINES = [
     ("dsp", "cortex-m4f"),
 ]
 
+BITS = [8, 4]  # of weights
+
+
+def of_bits(operator: Operator, bits: int) -> Operator:
+    """The same function for weights of so many bits."""
+    return NARROW[operator] if bits == 4 else operator
+
 
 @cache
 def machine(variant: Any, where: str) -> NativeKernels | EmulatedKernels:
@@ -46,6 +55,14 @@ def machine(variant: Any, where: str) -> NativeKernels | EmulatedKernels:
 
 def draw(rng: np.random.Generator, *shape: int) -> Array:
     return rng.integers(-128, 128, shape, np.int8)
+
+
+def draw_weights(rng: np.random.Generator, operator: str, *shape: int) -> Array:
+    """Weights of the range that the operator takes; the least and the largest are among them."""
+    low, high = (-8, 7) if operator.endswith("_s4") else (-128, 127)
+    weights = rng.integers(low, high, shape, np.int8, endpoint=True)
+    weights.flat[0], weights.flat[-1] = low, high
+    return weights
 
 
 def finish(total: Array, multiplier: Array, s: Any) -> Array:
@@ -149,8 +166,9 @@ def check_conv(
     kernel = KERNELS[variant][operator]
     assert kernel.applies(shape)
     x = draw(rng, shape.channels_in, shape.height_in, shape.width_in)
-    depth = 1 if operator == "depthwise" else shape.channels_in
-    w = draw(rng, shape.channels_out, depth, shape.kernel_height, shape.kernel_width)
+    depth = 1 if operator.startswith("depthwise") else shape.channels_in
+    size = (shape.channels_out, depth, shape.kernel_height, shape.kernel_width)
+    w = draw_weights(rng, operator, *size)
     bias, multiplier = affine or scales(rng, shape.channels_out, shape.left_shift)
     expected = convolve(x, w, bias, multiplier, shape)
     for in_place in (False, True) if kernel.in_place(shape) else (False,):
@@ -163,19 +181,23 @@ def check_conv(
 
 
 @pytest.mark.parametrize(("variant", "where"), MACHINES)
+@pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("kind", ["conv", "pointwise", "depthwise"])
-def test_micro_convolutions_of_any_shape(variant: Any, where: str, kind: str) -> None:
+def test_micro_convolutions_of_any_shape(variant: Any, where: str, kind: str, bits: int) -> None:
+    operator = of_bits("depthwise" if kind == "depthwise" else "conv", bits)
     for seed in range(60):
         rng = np.random.default_rng(seed)
         shape = draw_conv(rng, depthwise=kind == "depthwise", pointwise=kind == "pointwise")
-        check_conv(variant, where, shape, "depthwise" if kind == "depthwise" else "conv", seed)
+        check_conv(variant, where, shape, operator, seed)
 
 
 @pytest.mark.parametrize(("variant", "where"), MACHINES)
+@pytest.mark.parametrize("bits", BITS)
 def test_micro_convolution_in_parts_has_the_same_bits_and_less_scratch(
-    variant: Any, where: str
+    variant: Any, where: str, bits: int
 ) -> None:
-    kernel = KERNELS[variant]["conv"]
+    operator = of_bits("conv", bits)
+    kernel = KERNELS[variant][operator]
     shape = ConvShape(16, 6, 9, 16, 6, 9, 3, 3, 1, 1, 1, 1, 1, 1, -7, 3, -128, 127, 0, 9)
     assert fit_taps(kernel, shape, 1 << 20) == shape
     for limit in (900, 650, 0) if variant == "dsp" else (580, 512, 0):
@@ -183,26 +205,28 @@ def test_micro_convolution_in_parts_has_the_same_bits_and_less_scratch(
         assert parted.taps < 9
         assert kernel.scratch_bytes(parted) < kernel.scratch_bytes(shape)
         assert kernel.scratch_bytes(parted) <= limit or limit == 0
-        check_conv(variant, where, parted, "conv", limit)
+        check_conv(variant, where, parted, operator, limit)
     odd = replace(shape, channels_in=3)
     assert not kernel.applies(replace(odd, taps=2))
     assert fit_taps(kernel, odd, 0) == odd
 
 
 @pytest.mark.parametrize(("variant", "where"), MACHINES)
-def test_micro_products_of_any_shape(variant: Any, where: str) -> None:
-    kernel = KERNELS[variant]["dense"]
+@pytest.mark.parametrize("bits", BITS)
+def test_micro_products_of_any_shape(variant: Any, where: str, bits: int) -> None:
+    operator = of_bits("dense", bits)
+    kernel = KERNELS[variant][operator]
     for seed in range(60):
         rng = np.random.default_rng(seed)
         rows, depth, width = (int(v) for v in rng.integers(1, (4, 70, 14)))
         narrow, shift = seed % 4 == 0, int(rng.choice([0, 0, 3]))
         low, high = (-20, 90) if narrow else (-128, 127)
         shape = DenseShape(rows, depth, width, int(rng.integers(-128, 128)), low, high, shift)
-        x, w = draw(rng, rows, depth), draw(rng, width, depth)
+        x, w = draw(rng, rows, depth), draw_weights(rng, operator, width, depth)
         bias, multiplier = scales(rng, width, shift)
         expected = finish(x.astype(np.int64) @ w.astype(np.int64).T + bias, multiplier, shape)
         arguments = Arguments(x, shape, expected.size, kernel.pack(w), bias, multiplier)
-        found = machine(variant, where).call("dense", arguments)
+        found = machine(variant, where).call(operator, arguments)
         np.testing.assert_array_equal(found.reshape(expected.shape), expected, f"{shape}")
 
 
@@ -248,7 +272,8 @@ def test_micro_sums_averages_and_tables(variant: Any, where: str) -> None:
 
 
 @pytest.mark.parametrize(("variant", "where"), MACHINES)
-def test_micro_depthwise_3x3_of_every_small_size(variant: Any, where: str) -> None:
+@pytest.mark.parametrize("bits", BITS)
+def test_micro_depthwise_3x3_of_every_small_size(variant: Any, where: str, bits: int) -> None:
     for height in range(1, 6):
         for width in range(1, 10):
             for stride in (1, 2):
@@ -259,11 +284,11 @@ def test_micro_depthwise_3x3_of_every_small_size(variant: Any, where: str) -> No
                     3, height, width, 3, *out, 3, 3, stride, stride, 1, 1, *before,
                     -9, 4, -128, 127, 0, 9,
                 )  # fmt: skip
-                check_conv(variant, where, shape, "depthwise", 10 * height + width)
+                check_conv(variant, where, shape, of_bits("depthwise", bits), 10 * height + width)
 
 
 @pytest.mark.parametrize(("variant", "where"), MACHINES)
-@pytest.mark.parametrize("operator", ["conv", "depthwise"])
+@pytest.mark.parametrize("operator", ["conv", "depthwise", "conv_s4", "depthwise_s4"])
 def test_micro_left_shifts_saturate_as_defined(variant: Any, where: str, operator: Any) -> None:
     largest = 2**31 - 1
     bias = np.array([0, 5000, -90_000, 2**30, -(2**30), largest, -largest, 2**29 - 40_000])
@@ -279,10 +304,11 @@ def test_micro_left_shifts_saturate_as_defined(variant: Any, where: str, operato
 
 
 @pytest.mark.parametrize(("variant", "where"), MACHINES)
-def test_micro_pointwise_of_every_depth(variant: Any, where: str) -> None:
+@pytest.mark.parametrize("bits", BITS)
+def test_micro_pointwise_of_every_depth(variant: Any, where: str, bits: int) -> None:
     for depth in range(1, 37):
         shape = ConvShape(depth, 1, 9, 5, 1, 9, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, -128, 127, 0, 1)
-        check_conv(variant, where, shape, "conv", depth)
+        check_conv(variant, where, shape, of_bits("conv", bits), depth)
 
 
 # Compiler, flags of a processor, variants that it compiles.

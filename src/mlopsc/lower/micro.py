@@ -15,15 +15,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, Literal, TypeVar
 
-import numpy as np
+from mlopsc.lower import micro_pack as orders
+from mlopsc.lower.micro_pack import Array
 
-Array = np.ndarray[Any, Any]
 Variant = Literal["portable", "dsp", "mve"]
 Operator = Literal[
-    "conv", "depthwise", "dense", "add", "mean", "table", "softmax", "extract", "border"
-]
+    "conv", "depthwise", "dense", "conv_s4", "depthwise_s4", "dense_s4",
+    "add", "mean", "table", "softmax", "extract", "border",
+]  # fmt: skip
 
 _LANES: Final = 4  # positions of a block: MLOPSC_LANES
+
+# Those with weights of 8 bits, and the same with weights of 4 bits, two in a byte.
+NARROW: Final[dict[Operator, Operator]] = {
+    "conv": "conv_s4", "depthwise": "depthwise_s4", "dense": "dense_s4"
+}  # fmt: skip
+# Products in a sum with weights of 4 bits: 16 times the sum (x up to 128, w up to 8) fits 32 bits.
+NARROW_DEPTH: Final = (1 << 17) - 1
 
 
 @dataclass(frozen=True)
@@ -156,10 +164,6 @@ def _never(_shape: object) -> bool:
     return False
 
 
-def _as_is(weights: Array) -> Array:
-    return np.ascontiguousarray(weights).reshape(-1)
-
-
 @dataclass(frozen=True)
 class MicroKernel(Generic[S]):
     """One C function in one variant.
@@ -169,7 +173,8 @@ class MicroKernel(Generic[S]):
         source: Its file in ``kernels/micro``; the headers that it includes lie beside it.
         pack: Weights (int8, zero point 0: [channels_out, channels_in or 1, height, width] of a
             convolution, [columns_out, columns_in] of a product) -> int8 array of one axis, in the
-            order that the function reads; to be aligned to 4 bytes.
+            order that the function reads; to be aligned to 4 bytes. Functions for weights of 4 bits
+            read two from each byte.
         scratch_bytes: Shape -> bytes of scratch.
         in_place: Shape -> whether the output may start where the (first) input starts.
         applies: Shape -> whether the function computes it.
@@ -178,52 +183,11 @@ class MicroKernel(Generic[S]):
 
     function: str
     source: str
-    pack: Callable[[Array], Array] = _as_is
+    pack: Callable[[Array], Array] = orders.as_is
     scratch_bytes: Callable[[S], int] = _no_scratch
     in_place: Callable[[S], bool] = _always
     applies: Callable[[S], bool] = _always
     align: int = 4
-
-
-def _fill_up(weights: Array, multiple: int) -> Array:
-    """Fill the last axis up with zeros to a multiple."""
-    width = -weights.shape[-1] % multiple
-    return np.pad(weights, [*[(0, 0)] * (weights.ndim - 1), (0, width)])
-
-
-def _taps_first(weights: Array) -> Array:
-    """[channels_out, channels_in, height, width] -> [channels_out, all taps * channels_in]."""
-    return weights.transpose(0, 2, 3, 1).reshape(weights.shape[0], -1)
-
-
-def _pack_dense_portable(weights: Array) -> Array:
-    """[columns_out, depth] -> each four columns together, depth first; the rest as it is."""
-    whole = weights.shape[0] // 4 * 4
-    fours = weights[:whole].reshape(-1, 4, weights.shape[1]).transpose(0, 2, 1)
-    return np.concatenate([_as_is(fours), _as_is(weights[whole:])])
-
-
-def _pack_conv_portable(weights: Array) -> Array:
-    return _pack_dense_portable(_taps_first(weights))
-
-
-def _pack_conv_mve(weights: Array) -> Array:
-    return _as_is(_taps_first(weights))
-
-
-def _pack_conv_dsp(weights: Array) -> Array:
-    odd = weights.shape[1] % 2 != 0
-    rows = weights.reshape(weights.shape[0], -1) if odd else _taps_first(weights)
-    fours = _fill_up(rows, 4).reshape(-1, 4)
-    return _as_is(fours[:, [0, 2, 1, 3]])
-
-
-def _pack_dense_dsp(weights: Array) -> Array:
-    filled = _fill_up(weights, 4)
-    outputs, depth = filled.shape
-    whole = outputs // 4 * 4
-    fours = filled[:whole].reshape(whole // 4, 4, depth // 4, 4).transpose(0, 2, 1, 3)
-    return np.concatenate([_as_is(fours), _as_is(filled[whole:])])
 
 
 def _sums(shape: ConvShape) -> int:
@@ -237,19 +201,35 @@ def _conv_scratch_portable(shape: ConvShape) -> int:
     return 4 * _LANES * channels + _LANES * columns
 
 
-def _conv_scratch_dsp(shape: ConvShape) -> int:
-    columns = -(-min(shape.taps, shape.all_taps) * shape.channels_in // 4) * 4
+def _conv_scratch_dsp(shape: ConvShape, word: int = 4) -> int:
+    columns = -(-min(shape.taps, shape.all_taps) * shape.channels_in // word) * word
     offsets = 4 * columns if shape.channels_in % 2 else 0
     return _sums(shape) + 2 * _LANES * columns + offsets
 
 
-def _conv_scratch_mve(shape: ConvShape) -> int:
-    """Whole columns, each at a multiple of 16 bytes: the taps are never gathered in parts."""
-    return _LANES * -(-shape.all_taps * shape.channels_in // 16) * 16
+def _conv_scratch_mve(shape: ConvShape, vector: int = 16) -> int:
+    """Whole columns, each at a multiple of a vector: the taps are never gathered in parts."""
+    return _LANES * -(-shape.all_taps * shape.channels_in // vector) * vector
 
 
-def _one_group(shape: ConvShape) -> bool:
-    return shape.taps >= shape.all_taps or (shape.taps > 0 and shape.channels_in % 4 == 0)
+def _conv_scratch_s4_dsp(shape: ConvShape) -> int:
+    return _conv_scratch_dsp(shape, 8)
+
+
+def _conv_scratch_s4_mve(shape: ConvShape) -> int:
+    return _conv_scratch_mve(shape, 32)
+
+
+def _one_group(shape: ConvShape, word: int = 4) -> bool:
+    return shape.taps >= shape.all_taps or (shape.taps > 0 and shape.channels_in % word == 0)
+
+
+def _one_group_s4_dsp(shape: ConvShape) -> bool:
+    return _one_group(shape, 8)
+
+
+def _even_columns(shape: DenseShape) -> bool:
+    return shape.columns_in % 2 == 0
 
 
 def _plane(shape: ConvShape) -> int:
@@ -268,6 +248,16 @@ def _plane_dsp(shape: ConvShape) -> int:
     return _plane(shape) + _plane_width(shape) + 3
 
 
+def _plane_s4(shape: ConvShape) -> int:
+    """A plane, and the weights of a channel in 8 bits."""
+    return _plane(shape) + shape.all_taps
+
+
+def _plane_s4_dsp(shape: ConvShape) -> int:
+    """The same with what is read and not used between them."""
+    return _plane_dsp(shape) + shape.all_taps
+
+
 def _shrinks(shape: ConvShape) -> bool:
     return (
         shape.channels_in == shape.channels_out
@@ -283,11 +273,11 @@ def _pointwise(shape: ConvShape) -> bool:
     return shape.pointwise
 
 
-_PORTABLE: Final[dict[Operator, MicroKernel[Any]]] = {
+_PORTABLE_S8: Final[dict[Operator, MicroKernel[Any]]] = {
     "conv": MicroKernel[ConvShape](
         "mlopsc_conv_s8",
         "mlopsc_conv_s8_portable.c",
-        _pack_conv_portable,
+        orders.pack_conv_portable,
         _conv_scratch_portable,
         _pointwise,
         _one_group,
@@ -295,13 +285,16 @@ _PORTABLE: Final[dict[Operator, MicroKernel[Any]]] = {
     "depthwise": MicroKernel[ConvShape](
         "mlopsc_depthwise_s8",
         "mlopsc_depthwise_s8_portable.c",
-        _as_is,
+        orders.as_is,
         _plane,
         _shrinks,
         _whole_channels,
     ),
     "dense": MicroKernel[DenseShape](
-        "mlopsc_dense_s8", "mlopsc_dense_s8_portable.c", _pack_dense_portable, in_place=_never
+        "mlopsc_dense_s8",
+        "mlopsc_dense_s8_portable.c",
+        orders.pack_dense_portable,
+        in_place=_never,
     ),
     "add": MicroKernel[AddShape]("mlopsc_add_s8", "mlopsc_add_s8_portable.c"),
     "mean": MicroKernel[MeanShape]("mlopsc_mean_s8", "mlopsc_mean_s8_portable.c"),
@@ -313,41 +306,83 @@ _PORTABLE: Final[dict[Operator, MicroKernel[Any]]] = {
     "border": MicroKernel[PatchShape]("mlopsc_border_s8", "mlopsc_patch_s8_portable.c"),
 }
 
+
+def _s4(kernel: MicroKernel[Any], pack: Callable[[Array], Array], **changes: Any) -> Any:
+    """Return the function that is ``kernel`` for weights of 4 bits."""
+    function, source = (n.replace("_s8", "_s4") for n in (kernel.function, kernel.source))
+    return replace(kernel, function=function, source=source, pack=pack, **changes)
+
+
+_PORTABLE: Final[dict[Operator, MicroKernel[Any]]] = {
+    **_PORTABLE_S8,
+    "conv_s4": _s4(_PORTABLE_S8["conv"], orders.pack_conv_s4_portable),
+    "depthwise_s4": _s4(
+        _PORTABLE_S8["depthwise"], orders.pack_depthwise_s4, scratch_bytes=_plane_s4
+    ),
+    "dense_s4": _s4(_PORTABLE_S8["dense"], orders.pack_dense_s4_portable),
+}
+
+_DSP_S8: Final[dict[Operator, MicroKernel[Any]]] = {
+    "conv": replace(
+        _PORTABLE["conv"],
+        source="mlopsc_conv_s8_dsp.c",
+        pack=orders.pack_conv_dsp,
+        scratch_bytes=_conv_scratch_dsp,
+    ),
+    "depthwise": replace(
+        _PORTABLE["depthwise"],
+        source="mlopsc_depthwise_s8_dsp.c",
+        scratch_bytes=_plane_dsp,
+    ),
+    "dense": replace(
+        _PORTABLE["dense"], source="mlopsc_dense_s8_dsp.c", pack=orders.pack_dense_dsp
+    ),
+    "add": replace(_PORTABLE["add"], source="mlopsc_add_s8_dsp.c"),
+    "mean": replace(_PORTABLE["mean"], source="mlopsc_mean_s8_dsp.c"),
+}
+_MVE_S8: Final[dict[Operator, MicroKernel[Any]]] = {
+    "conv": replace(
+        _PORTABLE["conv"],
+        source="mlopsc_conv_s8_mve.c",
+        pack=orders.pack_conv_mve,
+        scratch_bytes=_conv_scratch_mve,
+        applies=_always,
+        align=8,
+    ),
+    "depthwise": replace(_PORTABLE["depthwise"], source="mlopsc_depthwise_s8_mve.c"),
+    "dense": replace(_PORTABLE["dense"], source="mlopsc_dense_s8_mve.c", pack=orders.as_is),
+    "add": replace(_PORTABLE["add"], source="mlopsc_add_s8_mve.c"),
+    "mean": replace(_PORTABLE["mean"], source="mlopsc_mean_s8_mve.c"),
+    "table": replace(_PORTABLE["table"], source="mlopsc_table_s8_mve.c"),
+}
+
 # Operator by variant; what a variant does not have of its own is the portable function.
 KERNELS: Final[dict[Variant, dict[Operator, MicroKernel[Any]]]] = {
     "portable": _PORTABLE,
     "dsp": {
         **_PORTABLE,
-        "conv": replace(
-            _PORTABLE["conv"],
-            source="mlopsc_conv_s8_dsp.c",
-            pack=_pack_conv_dsp,
-            scratch_bytes=_conv_scratch_dsp,
+        **_DSP_S8,
+        "conv_s4": _s4(
+            _DSP_S8["conv"],
+            orders.pack_conv_s4_dsp,
+            scratch_bytes=_conv_scratch_s4_dsp,
+            applies=_one_group_s4_dsp,
         ),
-        "depthwise": replace(
-            _PORTABLE["depthwise"],
-            source="mlopsc_depthwise_s8_dsp.c",
-            scratch_bytes=_plane_dsp,
+        "depthwise_s4": _s4(
+            _DSP_S8["depthwise"], orders.pack_depthwise_s4, scratch_bytes=_plane_s4_dsp
         ),
-        "dense": replace(_PORTABLE["dense"], source="mlopsc_dense_s8_dsp.c", pack=_pack_dense_dsp),
-        "add": replace(_PORTABLE["add"], source="mlopsc_add_s8_dsp.c"),
-        "mean": replace(_PORTABLE["mean"], source="mlopsc_mean_s8_dsp.c"),
+        "dense_s4": _s4(_DSP_S8["dense"], orders.pack_dense_s4_dsp),
     },
     "mve": {
         **_PORTABLE,
-        "conv": replace(
-            _PORTABLE["conv"],
-            source="mlopsc_conv_s8_mve.c",
-            pack=_pack_conv_mve,
-            scratch_bytes=_conv_scratch_mve,
-            applies=_always,
-            align=8,
+        **_MVE_S8,
+        "conv_s4": _s4(
+            _MVE_S8["conv"], orders.pack_conv_s4_mve, scratch_bytes=_conv_scratch_s4_mve
         ),
-        "depthwise": replace(_PORTABLE["depthwise"], source="mlopsc_depthwise_s8_mve.c"),
-        "dense": replace(_PORTABLE["dense"], source="mlopsc_dense_s8_mve.c", pack=_as_is),
-        "add": replace(_PORTABLE["add"], source="mlopsc_add_s8_mve.c"),
-        "mean": replace(_PORTABLE["mean"], source="mlopsc_mean_s8_mve.c"),
-        "table": replace(_PORTABLE["table"], source="mlopsc_table_s8_mve.c"),
+        "depthwise_s4": _s4(
+            _MVE_S8["depthwise"], orders.pack_depthwise_s4, scratch_bytes=_plane_s4
+        ),
+        "dense_s4": _s4(_MVE_S8["dense"], orders.pack_dense_s4_mve, applies=_even_columns),
     },
 }
 

@@ -18,6 +18,8 @@ from mlopsc.dtypes import DTypeName, dtype_name
 from mlopsc.integer.recipe import DOMAIN
 from mlopsc.lower.micro import (
     KERNELS,
+    NARROW,
+    NARROW_DEPTH,
     AddShape,
     ConvShape,
     DenseShape,
@@ -40,15 +42,18 @@ _STRUCTURES: Final[dict[Operator, str]] = {
     "add": "mlopsc_add_shape",
     "border": "mlopsc_patch_shape",
     "conv": "mlopsc_conv_shape",
+    "conv_s4": "mlopsc_conv_shape",
     "dense": "mlopsc_dense_shape",
+    "dense_s4": "mlopsc_dense_shape",
     "depthwise": "mlopsc_conv_shape",
+    "depthwise_s4": "mlopsc_conv_shape",
     "extract": "mlopsc_patch_shape",
     "mean": "mlopsc_mean_shape",
     "softmax": "mlopsc_softmax_shape",
     "table": "",
 }
 _OF_PATCHES: Final = frozenset({"border", "extract"})
-_WITH_SCRATCH: Final = frozenset({"conv", "depthwise", "dense"})
+_WITH_SCRATCH: Final = frozenset({*NARROW, *NARROW.values()})
 
 
 @dataclass(frozen=True)
@@ -168,10 +173,19 @@ def _conv(node: Node, variant: Variant) -> MicroCall | None:
         left_shift=int(node.attribute("left_shift")),
         taps=w.shape[2] * w.shape[3],
     )
-    kernel = KERNELS[variant][operator]
-    return MicroCall(
-        operator, variant, shape, (kernel.pack(w), *_affine(node)), 1, math.prod(out) * w.size
-    )
+    operator = _of_weights(operator, variant, shape, w, math.prod(w.shape[1:]))
+    packed = KERNELS[variant][operator].pack(w)
+    return MicroCall(operator, variant, shape, (packed, *_affine(node)), 1, math.prod(out) * w.size)
+
+
+def _of_weights(
+    operator: Operator, variant: Variant, shape: Any, weights: Array, depth: int
+) -> Operator:
+    """Return the function for the narrowest weights: 4 bits if all values fit, else 8."""
+    narrow = NARROW[operator]
+    fits = weights.size > 0 and weights.min() >= -8 and weights.max() <= 7
+    applies = depth <= NARROW_DEPTH and KERNELS[variant][narrow].applies(shape)
+    return narrow if fits and applies else operator
 
 
 def _affine(node: Node) -> tuple[Array, Array]:
@@ -191,9 +205,9 @@ def _dense(node: Node, variant: Variant) -> MicroCall | None:
     shape = DenseShape(
         rows, x.shape[-1], w.shape[1], zero, low, high, int(node.attribute("left_shift"))
     )
-    kernel = KERNELS[variant]["dense"]
-    packed = kernel.pack(np.ascontiguousarray(w.T))
-    return MicroCall("dense", variant, shape, (packed, *_affine(node)), 1, rows * w.size)
+    operator = _of_weights("dense", variant, shape, w, x.shape[-1])
+    packed = KERNELS[variant][operator].pack(np.ascontiguousarray(w.T))
+    return MicroCall(operator, variant, shape, (packed, *_affine(node)), 1, rows * w.size)
 
 
 def _add(node: Node, variant: Variant) -> MicroCall | None:

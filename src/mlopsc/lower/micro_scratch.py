@@ -13,12 +13,13 @@ from typing import Any, Final
 
 from mlopsc.lower.flatten import FlatIf, FlatLoop, FlatProgram, FlatStep, KernelCall, calls_of
 from mlopsc.lower.lifetimes import Lifetimes
-from mlopsc.lower.micro import fit_taps
+from mlopsc.lower.micro import NARROW, fit_taps
 from mlopsc.lower.micro_calls import MicroCall
 from mlopsc.lower.plan import Block, StoragePlan
 
 # The arena may grow by this share for the sake of larger parts.
 _GROWTH: Final = 0.0075
+_IN_PARTS: Final = ("conv", NARROW["conv"])
 
 
 def scratch_of(flat: FlatProgram) -> dict[str, tuple[int, ...]]:
@@ -45,7 +46,7 @@ def use_free_scratch(
     found: dict[str, MicroCall] = {}
     for number, call in enumerate(calls_of(flat.steps)):
         key = ("scratch", number, 0)
-        if call.micro is None or call.micro.operator != "conv" or key not in offsets:
+        if call.micro is None or call.micro.operator not in _IN_PARTS or key not in offsets:
             continue
         step = next(block.first for block in alive.blocks if block.key == key)
         start, room = _largest_gap(alive.blocks, plan.offsets, step, limit, align)
@@ -68,7 +69,7 @@ def use_free_scratch(
 
 
 def _fitted(call: MicroCall, limit: int) -> MicroCall:
-    if call.operator != "conv":
+    if call.operator not in _IN_PARTS:
         return call
     return replace(call, shape=fit_taps(call.kernel, call.shape, limit))
 

@@ -1,0 +1,3 @@
+/* Convolution with Helium, weights of 4 bits: see mlopsc_micro.h. */
+#define MLOPSC_WEIGHT_BITS 4
+#include "mlopsc_conv_mve_any.h"

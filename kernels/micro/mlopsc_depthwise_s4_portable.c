@@ -1,0 +1,3 @@
+/* Depthwise convolution in portable C, weights of 4 bits: see mlopsc_micro.h. */
+#define MLOPSC_WEIGHT_BITS 4
+#include "mlopsc_depthwise_portable_any.h"
