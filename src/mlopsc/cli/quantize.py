@@ -79,7 +79,7 @@ _NAME = 48  # characters of a layer's name that are shown
     type=click.IntRange(min=0),
     default=0,
     metavar="N",
-    help="Keep the N most sensitive layers in float.",
+    help="Keep the N most sensitive layers in float; '--float-layer' names them.",
 )
 @click.option(
     "--max-error",

@@ -98,10 +98,11 @@ def _fits(made: _Made, limit: ArenaLimit) -> bool:
 
 def _checked(made: T, limit: ArenaLimit) -> T:
     if limit.strict and not _fits(made, limit):
+        inside = made.program.arena_io is not None
+        other = "leave out '--io-in-arena'" if inside else "give '--io-in-arena'"
         raise LimitError(
             f"the arena takes {made.program.arena_bytes} bytes at least, patch by patch, too; "
             f"expected at most {limit.nbytes}",
-            hint="allow more, or let inputs and outputs lie in the arena ('--io-in-arena') or "
-            "outside",
+            hint=f"allow more, or {other}",
         )
     return made

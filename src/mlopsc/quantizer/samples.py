@@ -90,7 +90,9 @@ def of_path(path: Path, specs: Sequence[TensorSpec], limit: int | None = None) -
         loads += found
         labels += classes
     if not loads:
-        raise QuantizationError(f"'{path}' holds no samples; expected {_FORMATS}")
+        raise QuantizationError(
+            f"'{path}' holds no samples; expected {_FORMATS}", hint="put samples into it"
+        )
     chosen = _spread(len(loads), limit)
     used = DataUsed(
         origin="folder" if path.is_dir() else "file",
