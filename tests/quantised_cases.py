@@ -230,7 +230,8 @@ def functions(g: QuantisedGraph) -> None:
     x = g.read((3, 5), np.float32(1e-4) if wide else None)
     g.write(g.op("Mul", [x, g.op("Sigmoid", [x])]))
     if wide:
-        return  # softmax has no integer form of 16 bits
+        g.write(g.op("Softmax", [g.read((2, 10))], axis=-1), np.float32(1 / 32768), 0)
+        return
     for op in ("Abs", "Exp", "HardSwish"):  # bend too much for a table of 16 bits
         g.write(g.op(op, [g.read((2, 17))]), np.float32(0.02))
     low = 0 if g.dtype == "uint8" else -128

@@ -49,12 +49,19 @@ def test_requantize_of_64_bits(total: int, multiplier: int, left_shift: int) -> 
 
 @given(st.lists(st.floats(1e-12, 1e8), min_size=1, max_size=5))
 def test_factors_are_near(values: list[float]) -> None:
-    made = factors(np.array(values))
+    made = factors(np.array(values), reach=1)
     for value, multiplier in zip(values, made.multipliers, strict=True):
         written = Fraction(int(multiplier)) * Fraction(2) ** (made.left_shift - 32)
         assert abs(written - Fraction(value)) <= Fraction(2) ** (made.left_shift - 33)
     if made.left_shift:
         assert math.floor(max(values) * 2.0 ** (33 - made.left_shift) + 0.5) > INT32_MAX
+
+
+def test_factors_of_few_bits_are_for_small_sums() -> None:
+    coarse = np.array([21.4 * 2.0**-32])
+    assert factors(coarse, reach=1 << 30).multipliers[0] == 21
+    with pytest.raises(Unfit):
+        factors(coarse, reach=1 << 34)
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf, 1e300])

@@ -82,7 +82,7 @@ def bias_of_rows(g: QuantisedGraph) -> None:
 def more_dimensions(g: QuantisedGraph) -> None:
     """Multiply by one, which adds a dimension, within one quantisation."""
     scale, point = np.float32(0.01), g.zero()
-    g.zero = lambda: point  # type: ignore[method-assign]
+    g.zero = lambda: point
     product = g.op("Mul", [g.read((2, 5), scale), g.constant(np.ones((1, 1, 1), np.float32))])
     g.write(product, scale)
 
@@ -95,9 +95,18 @@ def computed_twice(g: QuantisedGraph) -> None:
         g.write(g.op("Conv", [x, weight]))
 
 
-@pytest.mark.parametrize("case", [bias_of_rows, more_dimensions, computed_twice])
-def test_corner_stays_a_float(case: Case, tmp_path: Path) -> None:
-    assert imported(case, "int8", tmp_path).vectors.arithmetic == "float"
+def coarse(g: QuantisedGraph) -> None:
+    """Give products of 16 bits a factor of which few bits are left."""
+    g.write(g.op("MatMul", [g.read((2, 4, 30)), g.read((2, 30, 3))]), np.float32(2.0))
+
+
+@pytest.mark.parametrize(
+    ("case", "dtype"),
+    [(bias_of_rows, "int8"), (more_dimensions, "int8"), (computed_twice, "int8"),
+     (coarse, "int16")],
+)  # fmt: skip
+def test_corner_stays_a_float(case: Case, dtype: str, tmp_path: Path) -> None:
+    assert imported(case, dtype, tmp_path).vectors.arithmetic == "float"
 
 
 @pytest.mark.parametrize("target", ["host", pytest.param("cortex-m7", marks=pytest.mark.slow)])

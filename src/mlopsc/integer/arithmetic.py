@@ -15,6 +15,7 @@ Array = np.ndarray[Any, Any]
 
 INT32_MAX: Final = (1 << 31) - 1
 MAX_LEFT_SHIFT: Final = 31
+_MOST_INEXACT: Final = 0.5  # steps of the result, before rounding
 WIDE_BITS: Final = 46  # saturation of accumulators of 64 bits: times 31 bits more they still fit
 
 
@@ -30,11 +31,15 @@ class Factors:
     left_shift: int
 
 
-def factors(values: Array) -> Factors:
+def factors(values: Array, reach: int = INT32_MAX) -> Factors:
     """Return float64 factors, one for each channel, as multipliers with one left shift.
 
+    Args:
+        values: The factors.
+        reach: Largest absolute value of an accumulator.
+
     Raises:
-        Unfit: A factor is not positive, or too large.
+        Unfit: A factor is not positive, too large, or has too few bits for ``reach``.
     """
     values = np.atleast_1d(np.asarray(values, np.float64))
     if not np.isfinite(values).all() or (values <= 0).any():
@@ -43,6 +48,10 @@ def factors(values: Array) -> Factors:
         with np.errstate(over="ignore"):  # infinity is too large for any shift
             multipliers = np.floor(np.ldexp(values, 32 - shift) + 0.5)
         if multipliers.max() <= INT32_MAX:
+            # Of accumulators of 64 bits; beyond 2^16 steps every result is the end of its type.
+            errors = np.abs(np.ldexp(multipliers, shift - 32) - values)
+            if (errors * np.minimum(reach, 2.0**16 / values)).max() > _MOST_INEXACT:
+                raise Unfit("a factor has too few bits for sums as large")
             return Factors(multipliers.astype(np.int32), shift)
     raise Unfit(f"a factor of {values.max():g} between scales is too large")
 

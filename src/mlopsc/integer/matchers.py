@@ -70,12 +70,10 @@ def softmax(region: Region, node: ir.Node) -> Emit:
     x, out = region.activation(node.inputs[0]), region.quantisation
     if int(attribute(node, "axis", -1)) % len(x.shape) != len(x.shape) - 1:
         raise Unfit("softmax runs along another axis than the last")
-    if out.bits != 8:
-        raise Unfit("softmax of 16 bits has no integer form")
     scale = round(2.0**8 / out.scale)
     if not 1 <= scale <= 1 << 24:
         raise Unfit("the result's scale is too far from 1/256")
-    table = softmax_table(x.quantisation.scale)
+    table = softmax_table(x.quantisation.scale, out.bits)
     attributes = {"scale": scale, **output_range(region)}
 
     def emit(recipe: Recipe, inputs: Sequence[ir.Value]) -> ir.Value:

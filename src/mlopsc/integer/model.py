@@ -13,7 +13,7 @@ import numpy as np
 
 from mlopsc.dtypes import BY_ONNX_CODE
 from mlopsc.integer.arithmetic import requantize
-from mlopsc.integer.tables import interpolate
+from mlopsc.integer.tables import EXP_BITS, interpolate
 
 Array = np.ndarray[Any, Any]
 Attributes = Mapping[str, Any]
@@ -141,7 +141,12 @@ def _max_pool(inputs: Sequence[Array], a: Attributes) -> Array:
 def _softmax(inputs: Sequence[Array], a: Attributes) -> Array:
     x, table = inputs
     wide = x.astype(np.int64)
-    e = table.astype(np.int64)[wide.max(-1, keepdims=True) - wide]
+    distance, values = wide.max(-1, keepdims=True) - wide, table.astype(np.int64)
+    if x.dtype == np.int8:
+        e = values[distance]
+    else:
+        product = values[distance >> 8] * values[256 + (distance & 255)]
+        e = (product + (1 << (EXP_BITS - 1))) >> EXP_BITS
     total = e.sum(-1, keepdims=True)
     steps = (2 * e * int(a["scale"]) + (total << 8)) // (total << 9) + int(a["zero_out"])
     return np.asarray(np.clip(steps, a["low"], a["high"]).astype(x.dtype))

@@ -148,7 +148,7 @@ def _linear(
     if bound > (WIDE_MAX if x.quantisation.bits == 16 else INT32_MAX):
         raise Unfit("sums have too many bits")
     scales = weights.scales * x.quantisation.scale / region.quantisation.scale
-    made = factors(np.broadcast_to(scales, total.shape))
+    made = factors(np.broadcast_to(scales, total.shape), bound)
     attributes = {"left_shift": made.left_shift, **output_range(region)}
     if wide:
         attributes["wide"] = 1
@@ -182,7 +182,7 @@ def _scaled(region: Region, op: str, operands: tuple[Activation, Activation], re
     a, b = (operand.quantisation for operand in operands)
     if reach > (WIDE_MAX if a.bits == 16 else INT32_MAX):
         raise Unfit("sums have too many bits")
-    made = factors(np.array(a.scale * b.scale / region.quantisation.scale))
+    made = factors(np.array(a.scale * b.scale / region.quantisation.scale), reach)
     attributes = {
         "zero_a": a.zero, "zero_b": b.zero, "multiplier": int(made.multipliers[0]),
         "left_shift": made.left_shift, **output_range(region),

@@ -47,7 +47,7 @@ def resize(region: Region, node: ir.Node, x: Activation) -> Emit | None:
     if wide and out.bits == 8:
         raise Unfit("sums have too many bits")
     ratio = x.quantisation.scale / out.scale / 2.0 ** (WEIGHT_BITS * len(axes))
-    made = factors(np.array(ratio))
+    made = factors(np.array(ratio), reach)
     attributes: dict[str, Any] = {
         "axes": axes, "zero_in": x.quantisation.zero, "multiplier": int(made.multipliers[0]),
         "left_shift": made.left_shift, "zero_out": out.zero, "low": region.low,

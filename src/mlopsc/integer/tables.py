@@ -75,6 +75,14 @@ def interpolate(x: Array, table: Array) -> Array:
     return np.asarray(wide[index] + (((wide[index + 1] - wide[index]) * part + 64) >> 7))
 
 
-def softmax_table(scale: float) -> Array:
-    """Return int32 [256]: ``round(exp(-scale * d) * 2^20)``; ``d`` is the to the maximum."""
-    return np.rint(np.exp(-scale * np.arange(256.0)) * 2.0**EXP_BITS).astype(np.int32)
+def softmax_table(scale: float, bits: int) -> Array:
+    """Return what gives ``exp(-scale * d) * 2^20`` for the distance ``d`` to the maximum.
+
+    Returns:
+        int32 [256], by ``d``, of 8 bits; of 16 bits int32 [512], by ``d >> 8`` and, from 256 on, by
+        ``d & 255``: the exponential is the product of both.
+    """
+    steps = np.arange(256.0)
+    parts = [steps] if bits == 8 else [256.0 * steps, steps]
+    exponents = -scale * np.concatenate(parts)
+    return np.asarray(np.rint(np.exp(exponents) * 2.0**EXP_BITS).astype(np.int32))

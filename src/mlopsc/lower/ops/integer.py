@@ -12,6 +12,7 @@ from tvm import te, tirx
 
 from mlopsc.integer.arithmetic import INT32_MAX, WIDE_BITS
 from mlopsc.integer.recipe import DOMAIN
+from mlopsc.integer.tables import EXP_BITS
 from mlopsc.lower.ops.node import Lowering, Node, Operand, elementwise
 from mlopsc.lower.ops.pooling import pooling_lowerings
 from mlopsc.lower.ops.window import Window
@@ -252,7 +253,13 @@ def _softmax(node: Node) -> Any:
     )
 
     def exponential(*index: Any) -> Any:
-        return table.tensor(greatest(*index[:-1]) - x.tensor(*index).astype("int32"))
+        distance = greatest(*index[:-1]) - x.tensor(*index).astype("int32")
+        if x.dtype == "int8":
+            return table.tensor(distance)
+        high = table.tensor(distance >> _int(8, "int32")).astype("int64")
+        low = table.tensor((distance & _int(255, "int32")) + _int(256, "int32")).astype("int64")
+        half = _int(1 << (EXP_BITS - 1), "int64")
+        return ((high * low + half) >> _int(EXP_BITS, "int64")).astype("int32")
 
     total = te.compute(
         rows, lambda *i: te.sum(exponential(*i, j).astype("int64"), axis=j), name="total"
