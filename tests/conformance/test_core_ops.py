@@ -71,10 +71,8 @@ QUICK = (("host", "llvm"), ("host", "c"))
 SLOW = (("cortex-m7", "c"), ("aarch64-generic", "llvm"), ("wasm32-simd", "c"))
 # Only in the full run: generators that those targets do not use by default, and processors that
 # compile the same C as others.
-UNUSUAL = (
-    ("cortex-m7", "llvm"), ("cortex-m4f", "llvm"), ("cortex-m0plus", "c"), ("cortex-m55", "c"),
-    ("riscv32-imac", "c"),
-)  # fmt: skip
+SAME_C = (("cortex-m0plus", "c"), ("cortex-m55", "c"), ("riscv32-imac", "c"))
+UNUSUAL = (("cortex-m7", "llvm"), ("cortex-m4f", "llvm"), *SAME_C)
 
 
 def _runs() -> Iterator[Any]:
@@ -86,6 +84,8 @@ def _runs() -> Iterator[Any]:
             if group.slow and (target, generator) not in (*QUICK, *SLOW):
                 continue
             where = (target, generator)
+            if where in SAME_C and name not in ("ordinary", "kernels"):
+                continue
             quick = where in QUICK or not (group.slow or where in UNUSUAL)
             marks = [] if quick else [pytest.mark.slow]
             if load_target(target).run.runners == ("qemu",):
