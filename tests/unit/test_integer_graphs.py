@@ -90,6 +90,22 @@ def test_island_of_floats_is_mixed_and_conforms(tmp_path: Path) -> None:
     assert mlopsc.conform(tmp_path / "host").verdict == "pass"
 
 
+def test_channel_that_is_nearly_a_bias_stays_in_integers(tmp_path: Path) -> None:
+    """Its weights are of no account, and its bias has more bits in their steps than sums have."""
+    graph = QuantisedGraph()
+    integers = graph.rng.integers(-127, 127, (4, 8, 1, 1)).astype(np.int8)
+    scales = np.array([0.005, 3e-8, 0.004, 2e-8], np.float32)
+    parameters = [graph.constant(a) for a in (integers, scales, np.zeros(4, np.int8))]
+    weight = graph.op("DequantizeLinear", parameters, axis=0)
+    bias = graph.constant(np.array([0.1, 2.0, -0.2, -1.7], np.float32))
+    y = graph.op("Conv", [graph.read((1, 8, 4, 4), np.float32(0.03)), weight, bias])
+    graph.write(y, np.float32(0.02), 0)
+    found = manifest(graph.model(), tmp_path)
+    assert found.vectors.arithmetic == "integer"
+    mlopsc.build(tmp_path / "net.mlb", "cortex-m7", tmp_path)
+    assert mlopsc.conform(tmp_path / "cortex-m7").verdict == "pass"
+
+
 def test_people_see_how_far_from_the_reference(tmp_path: Path) -> None:
     models.save(quantised_model(["arithmetic"], "int8"), tmp_path / "net.onnx")
     imported = run_cli("import", tmp_path / "net.onnx", "-o", tmp_path / "net.mlb").stdout

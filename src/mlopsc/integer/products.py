@@ -19,6 +19,7 @@ from mlopsc.integer.quantisation import Array, Constant, array_of
 from mlopsc.integer.recipe import Recipe, shape_of
 from mlopsc.integer.recognise import Activation, Emit, Region
 
+_MOST_LOST: Final = 0.25  # steps of the result
 _SAME: Final = 1e-6  # relative; scales of a bias are products that were rounded to float32
 
 
@@ -35,6 +36,7 @@ def _conv(region: Region, node: ir.Node, bias: ir.Value | None) -> Emit:
     scales = np.broadcast_to(weights.scales, (features,)) * x.quantisation.scale
     steps = _bias(region, bias, scales, features)
     axes = tuple(range(1, rank + 2))
+    weights, steps = _coarser(region, x, weights, steps, axes)
     total, multipliers, attributes = _linear(region, x, weights, steps, axes)
     attributes["zero_in"] = x.quantisation.zero
     window = window_of(node, weights.integers.shape[2:], x.shape[2:], region.shape[2:])
@@ -74,6 +76,7 @@ def _dense(region: Region, node: ir.Node, bias: ir.Value | None, *, transposed: 
     columns = weights.integers.shape[1]
     scales = np.broadcast_to(weights.scales, (columns,)) * x.quantisation.scale
     steps = _bias(region, bias, scales, columns)
+    weights, steps = _coarser(region, x, weights, steps, (0,))
     total, multipliers, attributes = _linear(region, x, weights, steps, (0,))
     return _weighted(region, "MatMul", (weights.integers, total, multipliers), attributes)
 
@@ -132,9 +135,36 @@ def _bias(region: Region, value: ir.Value | None, scales: Array, count: int) -> 
     if numbers is None or numbers.size not in (1, count):
         raise Unfit("a bias is not constant, or not one number a channel")
     steps = np.broadcast_to(numbers.astype(np.float64).reshape(-1), (count,)) / scales
-    if not np.isfinite(steps).all() or np.abs(steps).max() > INT32_MAX:
-        raise Unfit("a bias has more than 32 bits")
+    if not np.isfinite(steps).all() or np.abs(steps).max() > WIDE_MAX:
+        raise Unfit("a bias has too many bits")
     return np.rint(steps).astype(np.int64)
+
+
+def _coarser(
+    region: Region, x: Activation, weights: Constant, bias: Array, axes: tuple[int, ...]
+) -> tuple[Constant, Array]:
+    """Return weights and bias whose sums fit 32 bits, coarser in channels that are nearly a bias.
+
+    The steps of a channel whose weights are tiny are so small that its bias takes all 32 bits. Such
+    a channel gets steps that are a power of two larger, if what its weights lose cannot move the
+    result by a quarter of a step.
+    """
+    reach = np.abs(weights.integers.astype(np.int64)).sum(axes) * magnitude(x.quantisation)
+    bound = np.abs(bias - x.quantisation.zero * weights.integers.sum(axes, dtype=np.int64)) + reach
+    if x.quantisation.bits == 16 or bound.max() <= INT32_MAX:
+        return weights, bias
+    shifts = np.where(bound > INT32_MAX, np.ceil(np.log2(bound / float(INT32_MAX >> 1))), 0)
+    shape = [1 if axis in axes else -1 for axis in range(weights.integers.ndim)]
+    factor = 2.0**shifts
+    coarse = np.rint(weights.integers / factor.reshape(shape))
+    lost = np.abs(weights.integers - coarse * factor.reshape(shape)).sum(axes)
+    scales = np.broadcast_to(weights.scales, factor.shape)
+    steps = lost * magnitude(x.quantisation) * 2 * x.quantisation.scale * scales
+    if (steps / region.quantisation.scale).max() > _MOST_LOST:
+        raise Unfit("sums have too many bits")
+    axis = shape.index(-1)
+    made = Constant(coarse.astype(np.int32), scales * factor, axis)
+    return made, np.rint(bias / factor).astype(np.int64)
 
 
 def _linear(
