@@ -1,12 +1,7 @@
 /* Sums of products of a block's columns with the weights of all channels: the inner loops of
  * mlopsc_conv_dsp_any.h, which describes both. In assembly, because compilers do not find the loads
  * of four registers, and because thirteen registers are in use and no other is left. */
-#ifndef MLOPSC_CONV_DSP_H
-#define MLOPSC_CONV_DSP_H
-
 #include <stdint.h>
-
-#include "mlopsc_micro_weights.h"
 
 /* Two k of one output channel at four positions: `weights` holds the pair. */
 #define MLOPSC_TWO(weights)                    \
@@ -191,5 +186,3 @@ __attribute__((noinline)) static void mlopsc_add_products(const uint32_t *column
       :
       : "r8", "r9", "r10", "r12", "cc", "memory");
 }
-
-#endif

@@ -7,14 +7,12 @@
  * instruction widens to the pairs (0, 1) and (2, 3); of 4 bits, the second four of each eight in the lower
  * halves of the bytes. The scratch holds the columns, before them the sums of all channels of the block
  * where the taps do not fit at once, and behind them where each k lies if channels_in is odd. */
-#ifndef MLOPSC_CONV_DSP_ANY_H
-#define MLOPSC_CONV_DSP_ANY_H
-
-#include "mlopsc_conv_dsp.h"
-#include "mlopsc_gather_dsp.h"
 #include "mlopsc_micro_blocks.h"
 #include "mlopsc_micro_dsp.h"
 #include "mlopsc_micro_weights.h"
+/* after the weights */
+#include "mlopsc_conv_dsp.h"
+#include "mlopsc_gather_dsp.h"
 
 static void start_sums(const int32_t *bias, int32_t channels, int32_t *sum) {
   for (const int32_t *const end = bias + channels; bias != end; ++bias, sum += MLOPSC_LANES)
@@ -77,7 +75,7 @@ static void outputs_in_groups(const mlopsc_conv_shape *s, const uint32_t *column
   }
 }
 
-void MLOPSC_OF_WEIGHTS(mlopsc_conv)(const int8_t *x, const int8_t *w, const int32_t *bias,
+void NAME(const int8_t *x, const int8_t *w, const int32_t *bias,
                                     const int32_t *multiplier, int8_t *y, void *scratch,
                                     const mlopsc_conv_shape *shape) {
   const mlopsc_conv_shape s = mlopsc_flatten(shape);
@@ -125,5 +123,3 @@ void MLOPSC_OF_WEIGHTS(mlopsc_conv)(const int8_t *x, const int8_t *w, const int3
   }
   mlopsc_clamp(y, s.channels_out * positions, s.low, s.high);
 }
-
-#endif

@@ -4,9 +4,6 @@
  * the first half of the k in the upper halves of the bytes, the second half in the lower ones. The scratch
  * holds the columns of four positions, each at a multiple of 16 bytes (32 where weights are of 4 bits). shape->taps is not used: the
  * kernel is gathered at once. */
-#ifndef MLOPSC_CONV_MVE_ANY_H
-#define MLOPSC_CONV_MVE_ANY_H
-
 #include "mlopsc_micro.h"
 #include "mlopsc_micro_mve.h"
 #include "mlopsc_micro_weights.h"
@@ -249,7 +246,7 @@ static MLOPSC_MVE_APART void multiply(const int8_t *columns, const int8_t *w, co
   }
 }
 
-void MLOPSC_OF_WEIGHTS(mlopsc_conv)(const int8_t *x, const int8_t *w, const int32_t *bias,
+void NAME(const int8_t *x, const int8_t *w, const int32_t *bias,
                                     const int32_t *multiplier, int8_t *y, void *scratch,
                                     const mlopsc_conv_shape *shape) {
   const mlopsc_conv_shape s = *shape;
@@ -301,5 +298,3 @@ void MLOPSC_OF_WEIGHTS(mlopsc_conv)(const int8_t *x, const int8_t *w, const int3
   }
   if (held > 0) multiply(columns, w, bias, multiplier, y, held, &s);
 }
-
-#endif

@@ -5,9 +5,6 @@
  * [tap][channels_in]. Of 4 bits: the first of two in the lower half of a byte, each channels_out at a
  * byte of its own. The scratch holds the sums of four channels, or of all where the taps do not
  * fit at once, and the columns. */
-#ifndef MLOPSC_CONV_PORTABLE_ANY_H
-#define MLOPSC_CONV_PORTABLE_ANY_H
-
 #include "mlopsc_micro_apart.h"
 #include "mlopsc_micro_blocks.h"
 #include "mlopsc_micro_requantize.h"
@@ -230,7 +227,7 @@ static MLOPSC_APART void finish(const mlopsc_conv_shape *s, const int32_t *sum, 
     y[i] = mlopsc_requantize(sum[i], multiplier, left_shift, zero, low, high);
 }
 
-void MLOPSC_OF_WEIGHTS(mlopsc_conv)(const int8_t *x, const int8_t *w, const int32_t *bias,
+void NAME(const int8_t *x, const int8_t *w, const int32_t *bias,
                                     const int32_t *multiplier, int8_t *y, void *scratch,
                                     const mlopsc_conv_shape *shape) {
   const mlopsc_conv_shape s = mlopsc_flatten(shape);
@@ -267,5 +264,3 @@ void MLOPSC_OF_WEIGHTS(mlopsc_conv)(const int8_t *x, const int8_t *w, const int3
     }
   }
 }
-
-#endif

@@ -1,3 +1,4 @@
 /* Convolution in portable C, weights of 4 bits: see mlopsc_micro.h. */
 #define MLOPSC_WEIGHT_BITS 4
+#define NAME mlopsc_conv_s4
 #include "mlopsc_conv_portable_any.h"

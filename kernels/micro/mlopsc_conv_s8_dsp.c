@@ -1,3 +1,4 @@
 /* Convolution with the DSP extension, weights of 8 bits: see mlopsc_micro.h. */
 #define MLOPSC_WEIGHT_BITS 8
+#define NAME mlopsc_conv_s8
 #include "mlopsc_conv_dsp_any.h"

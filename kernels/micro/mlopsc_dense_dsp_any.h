@@ -4,9 +4,6 @@
  * that are left [columns_in]; columns_in is filled up with zeros to a multiple of n. Of 4 bits: 8 is added
  * to each, so that masks alone make pairs of them, and eight k lie in the order 0, 1, 4, 5, 2, 3, 6, 7 from
  * the lowest bits on. */
-#ifndef MLOPSC_DENSE_DSP_ANY_H
-#define MLOPSC_DENSE_DSP_ANY_H
-
 #include "mlopsc_micro.h"
 #include "mlopsc_micro_dsp.h"
 #include "mlopsc_micro_weights.h"
@@ -198,7 +195,7 @@ static int32_t output(const int8_t *x, const int8_t *w, int32_t columns, int32_t
 #endif
 }
 
-void MLOPSC_OF_WEIGHTS(mlopsc_dense)(const int8_t *x, const int8_t *w, const int32_t *bias,
+void NAME(const int8_t *x, const int8_t *w, const int32_t *bias,
                                      const int32_t *multiplier, int8_t *y, void *scratch,
                                      const mlopsc_dense_shape *shape) {
   const mlopsc_dense_shape s = *shape;
@@ -221,5 +218,3 @@ void MLOPSC_OF_WEIGHTS(mlopsc_dense)(const int8_t *x, const int8_t *w, const int
     mlopsc_clamp(y, s.columns_out, s.low, s.high);
   }
 }
-
-#endif

@@ -1,9 +1,6 @@
 /* Product with constant weights with Helium: see mlopsc_micro.h. Four outputs share what is loaded of
  * the input. Weights: [columns_out][columns_in]; of 4 bits, the first half of columns_in, which is even,
  * in the upper halves of the bytes, the second half in the lower ones. */
-#ifndef MLOPSC_DENSE_MVE_ANY_H
-#define MLOPSC_DENSE_MVE_ANY_H
-
 #include "mlopsc_micro.h"
 #include "mlopsc_micro_mve.h"
 #include "mlopsc_micro_weights.h"
@@ -64,7 +61,7 @@ static MLOPSC_MVE_APART int32x4_t dot_4(const int8_t *x, const int8_t *w0, const
   return sums;
 }
 
-void MLOPSC_OF_WEIGHTS(mlopsc_dense)(const int8_t *x, const int8_t *w, const int32_t *bias,
+void NAME(const int8_t *x, const int8_t *w, const int32_t *bias,
                                      const int32_t *multiplier, int8_t *y, void *scratch,
                                      const mlopsc_dense_shape *shape) {
   const mlopsc_dense_shape s = *shape;
@@ -89,5 +86,3 @@ void MLOPSC_OF_WEIGHTS(mlopsc_dense)(const int8_t *x, const int8_t *w, const int
     y += s.columns_out;
   }
 }
-
-#endif

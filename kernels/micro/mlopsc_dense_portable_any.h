@@ -1,9 +1,6 @@
 /* Product with constant weights in portable C: see mlopsc_micro.h. Four outputs share what is loaded of
  * the input. Weights: of each four columns_out [columns_in][4], of what is left over [columns_in]. Of
  * 4 bits: the first of two in the lower half of a byte, each columns_out at a byte of its own. */
-#ifndef MLOPSC_DENSE_PORTABLE_ANY_H
-#define MLOPSC_DENSE_PORTABLE_ANY_H
-
 #include "mlopsc_micro.h"
 #include "mlopsc_micro_apart.h"
 #include "mlopsc_micro_requantize.h"
@@ -45,7 +42,7 @@ static MLOPSC_APART int32_t dot_one(const int8_t *x, const int8_t *w, int32_t de
   return sum;
 }
 
-void MLOPSC_OF_WEIGHTS(mlopsc_dense)(const int8_t *x, const int8_t *w, const int32_t *bias,
+void NAME(const int8_t *x, const int8_t *w, const int32_t *bias,
                                      const int32_t *multiplier, int8_t *y, void *scratch,
                                      const mlopsc_dense_shape *shape) {
   const mlopsc_dense_shape s = *shape;
@@ -67,5 +64,3 @@ void MLOPSC_OF_WEIGHTS(mlopsc_dense)(const int8_t *x, const int8_t *w, const int
     }
   }
 }
-
-#endif

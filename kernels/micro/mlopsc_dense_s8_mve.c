@@ -1,3 +1,4 @@
 /* Product with constant weights with Helium, weights of 8 bits: see mlopsc_micro.h. */
 #define MLOPSC_WEIGHT_BITS 8
+#define NAME mlopsc_dense_s8
 #include "mlopsc_dense_mve_any.h"

@@ -4,9 +4,6 @@
  * may replace the input, and one row and three bytes that are read and not used. Weights:
  * [channels_out][kernel_height][kernel_width]. Of 4 bits: the first of two in the lower half of a byte;
  * those of a channel are widened to the end of the scratch. */
-#ifndef MLOPSC_DEPTHWISE_DSP_ANY_H
-#define MLOPSC_DEPTHWISE_DSP_ANY_H
-
 #include "mlopsc_micro_dsp.h"
 #include "mlopsc_micro_plane.h"
 #include "mlopsc_micro_weights.h"
@@ -222,7 +219,7 @@ static inline int32_t fold_shift(int32_t bias, int32_t multiplier, const mlopsc_
   return folded;
 }
 
-void MLOPSC_OF_WEIGHTS(mlopsc_depthwise)(const int8_t *x, const int8_t *w, const int32_t *bias,
+void NAME(const int8_t *x, const int8_t *w, const int32_t *bias,
                                          const int32_t *multiplier, int8_t *y, void *scratch,
                                          const mlopsc_conv_shape *shape) {
   const mlopsc_conv_shape s = *shape;
@@ -249,5 +246,3 @@ void MLOPSC_OF_WEIGHTS(mlopsc_depthwise)(const int8_t *x, const int8_t *w, const
     mlopsc_clamp(y, size, s.low, s.high);
   }
 }
-
-#endif

@@ -3,9 +3,6 @@
  * Weights: [channels_out][kernel_height][kernel_width]. The scratch holds one plane of the input with
  * its border, so that no tap is checked and the output may replace the input. Of 4 bits: the first of two in the lower half of a
  * byte; those of a channel are widened to the end of the scratch. */
-#ifndef MLOPSC_DEPTHWISE_MVE_ANY_H
-#define MLOPSC_DEPTHWISE_MVE_ANY_H
-
 #include "mlopsc_micro.h"
 #include "mlopsc_micro_mve.h"
 #include "mlopsc_micro_plane.h"
@@ -203,7 +200,7 @@ static MLOPSC_MVE_APART void plane_any(const int8_t *plane, const int8_t *w, int
   }
 }
 
-void MLOPSC_OF_WEIGHTS(mlopsc_depthwise)(const int8_t *x, const int8_t *w, const int32_t *bias,
+void NAME(const int8_t *x, const int8_t *w, const int32_t *bias,
                                          const int32_t *multiplier, int8_t *y, void *scratch,
                                          const mlopsc_conv_shape *shape) {
   const mlopsc_conv_shape s = *shape;
@@ -225,5 +222,3 @@ void MLOPSC_OF_WEIGHTS(mlopsc_depthwise)(const int8_t *x, const int8_t *w, const
     y += s.height_out * s.width_out;
   }
 }
-
-#endif

@@ -1,10 +1,6 @@
 /* Gathers the columns of a block for mlopsc_conv_dsp_any.h, which describes them. */
-#ifndef MLOPSC_GATHER_DSP_H
-#define MLOPSC_GATHER_DSP_H
-
 #include "mlopsc_micro_blocks.h"
 #include "mlopsc_micro_dsp.h"
-#include "mlopsc_micro_weights.h"
 
 /* One k of the four positions: those of positions 0 and 2, and of 1 and 3. */
 typedef struct {
@@ -241,5 +237,3 @@ __attribute__((noinline)) static void mlopsc_gather_odd(const int8_t *x,
   }
   mlopsc_fill_up(column, pairs);
 }
-
-#endif

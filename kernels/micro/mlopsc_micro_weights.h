@@ -1,11 +1,9 @@
 /* How weights lie in memory: MLOPSC_WEIGHT_BITS is 8, or 4 for two in a byte.
  *
- * Kernels are written once for both; a C file for each number of bits includes them. Weights of 4 bits
+ * Kernels are written once for both; a C file for each number of bits includes them, once, after it
+ * has defined this and NAME, the function: so there is no guard. Weights of 4 bits
  * are used as 16 times their value, which clears or moves the other half of the byte and extends the
  * sign of this one in as few instructions; sums are then 16 times as large and divided at the end. */
-#ifndef MLOPSC_MICRO_WEIGHTS_H
-#define MLOPSC_MICRO_WEIGHTS_H
-
 #include <stdint.h>
 
 #include "mlopsc_micro_requantize.h"
@@ -13,7 +11,6 @@
 #define MLOPSC_WORD_WEIGHTS (32 / MLOPSC_WEIGHT_BITS) /* in a word */
 
 #if MLOPSC_WEIGHT_BITS == 4
-#define MLOPSC_OF_WEIGHTS(name) name##_s4
 #define MLOPSC_WEIGHT_BYTES(count) (((count) + 1) / 2)
 
 /* Two weights that lie beside each other. */
@@ -47,7 +44,6 @@ static inline const int8_t *mlopsc_wide_weights(const int8_t *w, int32_t first, 
   return buffer;
 }
 #else
-#define MLOPSC_OF_WEIGHTS(name) name##_s8
 #define MLOPSC_WEIGHT_BYTES(count) (count)
 
 static inline int32_t mlopsc_first(const int8_t *w) { return w[0]; }
@@ -65,6 +61,4 @@ static inline const int8_t *mlopsc_wide_weights(const int8_t *w, int32_t first, 
   (void)buffer;
   return w + first;
 }
-#endif
-
 #endif

@@ -26,7 +26,7 @@ _CPLUSPLUS = re.compile(r"^#ifdef __cplusplus\n(?:extern \"C\" \{|\})\n#endif\n"
 # that stands for it in a file that is included once per type.
 _FUNCTION = re.compile(
     r"^(?:(?!static|extern|typedef)[a-z]\w*(?: \w+)* \**|(?=MLOPSC_[A-Z]+\())"
-    r"(?P<name>mlopsc_\w+(?=\()|MLOPSC_[A-Z]+\((?P<made>\w+))"
+    r"(?P<name>(?:mlopsc_\w+|NAME)(?=\()|MLOPSC_[A-Z]+\((?P<made>\w+))"
     r"[^;{]*(?:\{|;(?: */\*[^*]*\*/)?)",
     re.MULTILINE,
 )
