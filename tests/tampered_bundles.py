@@ -17,6 +17,7 @@ import onnx
 from onnx import numpy_helper
 from workshop import MANIFEST, SIGNATURES, Workshop, digest, members, relisted, spans, with_manifest
 
+from mlopsc.schema.bundle import MANIFEST_VERSIONS
 from mlopsc.schema.common import canonical_json
 
 Cases = Iterator[tuple[str, bytes]]
@@ -247,7 +248,7 @@ def of_manifests(shop: Workshop) -> Cases:
             f"manifest: without {field}",
             shop.assemble(with_manifest(parts, lambda m, f=field: m.pop(f))),
         )
-    for version in (0, 1, 3, 99, -1, True, 2.0, "2"):
+    for version in (0, 1, 2, MANIFEST_VERSIONS + 1, 99, -1, True, 2.0, "2"):
         yield (
             f"manifest: version {version!r}",
             shop.assemble(with_manifest(parts, lambda m, v=version: m.update(schema_version=v))),
