@@ -122,6 +122,8 @@ def _resample(inputs: Sequence[Array], a: Attributes) -> Array:
         shape = [1] * taken.ndim
         shape[axis : axis + 2] = weights.shape
         total = (taken * weights.reshape(shape)).sum(axis + 1)
+    if drop := int(a["drop"]):
+        total = (total + (1 << (drop - 1))) >> drop
     return _finish(total, np.asarray(a["multiplier"], np.int32), a, inputs[0].dtype)
 
 

@@ -46,12 +46,14 @@ def resize(region: Region, node: ir.Node, x: Activation) -> Emit | None:
     wide = reach > INT32_MAX
     if wide and out.bits == 8:
         raise Unfit("sums have too many bits")
-    ratio = x.quantisation.scale / out.scale / 2.0 ** (WEIGHT_BITS * len(axes))
-    made = factors(np.array(ratio), reach)
+    # Sums of 64 bits lose all but the bits of one axis, so that multipliers keep theirs.
+    drop = WEIGHT_BITS * (len(axes) - 1) if wide else 0
+    ratio = x.quantisation.scale / out.scale / 2.0 ** (WEIGHT_BITS * len(axes) - drop)
+    made = factors(np.array(ratio), reach >> drop)
     attributes: dict[str, Any] = {
         "axes": axes, "zero_in": x.quantisation.zero, "multiplier": int(made.multipliers[0]),
         "left_shift": made.left_shift, "zero_out": out.zero, "low": region.low,
-        "high": region.high, **({"wide": 1} if wide else {}),
+        "high": region.high, "drop": drop, **({"wide": 1} if wide else {}),
     }  # fmt: skip
 
     def emit(recipe: Recipe, inputs: Sequence[ir.Value]) -> ir.Value:

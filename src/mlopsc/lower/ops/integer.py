@@ -306,11 +306,15 @@ def _resample(node: Node) -> Any:
         return te.sum(value * weight, axis=list(taps.values()))
 
     total = te.compute(node.result.shape, element, name="resample")
-    return te.compute(
-        node.result.shape,
-        lambda *i: finish(node, total(*i), _factor(node)),
-        name="resample_steps",
-    )
+    drop = int(node.attribute("drop"))
+
+    def steps(*index: Any) -> Any:
+        value = total(*index)
+        if drop:
+            value = (value + _int(1 << (drop - 1), kind)) >> _int(drop, kind)
+        return finish(node, value, _factor(node))
+
+    return te.compute(node.result.shape, steps, name="resample_steps")
 
 
 def _flip(node: Node) -> Any:
