@@ -41,11 +41,16 @@ VECTOR_TARGETS = (
     "wasm32-simd",
     pytest.param("riscv64-gcv", marks=pytest.mark.tool("qemu-riscv64")),
 )
-# All but most microcontrollers, which are tested with small models (test_edge.py).
+# All but most microcontrollers, which are tested with small models (test_edge.py), and processors
+# that differ from others in products of integers alone (test_integer_forms.py).
 CORE_TARGETS = tuple(
     name
     for name in target_names()
-    if load_target(name).family != "edge" or name in ("cortex-m4f", "cortex-m7")
+    if name in ("host", "cortex-m4f", "cortex-m7")
+    or (
+        load_target(name).family != "edge"
+        and load_target(name).hardware.dot not in ("vnni", "sdot")
+    )
 )
 PACKAGE_TARGETS = ("host", "cortex-m7", "wasm32-simd")  # what the example is always built for
 HANG_S = 180  # how long a command may take before a test calls it stuck
