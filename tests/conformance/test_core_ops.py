@@ -67,7 +67,7 @@ WHERE: list[tuple[str, Generator]] = [
 # Where the slow groups run by default too, and where only in the full run: other machines of the
 # same generators would show nothing about types.
 QUICK = (("host", "llvm"), ("host", "c"))
-SLOW = (("cortex-m7", "c"), ("aarch64-generic", "llvm"), ("wasm32-simd", "c"))
+SLOW = (("cortex-m7", "c"), ("aarch64-generic", "llvm"))
 # Only in the full run: processors without vectors whose generator others show already; of those
 # that compile the same C or use a generator that is not their own, few groups.
 FEW = (
