@@ -23,6 +23,7 @@ import onnxruntime
 from cpu import chosen_models
 from onnx import helper, numpy_helper, shape_inference
 from store import Store
+from zoo import MODELS
 
 import mlopsc
 from mlopsc.cli.render import echo_table
@@ -136,7 +137,7 @@ def main(pattern: str, output: Path | None) -> None:
     layers: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory(prefix="mlopsc-accuracy-") as name:
         store = Store(Path(name))
-        for model in chosen_models(pattern):
+        for model in chosen_models(pattern, MODELS):
             try:
                 path = store.model(model)
             except FileNotFoundError as error:
