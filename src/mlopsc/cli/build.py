@@ -126,6 +126,6 @@ def _judge(folders: list[Path]) -> None:
         if report.runner is None or report.instructions is None:
             lines += [f"{report.target}: {text}" for text in report.notes]
         lines += [f"{report.target}: {advice.what}" for advice in report.advice]
-    echo_table("Fit (flash as linked, with support routines)", SHORT_COLUMNS, rows)
+    echo_table("Fit", SHORT_COLUMNS, rows)
     for line in lines:
         click.echo(visible(line))
