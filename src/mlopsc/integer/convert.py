@@ -46,7 +46,7 @@ def use_integers(model: ir.Model) -> Conversion:
             part.undo()
     if not clusters:
         return Conversion((), {})
-    converter = _Converter(model.graph, clusters)
+    converter = _Converter(model.graph, clusters, matched)
     names = {value: str(value.name) for node in model.graph for value in node.outputs}
     inputs = (*model.graph.inputs, *model.graph.initializers.values())
     names |= {value: str(value.name) for value in inputs}
@@ -60,6 +60,7 @@ def use_integers(model: ir.Model) -> Conversion:
 class _Converter:
     graph: ir.Graph
     clusters: list[Cluster]
+    quantised: set[ir.Node]
     signed: dict[ir.Value, ir.Value] = field(default_factory=dict)
     made: set[ir.Node] = field(default_factory=set)
 
@@ -164,8 +165,7 @@ class _Converter:
     def dead(self, user: ir.Node) -> bool:
         """Whether ``user`` only computes what clusters compute now."""
         if user.op_type == "DequantizeLinear" and not user.domain:
-            inside = {n for cluster in self.clusters for n in cluster.nodes}
-            return user in inside
+            return user in self.quantised
         moved = user.outputs[0]
         return (
             user.op_type in _MOVES and moved in self.signed and not moved.is_graph_output()

@@ -33,7 +33,7 @@ def scratch_of(flat: FlatProgram) -> dict[str, tuple[int, ...]]:
 
 def with_least_scratch(flat: FlatProgram) -> FlatProgram:
     """Return ``flat`` with convolutions in the parts that need the least scratch."""
-    return _changed(flat, lambda call: _fitted(call, 0))
+    return _changed(flat, lambda call, micro: _fitted(micro, 0))
 
 
 def use_free_scratch(
@@ -42,27 +42,23 @@ def use_free_scratch(
     """Give each call the largest parts that fit; return all three with what has changed."""
     limit = int(plan.size * (1 + _GROWTH)) // align * align
     offsets, size = dict(plan.offsets), plan.size
-    sizes: dict[int, int] = {}
+    first = {block.key: block.first for block in alive.blocks}
+    sizes: dict[Any, int] = {}
     found: dict[str, MicroCall] = {}
     for number, call in enumerate(calls_of(flat.steps)):
         key = ("scratch", number, 0)
         if call.micro is None or call.micro.operator not in _IN_PARTS or key not in offsets:
             continue
-        step = next(block.first for block in alive.blocks if block.key == key)
-        start, room = _largest_gap(alive.blocks, plan.offsets, step, limit, align)
+        start, room = _largest_gap(alive.blocks, plan.offsets, first[key], limit, align)
         made = _fitted(call.micro, room)
         if call.micro.scratch_bytes < made.scratch_bytes <= room:
             found[call.kernel] = made
-            offsets[key], sizes[number] = start, made.scratch_bytes
+            offsets[key], sizes[key] = start, made.scratch_bytes
             size = max(size, start + -(-made.scratch_bytes // align) * align)
-    blocks = [
-        replace(b, size=sizes[b.key[1]]) if b.key[0] == "scratch" and b.key[1] in sizes else b
-        for b in alive.blocks
-    ]
-    changed = _changed(flat, lambda call: call, found)
-    bound = max(plan.lower_bound, size if size > plan.size else plan.lower_bound)
+    blocks = [replace(b, size=sizes.get(b.key, b.size)) for b in alive.blocks]
+    bound = size if size > plan.size else plan.lower_bound
     return (
-        changed,
+        _changed(flat, lambda call, micro: found.get(call.kernel, micro)),
         replace(alive, blocks=blocks),
         replace(plan, offsets=offsets, size=size, lower_bound=bound),
     )
@@ -92,17 +88,16 @@ def _largest_gap(
 
 
 def _changed(
-    flat: FlatProgram,
-    change: Callable[[MicroCall], MicroCall],
-    found: Mapping[str, MicroCall] | None = None,
+    flat: FlatProgram, change: Callable[[KernelCall, MicroCall], MicroCall]
 ) -> FlatProgram:
+    """Return ``flat`` with what ``change`` makes of each call of a hand-written kernel."""
+
     def walk(steps: Sequence[FlatStep]) -> list[FlatStep]:
         made: list[FlatStep] = []
         for step in steps:
             match step:
                 case KernelCall() if step.micro is not None:
-                    new = (found or {}).get(step.kernel, change(step.micro))
-                    made.append(replace(step, micro=new))
+                    made.append(replace(step, micro=change(step, step.micro)))
                 case FlatLoop():
                     made.append(replace(step, body=walk(step.body)))
                 case FlatIf():
