@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 from pathlib import Path
@@ -22,6 +23,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         missing = [name for name in marker.args if shutil.which(name) is None]
         if missing:
             pytest.skip(f"not on PATH: {', '.join(missing)}")
+    for marker in item.iter_markers("framework"):
+        missing = [name for name in marker.args if importlib.util.find_spec(name) is None]
+        if missing:
+            pytest.skip(f"not installed: {', '.join(missing)}")
     if item.get_closest_marker("shared_models") and not SHARED_MODELS.is_dir():
         pytest.skip(f"no extra models in {SHARED_MODELS.relative_to(REPOSITORY.parent)}")
 

@@ -49,9 +49,10 @@ __all__ = [
 
 
 def import_model(
-    source: str | Path,
+    source: str | Path | object,
     output: str | Path,
     *,
+    example: object = None,
     preprocess: str | Path | None = None,
     postprocess: str | Path | None = None,
     vectors: str | Path | None = None,
@@ -61,14 +62,21 @@ def import_model(
     trained_with: str | None = None,
     lineage: str | Path | None = None,
     find_lineage: bool = True,
+    split: bool = True,
+    signature: str | None = None,
+    trust: Sequence[str] = (),
+    accept_divergence: str | None = None,
     force: bool = False,
     cache: bool = True,
 ) -> Bundle:
-    """Import an ONNX model and write a bundle.
+    """Import a framework's model and write a bundle.
 
     Args:
-        source: ONNX file.
+        source: File or folder of any framework in ``docs/frontends.md``; or a model in memory: a
+            ``torch.nn.Module``, a Keras model, an estimator, a booster, a JAX function.
         output: Where to write, ``NAME.mlb``.
+        example: For a model in memory: inputs that it takes, as its page in ``docs/frontends``
+            says; only their types and shapes matter.
         preprocess: ONNX file, steps (``.yaml``, ``.json``) or a Python file written with onnxscript
             (``file.py``, ``file.py:function``) whose outputs are the model's inputs, by name.
         postprocess: The same, whose inputs are the model's outputs, by name.
@@ -81,6 +89,10 @@ def import_model(
         trained_with: Digest of the preprocessing that trained the model.
         lineage: How the model came to be; ``lineage.yaml`` beside the model by default.
         find_lineage: Whether that is looked for.
+        split: Whether preprocessing found at the head of the model becomes a stage of its own.
+        signature: Which signature of a source that holds several.
+        trust: Types, by full name, that a skops file may hold although nobody vouches for them.
+        accept_divergence: Why the bundle may compute something else than the original; recorded.
         force: Replace ``output``.
         cache: Whether the bundle may come from the cache if nothing has changed, and is kept there.
 
@@ -100,7 +112,13 @@ def import_model(
         trained_with=trained_with,
         lineage=_path(lineage),
         find_lineage=find_lineage,
+        split=split,
+        signature=signature,
+        trust=tuple(trust),
+        accept_divergence=accept_divergence,
     )
+    if not isinstance(source, str | Path):
+        return pipeline.import_object(source, example, Path(output), options, force=force)
     return pipeline.import_model(Path(source), Path(output), options, force=force, cache=cache)
 
 
@@ -120,7 +138,7 @@ def quantize(
     """Quantise a float model and write the bundle of the quantised one.
 
     Args:
-        source: A bundle, or an ONNX file.
+        source: A bundle, or a model of any framework.
         output: Where to write, ``NAME.mlb``.
         calibration: File or folder of samples (``.npz``, ``.npy``, images) that give the ranges of
             values; the bundle's vectors by default.
@@ -172,7 +190,7 @@ def build(
     """Build one package per target, as ``output/<target>``; all appear or none.
 
     Args:
-        source: A bundle, or an ONNX file.
+        source: A bundle, or a model of any framework.
         targets: Names of targets, or paths of target files.
         output: Folder for the packages.
         generator: ``llvm`` or ``c``; each target's own by default.

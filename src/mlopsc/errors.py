@@ -231,3 +231,24 @@ class QuantizationError(MlopscError):
 
     exit_code = 34
     default_hint = "docs/quantize.md says what can be quantised, and with which data"
+
+
+class DivergenceError(MlopscError):
+    """The converted model computes something else than the original does in its framework."""
+
+    exit_code = 35
+    default_hint = "report the model; '--accept-divergence REASON' imports it and records why"
+
+
+class UnsafeSourceError(MlopscError):
+    """A model file holds code, or is of a kind that runs code when it is loaded."""
+
+    exit_code = 36
+    default_hint = "docs/frontends.md says how to export each framework's models without code"
+
+
+class ConversionError(MlopscError):
+    """A framework's converter to ONNX fails on a model."""
+
+    exit_code = 37
+    default_hint = "export the model to ONNX with the framework's own tools and import that"

@@ -22,11 +22,19 @@ from mlopsc.importer import (
 )
 from mlopsc.resident import little_resident
 from mlopsc.schema.bundle import STAGES
-from mlopsc.schema.import_options import FILE_OPTIONS
 
 
-def import_file(*, source: str, options: Mapping[str, Any], output: str, shown: str) -> None:
+def import_file(
+    *,
+    source: str,
+    options: Mapping[str, Any],
+    output: str,
+    shown: str,
+    exported: str | None = None,
+) -> None:
     """Import ``source`` and write the bundle to ``output``, which is called ``shown`` in messages.
+
+    With ``exported``, the folder that a frontend has left, ``source`` is the file in it.
 
     Raises:
         MlopscError: As ``importer.import_bundle``.
@@ -35,7 +43,7 @@ def import_file(*, source: str, options: Mapping[str, Any], output: str, shown: 
     """
     try:
         with little_resident():
-            write_bundle(_import(source, options), Path(output))
+            write_bundle(_import(source, options, exported), Path(output))
     except OSError as error:
         raise OutputError(
             f"cannot write '{shown}': {error.strerror or error}; expected a writable place",
@@ -43,14 +51,16 @@ def import_file(*, source: str, options: Mapping[str, Any], output: str, shown: 
         ) from error
 
 
-def check_file(*, source: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def check_file(
+    *, source: str, options: Mapping[str, Any], exported: str | None = None
+) -> dict[str, Any]:
     """Import ``source`` and return its signature and operators; nothing is written.
 
     Raises:
         MlopscError: As ``import_file``.
     """
     with little_resident():
-        bundle = _import(source, options)
+        bundle = _import(source, options, exported)
     return {
         "inputs": [str(spec) for spec in bundle.manifest.inputs],
         "outputs": [str(spec) for spec in bundle.manifest.outputs],
@@ -58,7 +68,7 @@ def check_file(*, source: str, options: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def find_external(*, source: str, options: Mapping[str, Any]) -> dict[str, list[str]]:
+def find_external(*, source: str | None, options: Mapping[str, Any]) -> dict[str, list[str]]:
     """Return where the graphs say that their external data lies, by stage; nothing is checked.
 
     Raises:
@@ -90,12 +100,10 @@ def copy_graph(*, source: str, output: str) -> None:
     Path(output).write_bytes(path.read_bytes())
 
 
-def _import(source: str, options: Mapping[str, Any]) -> Bundle:
-    paths = {
-        name: Path(options[name]) if options[name] is not None else None for name in FILE_OPTIONS
-    }
+def _import(source: str, options: Mapping[str, Any], exported: str | None) -> Bundle:
+    folder = Path(exported) if exported is not None else None
     try:
-        return import_bundle(Path(source), ImportOptions(**{**options, **paths}))
+        return import_bundle(Path(source), ImportOptions.from_json(options), folder)
     except MemoryError as error:
         raise SourceError(
             f"importing '{source}' takes more memory than a model of its size may need",

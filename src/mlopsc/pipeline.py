@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlopsc.cache import Cache, open_cache
 from mlopsc.errors import BrokenBundleError, InputError, LimitError, MlopscError, OutputError
-from mlopsc.import_job import import_to, run_import
+from mlopsc.frontends import ONNX, recognise
+from mlopsc.frontends.onnx import onnx_file
+from mlopsc.import_job import export, export_object, import_ready, import_to, run_import
 from mlopsc.lineage_file import LINEAGE_YAML
 from mlopsc.outputs import atomic_file, atomic_folders, check_folder, check_free
 from mlopsc.preprocessing import Converted, as_onnx, check_onnx_output, write_onnx
@@ -67,12 +69,14 @@ class Verdict:
         inputs: Names, types and shapes of the raw inputs, if it is accepted.
         outputs: The same of the outputs.
         operators: What its normal form consists of.
+        what: What the source was taken for.
     """
 
     problems: tuple[MlopscError, ...] = ()
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     operators: tuple[OperatorUse, ...] = ()
+    what: str = ""
 
 
 def import_model(
@@ -88,13 +92,13 @@ def import_model(
     """Import ``source`` and write the bundle to ``output``; stop after ``timeout`` seconds.
 
     Args:
-        source: ONNX file.
+        source: A model that a frontend recognises: a file or a folder.
         output: The bundle.
         options: How to import.
         force: Replace a bundle that exists.
         cache: Whether the result may come from the cache, and is kept there.
         timeout: Seconds until the import is stopped.
-        progress: Told if the bundle is ``UNCHANGED``.
+        progress: Told what the source was taken for, and if the bundle is ``UNCHANGED``.
 
     Raises:
         MlopscError: See ``mlopsc.errors``; nothing is written then.
@@ -102,12 +106,53 @@ def import_model(
     found = open_cache(enabled=cache)
     options = with_lineage(source, options)
     with atomic_file(output, force=force) as path, as_onnx(options) as ready:
-        if import_to(source, path, ready, shown=output, timeout=timeout, cache=found):
+        if import_to(
+            source, path, ready, shown=output, timeout=timeout, cache=found,
+            taken=lambda what: progress("import", what),
+        ):  # fmt: skip
             progress("import", UNCHANGED)
-        artefact = open_artefact(path)
-        read_revocations().check(source, artefact.ancestors())
-        record_artefact("import", artefact, output)
-        return artefact.require_bundle()
+        return _finish(path, source, output)
+
+
+def import_object(
+    model: object,
+    example: object,
+    output: Path,
+    options: ImportOptions,
+    *,
+    force: bool = False,
+    timeout: float = IMPORT_TIMEOUT_S,
+) -> Bundle:
+    """Import a model that is in memory, in its framework's own form, and write the bundle.
+
+    The framework exports it here, in this process; everything else is as for files.
+
+    Args:
+        model: Such as a ``torch.nn.Module``, an estimator or a function.
+        example: Inputs it takes, in the form that its frontend says.
+        output: The bundle.
+        options: How to import.
+        force: Replace a bundle that exists.
+        timeout: Seconds until the import is stopped.
+
+    Raises:
+        MlopscError: See ``mlopsc.errors``; nothing is written then.
+    """
+    with (
+        atomic_file(output, force=force) as path,
+        as_onnx(options) as given,
+        export_object(model, example, given, output.stem) as ready,
+    ):
+        import_ready(ready, path, shown=output, timeout=timeout)
+        return _finish(path, output, output)
+
+
+def _finish(path: Path, source: Path, output: Path) -> Bundle:
+    """Check the bundle at ``path``, note that it was made, and return it."""
+    artefact = open_artefact(path)
+    read_revocations().check(source, artefact.ancestors())
+    record_artefact("import", artefact, output)
+    return artefact.require_bundle()
 
 
 def with_lineage(source: Path, options: ImportOptions) -> ImportOptions:
@@ -124,12 +169,23 @@ def check_model(
     """Return what an import of ``source`` would say, all problems at once; write nothing."""
     from mlopsc.importer import OperatorUse
 
+    what = ""
     try:
-        with as_onnx(with_lineage(source, options)) as ready:
-            reply = run_import("check_file", source, ready, timeout)
+        found = recognise(source)
+        what = found.what
+        if found.framework == ONNX:
+            source = onnx_file(source)
+        with (
+            as_onnx(with_lineage(source, options)) as given,
+            export(source, found, given, timeout) as ready,
+        ):
+            reply = run_import(
+                "check_file", ready.source, ready.options, timeout, **ready.arguments
+            )
     except MlopscError as error:
-        return Verdict(problems=(error, *error.also))
+        return Verdict(problems=(error, *error.also), what=what)
     return Verdict(
+        what=what,
         inputs=tuple(reply["inputs"]),
         outputs=tuple(reply["outputs"]),
         operators=tuple(
@@ -170,7 +226,7 @@ def build(
     """Build one package per target, as ``output/<target>``; all appear or none.
 
     Args:
-        source: A bundle, or an ONNX file that is imported first.
+        source: A bundle, or a model that a frontend recognises and that is imported first.
         targets: Names or paths of target files.
         output: Folder for the package folders; may exist.
         options: How to import, if ``source`` is not a bundle.
@@ -285,7 +341,10 @@ def as_bundle(
         return source
     path = work / f"model{BUNDLE_SUFFIX}"
     with as_onnx(with_lineage(source, options or ImportOptions())) as ready:
-        if import_to(source, path, ready, shown=path, timeout=IMPORT_TIMEOUT_S, cache=cache):
+        if import_to(
+            source, path, ready, shown=path, timeout=IMPORT_TIMEOUT_S, cache=cache,
+            taken=lambda what: progress("import", what),
+        ):  # fmt: skip
             progress("import", UNCHANGED)
     return path
 

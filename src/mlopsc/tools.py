@@ -139,6 +139,7 @@ def run_worker(
     crash: type[MlopscError] = CompilerError,
     timeout: float = WORKER_TIMEOUT_S,
     memory: int | None = None,
+    sandboxed: bool = False,
     label: str = "",
     hint: str = "",
 ) -> Any:
@@ -152,6 +153,7 @@ def run_worker(
         label: What it does, for messages; the function by default.
         hint: What to do when it dies or takes too long; that of ``crash`` by default.
         memory: Bytes of memory of its own that it may take (Linux); mapped files do not count.
+        sandboxed: Whether network, other programs and pickles are denied to it (``sandbox``).
 
     Raises:
         MlopscError: What the function raised, with the same class, message and hint.
@@ -162,6 +164,7 @@ def run_worker(
         "arguments": dict(arguments),
         "cwd": _current_folder(),
         "memory": memory,
+        "sandboxed": sandboxed,
     }
     with tempfile.TemporaryDirectory(prefix="mlopsc-worker-") as name:
         folder = Path(name)

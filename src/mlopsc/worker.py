@@ -26,6 +26,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, NoReturn
 
+from mlopsc import sandbox
 from mlopsc.errors import MlopscError
 
 _REQUEST_BYTES = 4096  # the longest path
@@ -136,6 +137,8 @@ def _run_job(folder: Path, inherited: set[str]) -> NoReturn:
         sys.stderr.write(f"worker: refused to call '{job['function']}'\n")
         sys.stderr.flush()
         os._exit(1)
+    if job["sandboxed"]:
+        sandbox.enter()
     path = folder / "reply.json"
     partial = path.with_suffix(".part")
     partial.write_text(json.dumps(_call(module, name, job["arguments"]), default=str))

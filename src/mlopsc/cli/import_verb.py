@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @click.command("import")
-@click.argument("source", type=PATH)
+@click.argument("source", metavar="PATH", type=PATH)
 @click.option("-o", "--output", type=PATH, help="The bundle, NAME.mlb.")
 @click.option("--check", is_flag=True, help="Only say whether it can be imported, or all reasons.")
 @import_options
@@ -40,7 +40,9 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Import an ONNX model into a bundle that knows nothing of any target.
+    """Import a model of any framework into a bundle that knows nothing of any target.
+
+    What PATH is, is recognised by its content; docs/frontends.md lists what is accepted.
 
     With --check nothing is written: the verdict, the reasons and the exit code are those of the
     import.
@@ -64,7 +66,7 @@ def command(
             collect_import_options(options),
             force=force,
             cache=cache,
-            progress=lambda target, what: update(f"{target}: {what}", keep=True),
+            progress=lambda target, what: update(f"{source}: {what}", keep=True),
         )
     manifest = bundle.manifest
     if as_json:
@@ -79,6 +81,14 @@ def command(
     for spec in manifest.outputs:
         click.echo(f"  output   {spec}")
     click.echo(f"  vectors  {manifest.vectors.count} {manifest.vectors.origin}")
+    if manifest.framework is not None:
+        for found in manifest.framework.preprocessing:
+            click.echo(f"  found    {found}: the preprocessing stage")
+        for found in manifest.framework.postprocessing:
+            click.echo(f"  found    {found}: the postprocessing stage")
+        click.echo(f"  original {manifest.framework}")
+        for note in manifest.framework.notes:
+            click.echo(f"  warning  {note}", err=True)
     if manifest.integers is not None:
         click.echo(f"  integers {manifest.integers} ({manifest.vectors.arithmetic})")
     lineage = lineage_of(bundle.documents)
@@ -115,6 +125,7 @@ def _report(source: Path, verdict: Verdict, as_json: bool) -> None:
         echo_json(
             {
                 "source": str(source),
+                "what": verdict.what,
                 "verdict": "refused" if problems else "ok",
                 "problems": found,
                 "inputs": verdict.inputs,
@@ -124,11 +135,11 @@ def _report(source: Path, verdict: Verdict, as_json: bool) -> None:
         )
     elif problems:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        click.echo(f"{source}: refused, {count}")
+        click.echo(f"{source}: {verdict.what or 'not recognised'}; refused, {count}")
         for problem in problems:
             click.echo(f"  {problem.message}\n    next: {problem.hint}")
     else:
-        click.echo(f"{source}: ok")
+        click.echo(f"{source}: {verdict.what}; ok")
         for spec in verdict.inputs:
             click.echo(f"  input    {spec}")
         for spec in verdict.outputs:

@@ -233,6 +233,30 @@ def import_options(function: F) -> F:
                 is_flag=True,
                 help="Do not look for a lineage.yaml beside the model.",
             ),
+            click.option(
+                "--no-split",
+                "split",
+                is_flag=True,
+                flag_value=False,
+                default=True,
+                help="Leave preprocessing that is found at the model's head inside the model.",
+            ),
+            click.option(
+                "--signature",
+                metavar="NAME",
+                help="Which signature of a model that has several.",
+            ),
+            click.option(
+                "--trust",
+                multiple=True,
+                metavar="TYPE",
+                help="Type that a skops file may hold, by full name; repeat.",
+            ),
+            click.option(
+                "--accept-divergence",
+                metavar="REASON",
+                help="Import although the bundle differs from the original; recorded.",
+            ),
         )
     ):
         function = option(function)
@@ -253,4 +277,8 @@ def collect_import_options(given: dict[str, Any]) -> Any:
         trained_with=given["trained_with"],
         lineage=given["lineage"],
         find_lineage=not given["no_lineage"],
+        split=given["split"],
+        signature=given["signature"],
+        trust=given["trust"],
+        accept_divergence=given["accept_divergence"],
     )

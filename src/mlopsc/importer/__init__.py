@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from mlopsc.importer.bundle_model import import_bundle
 from mlopsc.importer.describe import OperatorUse, operators_of
+from mlopsc.importer.make_vectors import SYNTHESISED
 from mlopsc.importer.onnx_file import external_locations, load_onnx
 from mlopsc.schema.import_options import ImportOptions
 
 __all__ = [
+    "SYNTHESISED",
     "ImportOptions",
     "OperatorUse",
     "external_locations",

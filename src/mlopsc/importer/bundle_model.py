@@ -11,9 +11,10 @@ from mlopsc._version import __version__
 from mlopsc.bundle import Bundle, Vector, graph_signature, list_files, pack
 from mlopsc.documents import bundle_documents
 from mlopsc.errors import MlopscError, OpenShapeError, SourceError
+from mlopsc.importer.framework import Runs, compare_with_framework, read_runs
 from mlopsc.importer.history import history, import_provenance, trained_with
 from mlopsc.importer.integers import compare_integers
-from mlopsc.importer.make_vectors import answer, synthesise
+from mlopsc.importer.make_vectors import SYNTHESISED, answer, synthesise
 from mlopsc.importer.normalise import normalise
 from mlopsc.importer.normalise.sequence_inputs import bind_sequences
 from mlopsc.importer.normalise.upgrade import OPSET
@@ -22,8 +23,17 @@ from mlopsc.importer.onnx_file import LoadedModel, load_onnx
 from mlopsc.importer.origin import compare_with_origin
 from mlopsc.integer import ExactReference
 from mlopsc.reference import Reference
-from mlopsc.schema.bundle import STAGES, Manifest, StageName, StageRecord, VectorsRecord
+from mlopsc.schema.bundle import (
+    STAGES,
+    FrameworkCheck,
+    Manifest,
+    Source,
+    StageName,
+    StageRecord,
+    VectorsRecord,
+)
 from mlopsc.schema.common import TensorSpec, c_identifier
+from mlopsc.schema.export import Export
 from mlopsc.schema.graph import StageGraph
 from mlopsc.schema.import_options import ImportOptions
 from mlopsc.vectors_file import load_vectors
@@ -41,12 +51,19 @@ _HEADERS = frozenset(
 )  # fmt: skip
 
 
-def import_bundle(source: Path, options: ImportOptions) -> Bundle:
+def import_bundle(source: Path, options: ImportOptions, exported: Path | None = None) -> Bundle:
     """Return the bundle of ``source``.
 
+    Args:
+        source: ONNX file.
+        options: How to import.
+        exported: The folder that a frontend has left, with ``source`` in it.
+
     Raises:
-        SourceError, UnsupportedOpError, OpenShapeError, InputError: See ``mlopsc.errors``.
+        SourceError, UnsupportedOpError, OpenShapeError, InputError, DivergenceError: See
+            ``mlopsc.errors``.
     """
+    runs = None if exported is None else read_runs(exported)
     paths: dict[StageName, Path | None] = {
         "preprocess": options.preprocess,
         "model": source,
@@ -58,6 +75,8 @@ def import_bundle(source: Path, options: ImportOptions) -> Bundle:
         proto, used = bind_sequences(drop_zip_maps(model.proto), options.bind)
         loaded[name] = LoadedModel(proto, model.source)
         bind = {key: size for key, size in bind.items() if key not in used}
+    if runs is not None:
+        loaded = {name: _of_export(model, runs.export) for name, model in loaded.items()}
     originals = [model.as_stage(name) for name, model in loaded.items()]
     records, graphs = _normalise_all(loaded, bind)
     signatures = [graph_signature(g.model) for g in graphs]
@@ -75,6 +94,8 @@ def import_bundle(source: Path, options: ImportOptions) -> Bundle:
     if options.vectors is not None:
         samples, labels = load_vectors(options.vectors, inputs)
         vectors = answer(reference, samples)
+    elif runs is not None and runs.export.compared and runs.export.whole:
+        vectors, labels = answer(reference, runs.drawn(SYNTHESISED, inputs)), ()
     else:
         vectors, labels = synthesise(inputs, reference), ()
     _check_outputs(vectors, outputs)
@@ -82,7 +103,8 @@ def import_bundle(source: Path, options: ImportOptions) -> Bundle:
     checked = None
     if quantised:
         vectors, checked = compare_integers(exact, reference, vectors, outputs)
-    lineage = history(options, loaded)
+    framework = _compare(runs, graphs, exact, reference, options)
+    lineage = history(options, loaded, runs.export if runs is not None else None)
     manifest = Manifest(
         name=_model_name(options.name or source.stem),
         version=options.version,
@@ -99,12 +121,42 @@ def import_bundle(source: Path, options: ImportOptions) -> Bundle:
             arithmetic=exact.arithmetic,
         ),
         origin=origin,
+        framework=framework,
         integers=checked,
         files=(),
     )
     made = import_provenance(source, options, loaded, reference.version)
     files = list_files(manifest, graphs, vectors)
     return pack(manifest, graphs, vectors, bundle_documents(manifest, files, lineage, made))
+
+
+def _of_export(model: LoadedModel, export: Export) -> LoadedModel:
+    """Return ``model``, which a frontend has made, with where that came from."""
+    producer = export.written_by or export.version
+    source = Source(framework=export.framework, producer=producer, digest=export.digest)
+    return LoadedModel(model.proto, source)
+
+
+def _compare(
+    runs: Runs | None,
+    graphs: Sequence[StageGraph],
+    exact: ExactReference,
+    reference: Reference,
+    options: ImportOptions,
+) -> FrameworkCheck | None:
+    """Compare with the framework's original, without the graphs that the user has put around it."""
+    if runs is None:
+        return None
+    if not runs.export.whole:
+        given = {"preprocess": options.preprocess, "postprocess": options.postprocess}
+        graphs = [graph for graph in graphs if given.get(graph.name) is None]
+        exact = ExactReference(graphs)
+        reference = Reference(graphs)
+    answer = exact.run if exact.arithmetic != "float" else reference.run
+    signatures = [graph_signature(graph.model) for graph in graphs]
+    return compare_with_framework(
+        runs, answer, signatures[0][0], signatures[-1][1], options.accept_divergence
+    )
 
 
 def _check_outputs(vectors: Sequence[Vector], outputs: Sequence[TensorSpec]) -> None:

@@ -15,18 +15,25 @@ from mlopsc.lineage_file import load_lineage
 from mlopsc.schema.attestation import IMPORT_TYPE, Provenance, Resource, provenance, resource
 from mlopsc.schema.bundle import StageName
 from mlopsc.schema.common import Digest, digest_file
+from mlopsc.schema.export import Export
 from mlopsc.schema.graph import StageGraph
 from mlopsc.schema.import_options import ImportOptions
 from mlopsc.schema.lineage import Framework, Lineage
 
 
-def history(options: ImportOptions, loaded: Mapping[StageName, LoadedModel]) -> Lineage:
+def history(
+    options: ImportOptions, loaded: Mapping[StageName, LoadedModel], export: Export | None = None
+) -> Lineage:
     """Return what is known of the model's history: what people say, and what its file says.
 
     Raises:
         LineageError: The lineage file is not valid.
     """
     lineage = Lineage() if options.lineage is None else load_lineage(options.lineage)
+    if export is not None and export.configuration and not lineage.configuration:
+        lineage = lineage.model_copy(update={"configuration": export.configuration})
+    if export is not None and export.frameworks and not lineage.frameworks:
+        return lineage.model_copy(update={"frameworks": export.frameworks})
     producer = loaded["model"].source.producer
     if lineage.frameworks or not producer:
         return lineage

@@ -18,6 +18,7 @@ BUNDLE_SUFFIX = ".mlb"
 MANIFEST_FILE: Final = "manifest.json"
 PROVENANCE_FILE: Final = "provenance.json"
 DOCUMENTS: Final = (LINEAGE_FILE, PROVENANCE_FILE, SBOM_FILE)
+_FIRST_NAME: Final = 30  # where the name of the first member stands in a zip archive
 STAGES: tuple[StageName, ...] = ("preprocess", "model", "postprocess")
 
 
@@ -25,9 +26,10 @@ class Source(Frozen):
     """Where the model came from, as far as its file says.
 
     Attributes:
-        framework: The frontend that read it (``onnx``).
+        framework: The frontend that read it, such as ``onnx``.
         producer: Name and version of the exporter, from the file, or an empty string.
-        digest: Of the file that was given, followed by its external data if it has any.
+        digest: Of the file that was given, followed by its external data if it has any; of names
+            and digests of all its files if it was a folder.
     """
 
     framework: str
@@ -94,6 +96,50 @@ class OriginCheck(Frozen):
     relative_to_max: float = 0.0
 
 
+class FrameworkCheck(Frozen):
+    """How the bundle compares with the original, run by its own framework.
+
+    Attributes:
+        compared: Whether the original could run where it was imported.
+        reason: Why not.
+        framework: Name and version of the framework that ran it.
+        written_by: Name and version of what wrote the source, as far as it says.
+        converter: Name and version of what made the ONNX file.
+        vectors: Number of the user's vectors that were compared.
+        drawn: Number of drawn inputs that were compared.
+        relative_to_max: Largest difference, relative to the largest value of its output.
+        tolerance: What is allowed.
+        accepted: Why a larger difference was accepted, in the user's words; else empty.
+        preprocessing: What was found at the head of the model and became the preprocessing stage.
+        postprocessing: The same of its end.
+        notes: What was not carried over.
+    """
+
+    compared: bool
+    reason: str = ""
+    framework: str
+    written_by: str = ""
+    converter: str = ""
+    vectors: Annotated[int, Field(ge=0)] = 0
+    drawn: Annotated[int, Field(ge=0)] = 0
+    relative_to_max: Annotated[float, Field(ge=0)] = 0.0
+    tolerance: Annotated[float, Field(ge=0)] = 0.0
+    accepted: str = ""
+    preprocessing: tuple[str, ...] = ()
+    postprocessing: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Return one line for people."""
+        if not self.compared:
+            return f"not compared with {self.framework}: {self.reason}"
+        text = (
+            f"at most {self.relative_to_max:.2g} of the largest value from {self.framework} on "
+            f"{self.vectors} vectors and {self.drawn} drawn inputs"
+        )
+        return text + (f"; accepted: {self.accepted}" if self.accepted else "")
+
+
 class IntegerCheck(Frozen):
     """How a quantised model's integers compare with the reference runtime, on the test vectors.
 
@@ -127,7 +173,7 @@ class IntegerCheck(Frozen):
 
 
 class Manifest(Frozen):
-    """``manifest.json`` of a bundle, schema version 3.
+    """``manifest.json`` of a bundle, schema version 4.
 
     Attributes:
         name: Name of the model; a C identifier.
@@ -139,11 +185,12 @@ class Manifest(Frozen):
             on, if that is known; the bundle's own must have it.
         vectors: About the test vectors.
         origin: How the graphs compare with the models they were made from.
+        framework: How the bundle compares with a framework's original, if it was no ONNX file.
         integers: How the integers of a quantised model compare with the reference runtime.
         files: Every other member of the bundle.
     """
 
-    schema_version: Literal[3] = 3
+    schema_version: Literal[4] = 4
     name: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
     version: str
     created_by: str
@@ -153,6 +200,7 @@ class Manifest(Frozen):
     trained_with: Digest | None
     vectors: VectorsRecord
     origin: OriginCheck
+    framework: FrameworkCheck | None = None
     integers: IntegerCheck | None = None
     files: tuple[FileEntry, ...]
 
@@ -167,7 +215,12 @@ def _from_2(manifest: dict[str, Any]) -> dict[str, Any]:
     return {**manifest, "schema_version": 3}
 
 
-_UPGRADES: Final[dict[int, Upgrade]] = {1: _from_1, 2: _from_2}
+def _from_3(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Version 3 knew ONNX files only, and inputs without labels."""
+    return {**manifest, "schema_version": 4}
+
+
+_UPGRADES: Final[dict[int, Upgrade]] = {1: _from_1, 2: _from_2, 3: _from_3}
 MANIFEST_VERSIONS: Final = len(_UPGRADES) + 1
 
 
@@ -186,6 +239,8 @@ def is_bundle(path: Path) -> bool:
         if path.exists() and not path.is_file():  # reading a pipe never ends
             return path.suffix == BUNDLE_SUFFIX
         with path.open("rb") as file:
-            return file.read(4) == b"PK\x03\x04" or path.suffix == BUNDLE_SUFFIX
+            head = file.read(_FIRST_NAME + len(MANIFEST_FILE))
+        first = head[_FIRST_NAME:] == MANIFEST_FILE.encode()  # other archives hold other models
+        return (head.startswith(b"PK\x03\x04") and first) or path.suffix == BUNDLE_SUFFIX
     except OSError:
         return path.suffix == BUNDLE_SUFFIX
