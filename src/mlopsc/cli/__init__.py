@@ -25,7 +25,7 @@ _interrupted = False
 _VERBS = {
     "init": ("init", "Write a lineage.yaml to edit: how a model came to be."),
     "preprocess": ("preprocess", "Write the ONNX file of steps or of a Python function."),
-    "import": ("import_verb", "Import an ONNX model into a bundle."),
+    "import": ("import_verb", "Import a framework's model into a bundle."),
     "quantize": ("quantize", "Quantise a float model, and say what that costs."),
     "build": ("build", "Build a package for each target from a bundle or an ONNX file."),
     "fit": ("fit", "Say whether a model fits a board, before anything is flashed."),
