@@ -32,8 +32,8 @@ def linear() -> str:
     <CategoricalPredictor name="city" value="Bern" coefficient="0"/>
     <CategoricalPredictor name="city" value="Sankt Gallen" coefficient="-150.5"/>
     <CategoricalPredictor name="city" value="Zürich" coefficient="420.75"/>
-    <PredictorTerm coefficient="0.5"><FieldRef field="rooms"/><FieldRef field="area"/></PredictorTerm>
-    </RegressionTable></RegressionModel>"""
+    <PredictorTerm coefficient="0.5"><FieldRef field="rooms"/><FieldRef field="area"/>
+    </PredictorTerm></RegressionTable></RegressionModel>"""
     fields = {"rent": "double", "rooms": "integer", "area": "double", "city": CITIES}
     return document(fields, body)
 
@@ -204,7 +204,8 @@ def scorecard() -> str:
       </Attribute>
       <Attribute partialScore="32"><CompoundPredicate booleanOperator="and">
         <SimplePredicate field="age" operator="greaterOrEqual" value="25"/>
-        <SimplePredicate field="age" operator="lessThan" value="60"/></CompoundPredicate></Attribute>
+        <SimplePredicate field="age" operator="lessThan" value="60"/></CompoundPredicate>
+      </Attribute>
       <Attribute partialScore="21"><True/></Attribute></Characteristic>
     <Characteristic name="income_score">
       <Attribute partialScore="0"><SimplePredicate field="income" operator="lessOrEqual"
@@ -214,7 +215,8 @@ def scorecard() -> str:
     <Characteristic name="city_score">
       <Attribute partialScore="7"><SimpleSetPredicate field="city" booleanOperator="isIn">
         <Array n="2" type="string">Bern "Zürich"</Array></SimpleSetPredicate></Attribute>
-      <Attribute partialScore="3"><True/></Attribute></Characteristic></Characteristics></Scorecard>"""
+      <Attribute partialScore="3"><True/></Attribute></Characteristic></Characteristics>
+    </Scorecard>"""
     fields = {"score": "double", "age": "double", "income": "double", "city": CITIES}
     return document(fields, body)
 
@@ -245,7 +247,9 @@ def neural_network() -> str:
                 f'<Con from="{depth - 1},{i}" weight="{float(w)!r}"/>'
                 for i, w in enumerate(weights[:, number])
             )
-            neurons += f'<Neuron id="{depth},{number}" bias="{float(bias[number])!r}">{wires}</Neuron>'
+            neurons += (
+                f'<Neuron id="{depth},{number}" bias="{float(bias[number])!r}">{wires}</Neuron>'
+            )
         last = ' activationFunction="identity" normalizationMethod="softmax"' if depth == 2 else ""
         layers += f"<NeuralLayer{last}>{neurons}</NeuralLayer>"
     outputs = "".join(
@@ -262,7 +266,7 @@ def neural_network() -> str:
 SKLEARN = ("sklearn",)
 CASES = (
     Case("pmml_linear", "pmml", "linear regression", _write(linear)),
-    Case("pmml_multinomial", "pmml", "multinomial regression, transformations", _write(multinomial)),
+    Case("pmml_multinomial", "pmml", "regression with transformations", _write(multinomial)),
     Case("pmml_logistic", "pmml", "generalised linear model", _write(logistic)),
     Case("pmml_tree", "pmml", "decision tree with surrogates", _write(decision_tree)),
     Case("pmml_random_forest", "pmml", "random forest", _write(random_forest), needs=SKLEARN),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import onnx
@@ -131,7 +131,11 @@ class Converter:
         self._width = len(scope.columns)
         outputs, ends = self._outputs(model, body, result, classes)
         joined = helper.make_node("Concat", scope.columns, [FEATURES], name=FEATURES, axis=1)
-        raw = [_input(name, data) for name, data in inputs.items()]
+        declared = list(outer.fields)
+        raw = [
+            _input(name, data)
+            for name, data in sorted(inputs.items(), key=lambda item: declared.index(item[1].name))
+        ]
         found = classes if result.shares else ()
         phrases = self._phrases(outer, scope.order, head)
         if self._split and phrases:
@@ -166,17 +170,10 @@ class Converter:
             kind = INT64
         else:
             kind = onnx.TensorProto.STRING
-            ends.nodes.append(
-                helper.make_node(
-                    "LabelEncoder",
-                    [whole],
-                    [name],
-                    name=name,
-                    domain=ML,
-                    keys_int64s=list(range(len(classes))),
-                    values_strings=list(classes),
-                )  # fmt: skip
-            )
+            places = list(range(len(classes)))
+            texts: dict[str, Any] = {"keys_int64s": places, "values_strings": list(classes)}
+            node = helper.make_node("LabelEncoder", [whole], [name], name=name, domain=ML, **texts)
+            ends.nodes.append(node)
         ends.nodes.append(
             helper.make_node("Identity", [result.shares], [PROBABILITIES], name=PROBABILITIES)
         )

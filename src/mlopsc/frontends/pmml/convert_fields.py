@@ -6,13 +6,21 @@ Source: PMML 4.4, *Transformations*, *Functions* and *TreeModel* (predicates).
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from mlopsc.frontends.pmml.element import Element, array_of, as_number, malformed, unsupported
+from mlopsc.frontends.pmml.element import (
+    Element,
+    array_of,
+    as_number,
+    malformed,
+    rows_of,
+    unsupported,
+)
 from mlopsc.frontends.pmml.fields import DataField, Scope, Treatment, kind_of
 from mlopsc.frontends.pmml.graph import LARGEST, ML, NAN, Array, Column, Graph
 
@@ -158,10 +166,10 @@ class Columns:
         self, element: Element, x: str, points: list[tuple[float, float]], outliers: str
     ) -> str:
         """Return the line through ``points`` at ``x``."""
-        if len(points) < 2 or any(a[0] >= b[0] for a, b in zip(points, points[1:], strict=False)):
+        if len(points) < 2 or any(a[0] >= b[0] for a, b in itertools.pairwise(points)):
             malformed(element, "has no two points LinearNorm in ascending order")
         g, y = self.graph, ""
-        for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+        for (x0, y0), (x1, y1) in itertools.pairwise(points):
             scaled = g.op("Mul", g.op("Sub", x, g.constant(x0)), g.constant((y1 - y0) / (x1 - x0)))
             line = g.op("Add", scaled, g.constant(y0))
             y = g.where(g.compare("greaterThan", x, x0), line, y) if y else line
@@ -219,17 +227,16 @@ class Columns:
 
     def _map_values(self, element: Element, scope: Scope[Column], kind: str) -> Column:
         g, literal = self.graph, _Literals(kind)
-        pairs = [(p.need("field"), p.need("column")) for p in element.all("FieldColumnPair")]
+        pairs, rows, wanted = rows_of(element)
         columns = [(scope.look_up(name, element), column) for name, column in pairs]
-        rows = [{c.tag: c.text for c in r.children} for r in element.must("InlineTable").all("row")]
-        if len(rows) > MAX_ROWS or not columns:
+        if len(rows) > MAX_ROWS:
             unsupported(element, f"has {len(rows)} rows; up to {MAX_ROWS} are converted")
         default = element.attributes.get("defaultValue")
         y: str | float = NAN if default is None else literal(element, default)
         for row in reversed(rows):
-            hits = [self.equals(element, c, row.get(name, "")) for c, name in columns]
+            hits = [self.equals(element, c, row[name]) for c, name in columns]
             hit = functools.reduce(lambda a, b: g.op("And", a, b), hits)
-            y = g.where(hit, literal(element, row.get(element.need("outputColumn"), "")), y)
+            y = g.where(hit, literal(element, row[wanted]), y)
         lost = [g.missing(c.tensor) for c, _ in columns]
         anywhere = functools.reduce(lambda a, b: g.op("Or", a, b), lost)
         return Column(g.where(anywhere, self._missing_value(element, literal), y), literal.labels)
@@ -280,7 +287,7 @@ class Columns:
             return g.op("Floor", g.op("Add", tensors[0], g.constant(0.5)))
         if name == "threshold" and len(tensors) == 2:
             return g.number(g.op("Greater", *tensors))
-        unsupported(element, f"calls the function {name!r}, which is not converted")
+        return unsupported(element, f"calls the function {name!r}, which is not converted")
 
     def _fold(self, name: str, tensors: list[str]) -> str:
         """Return what a function makes of those arguments that are there."""

@@ -76,7 +76,7 @@ class _Test:
 
 
 class Matrix:
-    """The features that trees or a linear model use: those of the model, and columns beside them."""
+    """What trees or a linear model use: the features of the model, and columns beside them."""
 
     def __init__(self, graph: Graph, features: str, known: dict[str, int], width: int) -> None:
         """Take the tensor of the model's features and the place of each of its columns."""

@@ -1,4 +1,4 @@
-"""Frontend *pmml*: the document as a tree of elements whose attributes are checked as they are read.
+"""Frontend *pmml*: the document as elements, whose attributes are checked as they are read.
 
 Entities, document types and references to other files are refused by ``defusedxml``; ``Extension``
 elements and namespaces are dropped. Always holds: what is malformed gives a ``SourceError``.
@@ -128,6 +128,29 @@ def as_number(element: Element, text: str) -> float:
     if not math.isfinite(number):
         malformed(element, f"has {text[:40]!r} where a finite number was expected")
     return number
+
+
+def rows_of(element: Element) -> tuple[list[tuple[str, str]], list[dict[str, str]], str]:
+    """Return what a ``MapValues`` element holds.
+
+    Names of columns may have the prefix of a namespace, which the names of cells here have not.
+
+    Returns:
+        Pairs of a field and its column; rows, with their texts by column; the column of results.
+    """
+
+    def plain(name: str) -> str:
+        return name.rpartition(":")[2]
+
+    pairs = [(p.need("field"), plain(p.need("column"))) for p in element.all("FieldColumnPair")]
+    rows = [{c.tag: c.text for c in r.children} for r in element.must("InlineTable").all("row")]
+    wanted = plain(element.need("outputColumn"))
+    for row in rows:
+        if not row.keys() >= {wanted, *(column for _, column in pairs)}:
+            malformed(element, f"has a row without one of its columns: {', '.join(row)[:80]}")
+    if not pairs:
+        malformed(element, "names no field")
+    return pairs, rows, wanted
 
 
 def array_of(element: Element) -> list[str]:

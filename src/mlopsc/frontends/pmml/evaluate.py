@@ -365,10 +365,9 @@ def _leaf(model: Element, scope: Scope[Value]) -> Element | None:
 
 
 def _combined(segmentation: Element, method: str, found: list[tuple[float, Answer]]) -> Answer:
-    values = [math.nan if a.value is None else as_number(segmentation, str(a.value)) for _, a in found] \
-        if all(a.value is not None for _, a in found) else None  # fmt: skip
-    if values is None:
+    if any(a.value is None for _, a in found):
         return Answer(None)
+    values = [as_number(segmentation, str(a.value)) for _, a in found]
     weights = [weight for weight, _ in found]
     weighted = math.fsum(w * v for w, v in zip(weights, values, strict=True))
     rules: dict[str, Callable[[], float]] = {

@@ -14,7 +14,14 @@ from typing import Any, Final
 
 import numpy as np
 
-from mlopsc.frontends.pmml.element import Element, array_of, as_number, malformed, unsupported
+from mlopsc.frontends.pmml.element import (
+    Element,
+    array_of,
+    as_number,
+    malformed,
+    rows_of,
+    unsupported,
+)
 from mlopsc.frontends.pmml.fields import DataField, Scope, Treatment, kind_of
 
 Value = float | str | None
@@ -201,14 +208,13 @@ def _discretize(element: Element, scope: Scope[Value], kind: str) -> Value:
 
 
 def _map_values(element: Element, scope: Scope[Value], kind: str) -> Value:
-    pairs = [(p.need("field"), p.need("column")) for p in element.all("FieldColumnPair")]
+    pairs, rows, wanted = rows_of(element)
     given = [(scope.look_up(name, element), column) for name, column in pairs]
     if any(value is None for value, _ in given):
         return _mapped_missing(element, kind)
-    for row in element.must("InlineTable").all("row"):
-        cells = {cell.tag: cell.text for cell in row.children}
-        if all(same(row, v, cells.get(c, "")) for v, c in given if v is not None):
-            return _literal(row, cells.get(element.need("outputColumn"), ""), kind)
+    for row in rows:
+        if all(same(element, v, row[c]) for v, c in given if v is not None):
+            return _literal(element, row[wanted], kind)
     default = element.attributes.get("defaultValue")
     return None if default is None else _literal(element, default, kind)
 

@@ -1,13 +1,13 @@
 """Frontend *pmml*: the fields of a document, and how one gets its value where a model uses it.
 
-A field is raw, as the data dictionary declares it; treated, as a mining schema says (missing values,
-outliers); or derived by an expression. Both the evaluator and the converter look fields up in
-``Scope``, each with values of its own kind.
+A field is raw, as the data dictionary declares it; treated, as a mining schema says (missing
+values, outliers); or derived by an expression. The evaluator and the converter both look fields up
+in ``Scope``, each with values of its own kind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -98,12 +98,17 @@ def data_fields(document: Element) -> dict[str, DataField]:
             kind,
             single=given == "float",
             values=tuple(v.need("value") for v in values if v.get("property", "valid") == "valid"),
-            missing=tuple(v.number("value") for v in missing) if kind == "number" else (),
+            missing=_codes(missing) if kind == "number" else (),
             integral=given in ("integer", "boolean"),
             ordinal=element.get("optype") == "ordinal",
             margins=margins,
         )
     return found
+
+
+def _codes(values: Sequence[Element]) -> tuple[float, ...]:
+    """Return numbers that stand for missing values; NaN always does."""
+    return tuple(v.number("value") for v in values if v.need("value").lower() != "nan")
 
 
 def target_of(model: Element) -> str | None:
