@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 
 from mlopsc._version import __version__
-from mlopsc.errors import SourceError
+from mlopsc.errors import MlopscError, SourceError
 from mlopsc.frontends.base import Array, Exported, LoadOptions, Original, RawInput
 from mlopsc.frontends.content import Content
 from mlopsc.frontends.pmml.convert import Converted, Converter, check_document
@@ -153,7 +153,14 @@ class Document(Original):
                 value = array.reshape(len(array), -1)[row, 0]
                 text = fields[name].kind == "text"
                 given[fields[name].name] = str(value) if text else float(value)
-            answers.append(evaluator.predict(given))
+            try:
+                answers.append(evaluator.predict(given))
+            except MlopscError:
+                raise
+            except Exception as error:  # whatever a malformed document leads to
+                raise SourceError(
+                    f"the PMML document cannot be evaluated: {type(error).__name__}: {error}"
+                ) from error
         if not classes:
             values = [np.nan if a.value is None else float(a.value) for a in answers]
             return {self._output: np.array(values).reshape(-1, 1)}

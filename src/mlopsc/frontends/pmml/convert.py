@@ -120,6 +120,8 @@ class Converter:
         inside = Columns(body, {}, self._labels, self._tensor_name)
         scope = _Features(inside, outer.fields, outer.functions, outer=outer, graph=body)
         classes = classes_of(self._document, model)
+        if model.get("functionName") == "classification" and len(classes) < 2:
+            malformed(model, f"predicts {len(classes)} classes; expected two or more")
 
         def matrix() -> Matrix:
             return Matrix(body, FEATURES, scope.places, max(self._width, len(scope.columns)))
@@ -189,8 +191,9 @@ class Converter:
         found = []
         for name in order:
             if name in outer.expressions:
-                kinds = [c.tag for c in outer.expressions[name].children if c.tag != "Value"]
-                found.append(f"'{name}' by {kinds[0] if kinds else 'nothing'}")
+                kinds = {c.tag for c in outer.expressions[name].children}
+                kinds -= {"Value", "Interval", "FieldRef"}
+                found += [f"'{name}' by {kind}" for kind in sorted(kinds)]
         for name in outer.known:
             treatment = outer.treatments.get(name)
             if treatment is None or not treatment.changes or name in outer.expressions:

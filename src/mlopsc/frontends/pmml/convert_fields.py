@@ -158,7 +158,9 @@ class Columns:
         del kind
         x = scope.look_up(element.need("field"), element)
         points = [(p.number("orig"), p.number("norm")) for p in element.all("LinearNorm")]
-        y = self.interpolated(element, x.tensor, points, element.get("outliers", "asIs"))
+        y = self.interpolated(
+            element, numbers_of(element, x), points, element.get("outliers", "asIs")
+        )
         made = Column(y)
         return self._filled(element, x if "mapMissingTo" not in element.attributes else made, made)
 
@@ -198,6 +200,7 @@ class Columns:
 
     def _discretize(self, element: Element, scope: Scope[Column], kind: str) -> Column:
         g, x = self.graph, scope.look_up(element.need("field"), element)
+        numbers_of(element, x)
         bins = element.all("DiscretizeBin")
         literal = _Literals(kind)
         default = element.attributes.get("defaultValue")
@@ -263,6 +266,7 @@ class Columns:
         if name in ("isMissing", "isNotMissing"):
             lost = g.missing(tensors[0])
             return Column(g.number(lost if name == "isMissing" else g.op("Not", lost)))
+        tensors = [numbers_of(element, v) for v in values]
         made = Column(self._computed(element, name, tensors))
         return self._filled(element, made, made)
 
@@ -335,6 +339,7 @@ class Columns:
                 hit = g.op("Not", hit) if name in ("isNotIn", "notEqual") else hit
             else:
                 hit = g.compare(name, column.tensor, as_number(others[0], constants[0]))
+                numbers_of(element, column)
             return Column(g.where(g.missing(column.tensor), NAN, g.number(hit)))
         second = self.expression(others[0], scope) if len(others) == 1 else None
         if second is None or column.labels is not None or second.labels is not None:
@@ -412,6 +417,17 @@ class Columns:
         g, known = self.graph, self._known(a)
         holds = g.op("Or", a.holds, g.op("And", g.op("Not", known), b.holds))
         return Truth(holds, g.op("Or", known, self._known(b)))
+
+
+def numbers_of(element: Element, column: Column) -> str:
+    """Return the tensor of a column of numbers.
+
+    Raises:
+        SourceError: It is one of texts.
+    """
+    if column.labels is not None:
+        malformed(element, "computes with a text")
+    return column.tensor
 
 
 def limit_of(element: Element, column: Column, scope: Scope[Column]) -> float:

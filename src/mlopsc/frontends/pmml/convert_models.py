@@ -5,13 +5,14 @@ Source: PMML 4.4, *RegressionModel*, *GeneralRegressionModel* and *NeuralNetwork
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from mlopsc.frontends.pmml.convert_fields import Columns
+from mlopsc.frontends.pmml.convert_fields import Columns, numbers_of
 from mlopsc.frontends.pmml.convert_trees import Matrix
 from mlopsc.frontends.pmml.element import Element, malformed, unsupported
 from mlopsc.frontends.pmml.fields import Scope
@@ -172,16 +173,15 @@ class Models:
     def _term(self, part: Element, scope: Scope[Column]) -> str:
         g = self.columns.graph
         if part.tag == "NumericPredictor":
-            tensor = scope.look_up(part.need("name"), part).tensor
+            tensor = numbers_of(part, scope.look_up(part.need("name"), part))
             power = part.number("exponent", 1.0)
             return tensor if power == 1 else g.op("Pow", tensor, g.constant(power))
         references = part.all("FieldRef")
         if not references:
             malformed(part, "holds no FieldRef")
-        tensor = scope.look_up(references[0].need("field"), part).tensor
-        for reference in references[1:]:
-            tensor = g.op("Mul", tensor, scope.look_up(reference.need("field"), part).tensor)
-        return tensor
+        columns = [scope.look_up(r.need("field"), part) for r in references]
+        tensors = [numbers_of(part, column) for column in columns]
+        return functools.reduce(lambda a, b: g.op("Mul", a, b), tensors)
 
     def _category(
         self, element: Element, scope: Scope[Column], name: str, rows: Mapping[str, Array]
@@ -252,7 +252,7 @@ class Models:
         if len(categories) != 1:
             unsupported(model, "has several categories without being multinomial")
         if model.get("offsetVariable"):
-            offset = scope.look_up(model.get("offsetVariable"), model).tensor
+            offset = numbers_of(model, scope.look_up(model.get("offsetVariable"), model))
             sums = g.op("Add", sums, offset)
         elif "offsetValue" in model.attributes:
             sums = g.op("Add", sums, g.constant(model.number("offsetValue")))
@@ -311,12 +311,20 @@ class Models:
         """Convert a ``NeuralNetwork``."""
         g = self.columns.graph
         inputs = model.must("NeuralInputs").all("NeuralInput")
-        tensors = [self.columns.derived(i.must("DerivedField"), scope).tensor for i in inputs]
+        if not inputs:
+            malformed(model, "has no NeuralInput")
+        columns = [self.columns.derived(i.must("DerivedField"), scope) for i in inputs]
+        tensors = [numbers_of(model, column) for column in columns]
         blocks = [([i.need("id") for i in inputs], g.op("Concat", *tensors, axis=1))]
         layers = model.all("NeuralLayer")
         for number, layer in enumerate(layers):
             neurons = layer.all("Neuron")
             bias = np.array([n.number("bias", 0.0) for n in neurons])
+            known = {name for ids, _ in blocks for name in ids}
+            wires = [c for n in neurons for c in n.all("Con")]
+            lost = next((c for c in wires if c.need("from") not in known), None)
+            if lost is not None:
+                malformed(lost, f"comes from {lost.get('from')[:40]!r}, which is not there")
             total = ""
             for ids, tensor in blocks:
                 weights = _weights(neurons, ids)

@@ -15,7 +15,7 @@ import numpy as np
 from onnx import numpy_helper
 
 from mlopsc.frontends.pmml.convert_fields import Columns, limit_of
-from mlopsc.frontends.pmml.element import Element, array_of, malformed, unsupported
+from mlopsc.frontends.pmml.element import Element, array_of, as_number, malformed, unsupported
 from mlopsc.frontends.pmml.fields import Scope
 from mlopsc.frontends.pmml.graph import LARGEST, ML, NAN, Column, Graph, above, below
 
@@ -152,7 +152,8 @@ class Trees:
         if element.tag == "SimpleSetPredicate":
             words = dict.fromkeys(array_of(element.must("Array")))
             codes = [
-                float(column.place(w)) if column.labels is not None else float(w) for w in words
+                float(column.place(w)) if column.labels is not None else as_number(element, w)
+                for w in words
             ]
             inside = element.need("booleanOperator") == "isIn"
             mode = _EQ if len(codes) == 1 else _MEMBER

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Final
 
+import numpy as np
+
 from mlopsc.frontends.pmml.element import Element, as_number, malformed, unsupported
 from mlopsc.frontends.pmml.evaluate_fields import (
     Value,
@@ -74,6 +76,21 @@ _ACTIVATIONS: Final[dict[str, Callable[[float], float]]] = {
 }
 
 
+def _computed(rule: Callable[[float], float], x: float) -> float:
+    """Return what a function gives; NaN where it is not defined, an infinity where it is too large."""
+    try:
+        return rule(x)
+    except OverflowError:
+        return math.inf
+    except (ValueError, ZeroDivisionError):
+        return math.nan
+
+
+def _power(x: float, exponent: float) -> float:
+    with np.errstate(all="ignore"):
+        return float(np.float_power(x, exponent))
+
+
 class Evaluator:
     """Predicts for one sample after the other."""
 
@@ -113,12 +130,13 @@ class Evaluator:
         method = model.get("normalizationMethod", "none")
         if model.get("functionName") != "classification":
             (total,) = sums.values()
-            return Answer(INVERSE_LINKS["logit" if method == "softmax" else method](total))
+            rule = INVERSE_LINKS["logit" if method == "softmax" else method]
+            return Answer(_computed(rule, total))
         names = list(sums)
         if method in ("softmax", "simplemax"):
             shares = sums if method == "simplemax" else _softmax(sums)
             return self._most(_normal(shares) if method == "simplemax" else shares)
-        shares = {name: INVERSE_LINKS[method](value) for name, value in sums.items()}
+        shares = {name: _computed(INVERSE_LINKS[method], x) for name, x in sums.items()}
         if len(names) == 2:
             shares[names[1]] = 1 - shares[names[0]]
         elif method != "none":
@@ -142,7 +160,7 @@ class Evaluator:
                 if name in factors or isinstance(value, str):
                     product *= float(same(part, value, part.need("value")))
                 else:
-                    product *= value ** part.number("value")
+                    product *= _power(value, part.number("value"))
             category = cell.get("targetCategory")
             sums[category] = sums.get(category, 0.0) + product
         if model.get("modelType") == "multinomialLogistic":
@@ -154,9 +172,9 @@ class Evaluator:
         total += _offset(model, scope)
         link = model.get("linkFunction", "identity")
         if link == "power":
-            value = total ** (1 / model.number("linkParameter"))
+            value = _power(total, 1 / model.number("linkParameter"))
         else:
-            value = INVERSE_LINKS[link](total)
+            value = _computed(INVERSE_LINKS[link], total)
         if model.get("functionName") != "classification":
             return Answer(value)
         reference = model.get("targetReferenceCategory")
@@ -230,12 +248,12 @@ class Evaluator:
             value = scope.backend.derived(given.must("DerivedField"), scope)
             values[given.need("id")] = math.nan if value is None else float(value)
         layers = model.all("NeuralLayer")
-        for number, layer in enumerate(layers):
+        for layer in layers:
             sums = {n.need("id"): _neuron(n, values) for n in layer.all("Neuron")}
             name = layer.get("activationFunction") or model.need("activationFunction")
             limit = layer.number("threshold", model.number("threshold", 0.0))
             out = {
-                key: float(x > limit) if name == "threshold" else _ACTIVATIONS[name](x)
+                key: float(x > limit) if name == "threshold" else _computed(_ACTIVATIONS[name], x)
                 for key, x in sums.items()
             }
             last = model.get("normalizationMethod", "none") if layer is layers[-1] else "none"
@@ -243,7 +261,6 @@ class Evaluator:
             if method != "none":
                 out = _softmax(out) if method == "softmax" else _normal(out)
             values |= out
-            del number
         return self._network_answer(model, values)
 
     def _network_answer(self, model: Element, values: Of) -> Answer:
@@ -287,7 +304,9 @@ def _table_sum(table: Element, scope: Scope[Value]) -> float:
     for part in table.all("NumericPredictor"):
         value = scope.look_up(part.need("name"), part)
         power = part.number("exponent", 1.0)
-        total += part.number("coefficient") * (math.nan if value is None else float(value) ** power)
+        total += part.number("coefficient") * (
+            math.nan if value is None else _power(float(value), power)
+        )
     for part in table.all("CategoricalPredictor"):
         value = scope.look_up(part.need("name"), part)
         if value is not None and same(part, value, part.need("value")):
