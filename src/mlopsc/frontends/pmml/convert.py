@@ -28,6 +28,7 @@ from mlopsc.frontends.pmml.fields import (
     data_fields,
     root_scope,
     target_of,
+    tests_missing,
 )
 from mlopsc.frontends.pmml.graph import FLOAT, INT64, ML, Column, Graph, model_of
 
@@ -117,7 +118,8 @@ class Converter:
         inputs: dict[str, DataField] = {}
         outside = Columns(head, inputs, self._labels, self._tensor_name)
         outer, model = root_scope(outside, self._document)
-        inside = Columns(body, {}, self._labels, self._tensor_name)
+        misses = bool(tests_missing(self._document))
+        inside = Columns(body, {}, self._labels, self._tensor_name, misses)
         scope = _Features(inside, outer.fields, outer.functions, outer=outer, graph=body)
         classes = classes_of(self._document, model)
         if model.get("functionName") == "classification" and len(classes) < 2:
@@ -131,7 +133,7 @@ class Converter:
         if not scope.columns:
             unsupported(model, "depends on no field")
         self._width = len(scope.columns)
-        outputs, ends = self._outputs(model, body, result, classes)
+        outputs, ends = self._outputs(model, result, classes)
         joined = helper.make_node("Concat", scope.columns, [FEATURES], name=FEATURES, axis=1)
         declared = list(outer.fields)
         raw = [
@@ -149,10 +151,9 @@ class Converter:
         return Converted(whole, None, (), inputs, found, self._labels)
 
     def _outputs(
-        self, model: Element, body: Graph, result: Result, classes: Sequence[str]
+        self, model: Element, result: Result, classes: Sequence[str]
     ) -> tuple[list[onnx.ValueInfoProto], Graph]:
         """Return the outputs, and what gives them their names."""
-        del body
         target = target_of(model) or "prediction"
         name = self._tensor_name(target)
         ends = Graph("end")
@@ -163,7 +164,10 @@ class Converter:
         if label:
             whole = ends.op("Cast", label, to=INT64)
         else:
-            whole = ends.op("ArgMax", result.shares, axis=1, keepdims=1)
+            shares = result.shares
+            if tests_missing(self._document):
+                shares = ends.where(ends.missing(shares), -1.0, shares)
+            whole = ends.op("ArgMax", shares, axis=1, keepdims=1)
         data = data_fields(self._document).get(target)
         numbers = data is not None and data.kind == "number"
         if numbers and all(re.fullmatch(r"-?\d{1,18}", c) for c in classes):

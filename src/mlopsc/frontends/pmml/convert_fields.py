@@ -60,12 +60,15 @@ class Columns:
         graph: Where nodes go.
         inputs: Fields that are inputs of the graph, by the names of their tensors.
         labels: Of text fields; kept from one conversion to the next.
+        tensor_names: Gives the name of a field's tensor.
+        misses: Whether models see missing values that the document expects.
     """
 
     graph: Graph
     inputs: dict[str, DataField]
     labels: dict[str, list[str]]
     tensor_names: Callable[[str], str]
+    misses: bool = False
 
     def raw(self, data: DataField) -> Column:
         """See ``Backend``."""

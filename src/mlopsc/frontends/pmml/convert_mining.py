@@ -265,7 +265,7 @@ class Mining:
         g = self._graph
         if method == "max":
             return g.op("ReduceMax", values, g.constant([1], np.int64), keepdims=1)
-        ranked = g.op("TopK", values, g.constant([count // 2 + 1], np.int64), axis=1)
+        ranked = g.largest(values, count // 2 + 1)
         last = [count // 2] if count % 2 else [count // 2 - 1, count // 2]
         middle = g.op("Gather", ranked, g.constant(last, np.int64), axis=1)
         return g.op("ReduceMean", middle, g.constant([1], np.int64), keepdims=1)

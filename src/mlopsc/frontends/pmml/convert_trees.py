@@ -114,7 +114,7 @@ class Trees:
         """Start without trees; each leaf has ``targets`` weights."""
         self._columns, self._matrix, self._targets = columns, matrix, targets
         self._trees: list[Leaf | Split] = []
-        self._made: dict[int, Leaf | Split] = {}
+        self.misses = columns.misses
 
     def add_tree(self, model: Element, scope: Scope[Column], weigh: Weigh) -> None:
         """Add a ``TreeModel``; ``weigh`` gives the weights of a node, and of no result."""
@@ -225,7 +225,8 @@ class _Walk:
                 parts[id(child)] = self.subtree(child)
             return parts[id(child)]
 
-        end = Leaf(self.weigh(node if self.last else None))
+        nothing = Leaf(self.weigh(None))
+        end = Leaf(self.weigh(node)) if self.last else nothing
         unknown: Leaf | Split | None = None
         if self.strategy == "lastPrediction":
             unknown = Leaf(self.weigh(node))
@@ -242,12 +243,14 @@ class _Walk:
                 chain = part(child) if test else chain
                 continue
             if number == len(children) - 2 and self._exclude(child, children[-1]):
-                # A missing value without a strategy has no result, so any will do.
+                # A missing value without a strategy has no result: any will do, unless the
+                # document asks for missing values.
                 no = part(children[-1])
-                lost = end if self.last and self.strategy == "none" else no
+                exact = self.trees.misses or (self.last and self.strategy == "none")
+                lost = (nothing if self.strategy == "nullPrediction" else end) if exact else no
             else:
                 no = chain
-                lost = Leaf(self.weigh(None)) if self.strategy == "nullPrediction" else chain
+                lost = nothing if self.strategy == "nullPrediction" else chain
             chain = self.trees.branch(test, part(child), no, unknown or lost)
         return chain
 

@@ -11,7 +11,7 @@ import numpy as np
 from mlopsc.frontends.base import Array, RawInput
 from mlopsc.frontends.pmml.convert import Converted
 from mlopsc.frontends.pmml.element import Element
-from mlopsc.frontends.pmml.fields import DataField
+from mlopsc.frontends.pmml.fields import DataField, tests_missing
 
 _MISSING = 0.15  # share of missing values, where they may be
 _OPEN_STRATEGIES = ("lastPrediction", "defaultChild")
@@ -24,7 +24,7 @@ class Drawer:
         """Read what the document says of its fields."""
         self._converted = converted
         self._points: dict[str, list[float]] = {}
-        self._lossy: set[str] = set()
+        self._lossy = tests_missing(document)
         trees = [e for e in document.walk() if e.tag == "TreeModel"]
         others = [e for e in document.walk() if e.tag in ("NumericPredictor", "PPCell", "Neuron")]
         self._all_lossy = (

@@ -77,7 +77,7 @@ _ACTIVATIONS: Final[dict[str, Callable[[float], float]]] = {
 
 
 def _computed(rule: Callable[[float], float], x: float) -> float:
-    """Return what a function gives; NaN where it is not defined, an infinity where it is too large."""
+    """Return what a function gives: NaN where it is not defined, infinity beyond all numbers."""
     try:
         return rule(x)
     except OverflowError:
@@ -120,7 +120,9 @@ class Evaluator:
         return answer
 
     def _most(self, shares: dict[str, float]) -> Answer:
-        best = max(self.classes, key=lambda c: shares.get(c, 0.0))
+        # As in the graph: where there is no result, the first class.
+        known = {c: -1.0 if math.isnan(x) else x for c, x in shares.items()}
+        best = max(self.classes, key=lambda c: known.get(c, 0.0))
         return Answer(best, {c: shares.get(c, 0.0) for c in self.classes})
 
     def _regression(self, model: Element, scope: Scope[Value]) -> Answer:
@@ -231,6 +233,8 @@ class Evaluator:
     ) -> Answer:
         weighted = method.startswith("weighted")
         votes = dict.fromkeys(self.classes, 0.0)
+        if any(answer.value is None for _, answer in found):
+            return _nothing(self.classes)
         for weight, answer in found:
             factor = weight if weighted else 1.0
             if method in ("majorityVote", "weightedMajorityVote"):

@@ -239,6 +239,21 @@ def root_scope(backend: Backend[V], document: Element) -> tuple[Scope[V], Elemen
     return raw.inside(model, *([] if dictionary is None else [dictionary])), model
 
 
+def tests_missing(document: Element) -> set[str]:
+    """Return the fields of which a document says what happens if they are missing.
+
+    Those count whose missing values a model sees, unlike those that the mining schema replaces.
+    """
+    found = set()
+    for element in document.walk():
+        asks = element.get("operator") in ("isMissing", "isNotMissing")
+        if "field" in element.attributes and (asks or "mapMissingTo" in element.attributes):
+            found.add(element.need("field"))
+        if element.get("function") in ("isMissing", "isNotMissing"):
+            found |= {child.get("field") for child in element.children}
+    return found
+
+
 _FRAME: Final = ("Header", "MiningBuildTask", "DataDictionary", "TransformationDictionary")
 
 

@@ -49,7 +49,10 @@ class Column:
 def below(limit: float) -> float:
     """Return the largest float32 that is not above ``limit``."""
     near = np.float32(np.clip(limit, -LARGEST, LARGEST))
-    return float(near if float(near) <= limit else np.nextafter(near, np.float32(-np.inf)))
+    if float(near) <= limit:
+        return float(near)
+    with np.errstate(over="ignore"):
+        return float(np.nextafter(near, np.float32(-np.inf)))
 
 
 def above(limit: float) -> float:
@@ -77,6 +80,15 @@ class Graph:
             helper.make_node(kind, inputs, [name], name=name, domain=domain, **attributes)
         )
         self._made[key] = name
+        return name
+
+    def largest(self, tensor: str, count: int) -> str:
+        """Return the ``count`` largest values of each row, in descending order."""
+        name = f"{self._prefix}.{len(self.nodes)}"
+        inputs = [tensor, self.constant([count], np.int64)]
+        self.nodes.append(
+            helper.make_node("TopK", inputs, [name, f"{name}.places"], name=name, axis=1)
+        )
         return name
 
     def constant(self, value: object, dtype: Any = np.float32) -> str:
