@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -243,8 +244,13 @@ RULES = """<RuleSetModel functionName="classification"><MiningSchema/></RuleSetM
     ],
 )  # fmt: skip
 def test_refused(text: str, kind: type[MlopscError], words: str, tmp_path: Path) -> None:
-    path = write(tmp_path, text)
-    check_refused(run_cli("import", path, "-o", tmp_path / "m.mlb"), kind, words)
+    with pytest.raises(kind, match=re.escape(words)):
+        both(tmp_path, text)
+
+
+def test_refusals_reach_the_user(tmp_path: Path) -> None:
+    path = write(tmp_path, document(XY, RULES))
+    check_refused(run_cli("import", path, "-o", tmp_path / "m.mlb"), ConversionError, "RuleSet")
 
 
 def test_recognised_by_content(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Final
 
 import numpy as np
 
+from mlopsc.frontends.pmml.convert_logic import Logic, Truth, as_number_of
 from mlopsc.frontends.pmml.element import (
     Element,
     array_of,
@@ -37,19 +38,6 @@ _FOLDS: Final = {
     "avg": ("Add", 0.0), "product": ("Mul", 1.0),
 }  # fmt: skip
 MAX_ROWS: Final = 512
-
-
-@dataclass(frozen=True)
-class Truth:
-    """A condition for every sample.
-
-    Attributes:
-        holds: Where it is known to hold, a tensor of booleans.
-        known: Where it is known, or None if everywhere.
-    """
-
-    holds: str
-    known: str | None = None
 
 
 @dataclass
@@ -279,7 +267,7 @@ class Columns:
             return self._fold(name, tensors)
         if name in ("and", "or"):
             truths = [Truth(g.compare("equal", t, 1.0), g.op("Not", g.missing(t))) for t in tensors]
-            return self.as_number(self._logic(name, truths))
+            return as_number_of(g, Logic(g).combined(name, truths, element))
         if name == "not":
             return g.op("Sub", g.constant(1.0), tensors[0])
         if name in _UNARY and len(tensors) == 1:
@@ -352,11 +340,6 @@ class Columns:
             g.where(g.missing(difference), NAN, g.number(g.compare(name, difference, 0.0)))
         )
 
-    def as_number(self, truth: Truth) -> str:
-        """Return 1 where a condition holds, 0 where not, NaN where that is unknown."""
-        number = self.graph.number(truth.holds)
-        return number if truth.known is None else self.graph.where(truth.known, number, NAN)
-
     def truth(self, element: Element, scope: Scope[Column]) -> Truth:
         """Return where a predicate holds."""
         g = self.graph
@@ -366,7 +349,7 @@ class Columns:
             parts = [self.truth(part, scope) for part in element.children]
             if not parts:
                 malformed(element, "has no parts")
-            return self._logic(element.need("booleanOperator"), parts, element)
+            return Logic(g).combined(element.need("booleanOperator"), parts, element)
         column = scope.look_up(element.need("field"), element)
         known = g.op("Not", g.missing(column.tensor))
         if element.tag == "SimpleSetPredicate":
@@ -382,44 +365,6 @@ class Columns:
             malformed(element, f"has the operator {operator!r}")
         limit = limit_of(element, column, scope)
         return Truth(g.compare(operator, column.tensor, limit), known)
-
-    def _logic(self, name: str, parts: list[Truth], element: Element | None = None) -> Truth:
-        g = self.graph
-        if name not in ("and", "or", "xor", "surrogate"):
-            malformed(element or Element("Apply", {}), f"has the operator {name!r}")
-        first, *others = parts
-        for part in others:
-            first = {"and": self._and, "or": self._or, "xor": self._xor, "surrogate": self._else}[
-                name
-            ](first, part)
-        del g
-        return first
-
-    def _known(self, truth: Truth) -> str:
-        return truth.known or self.graph.constant([[True]], np.bool_)
-
-    def _and(self, a: Truth, b: Truth) -> Truth:
-        g = self.graph
-        false = [g.op("And", self._known(t), g.op("Not", t.holds)) for t in (a, b)]
-        both = g.op("And", self._known(a), self._known(b))
-        known = g.op("Or", both, g.op("Or", *false))
-        return Truth(g.op("And", a.holds, b.holds), known)
-
-    def _or(self, a: Truth, b: Truth) -> Truth:
-        g = self.graph
-        holds = g.op("Or", a.holds, b.holds)
-        both = g.op("And", self._known(a), self._known(b))
-        return Truth(holds, g.op("Or", both, holds))
-
-    def _xor(self, a: Truth, b: Truth) -> Truth:
-        g = self.graph
-        known = g.op("And", self._known(a), self._known(b))
-        return Truth(g.op("And", g.op("Xor", a.holds, b.holds), known), known)
-
-    def _else(self, a: Truth, b: Truth) -> Truth:
-        g, known = self.graph, self._known(a)
-        holds = g.op("Or", a.holds, g.op("And", g.op("Not", known), b.holds))
-        return Truth(holds, g.op("Or", known, self._known(b)))
 
 
 def numbers_of(element: Element, column: Column) -> str:

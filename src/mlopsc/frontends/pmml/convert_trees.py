@@ -15,6 +15,7 @@ import numpy as np
 from onnx import numpy_helper
 
 from mlopsc.frontends.pmml.convert_fields import Columns, limit_of
+from mlopsc.frontends.pmml.convert_logic import as_number_of
 from mlopsc.frontends.pmml.element import Element, array_of, as_number, malformed, unsupported
 from mlopsc.frontends.pmml.fields import Scope
 from mlopsc.frontends.pmml.graph import LARGEST, ML, NAN, Column, Graph, above, below
@@ -145,7 +146,7 @@ class Trees:
         if element.tag in ("True", "False"):
             return element.tag == "True"
         if element.tag == "CompoundPredicate":
-            truth = self._columns.as_number(self._columns.truth(element, scope))
+            truth = as_number_of(self._columns.graph, self._columns.truth(element, scope))
             return _Test(self._matrix.place(truth), _GT, (0.5,))
         column = scope.look_up(element.need("field"), element)
         feature = self._matrix.place(column.tensor)

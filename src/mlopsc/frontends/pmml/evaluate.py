@@ -9,9 +9,6 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Final
-
-import numpy as np
 
 from mlopsc.frontends.pmml.element import Element, as_number, malformed, unsupported
 from mlopsc.frontends.pmml.evaluate_fields import (
@@ -21,6 +18,14 @@ from mlopsc.frontends.pmml.evaluate_fields import (
     interpolate,
     is_true,
     same,
+)
+from mlopsc.frontends.pmml.evaluate_rules import (
+    ACTIVATIONS,
+    INVERSE_LINKS,
+    computed,
+    normal,
+    power,
+    softmax,
 )
 from mlopsc.frontends.pmml.fields import Scope, classes_of, root_scope
 
@@ -38,57 +43,6 @@ class Answer:
 
     value: Value
     shares: dict[str, float] = field(default_factory=dict)
-
-
-def _phi(x: float) -> float:
-    return 0.5 * math.erfc(-x / math.sqrt(2))
-
-
-def _logistic(x: float) -> float:
-    return 1 / (1 + math.exp(-x)) if x > -700 else 0.0
-
-
-INVERSE_LINKS: Final[dict[str, Callable[[float], float]]] = {
-    "none": lambda x: x,
-    "identity": lambda x: x,
-    "logit": _logistic,
-    "probit": _phi,
-    "cloglog": lambda x: 1 - math.exp(-math.exp(x)),
-    "loglog": lambda x: math.exp(-math.exp(-x)),
-    "cauchit": lambda x: 0.5 + math.atan(x) / math.pi,
-    "exp": math.exp,
-    "log": math.exp,
-    "inverse": lambda x: 1 / x,
-}
-_ACTIVATIONS: Final[dict[str, Callable[[float], float]]] = {
-    "identity": lambda x: x,
-    "logistic": _logistic,
-    "tanh": math.tanh,
-    "exponential": math.exp,
-    "reciprocal": lambda x: 1 / x,
-    "square": lambda x: x * x,
-    "Gauss": lambda x: math.exp(-x * x),
-    "sine": math.sin,
-    "cosine": math.cos,
-    "Elliott": lambda x: x / (1 + abs(x)),
-    "arctan": lambda x: 2 * math.atan(x) / math.pi,
-    "rectifier": lambda x: max(0.0, x),
-}
-
-
-def _computed(rule: Callable[[float], float], x: float) -> float:
-    """Return what a function gives: NaN where it is not defined, infinity beyond all numbers."""
-    try:
-        return rule(x)
-    except OverflowError:
-        return math.inf
-    except (ValueError, ZeroDivisionError):
-        return math.nan
-
-
-def _power(x: float, exponent: float) -> float:
-    with np.errstate(all="ignore"):
-        return float(np.float_power(x, exponent))
 
 
 class Evaluator:
@@ -133,16 +87,16 @@ class Evaluator:
         if model.get("functionName") != "classification":
             (total,) = sums.values()
             rule = INVERSE_LINKS["logit" if method == "softmax" else method]
-            return Answer(_computed(rule, total))
+            return Answer(computed(rule, total))
         names = list(sums)
         if method in ("softmax", "simplemax"):
-            shares = sums if method == "simplemax" else _softmax(sums)
-            return self._most(_normal(shares) if method == "simplemax" else shares)
-        shares = {name: _computed(INVERSE_LINKS[method], x) for name, x in sums.items()}
+            shares = sums if method == "simplemax" else softmax(sums)
+            return self._most(normal(shares) if method == "simplemax" else shares)
+        shares = {name: computed(INVERSE_LINKS[method], x) for name, x in sums.items()}
         if len(names) == 2:
             shares[names[1]] = 1 - shares[names[0]]
         elif method != "none":
-            shares = _normal(shares)
+            shares = normal(shares)
         return self._most(shares)
 
     def _general(self, model: Element, scope: Scope[Value]) -> Answer:
@@ -162,21 +116,21 @@ class Evaluator:
                 if name in factors or isinstance(value, str):
                     product *= float(same(part, value, part.need("value")))
                 else:
-                    product *= _power(value, part.number("value"))
+                    product *= power(value, part.number("value"))
             category = cell.get("targetCategory")
             sums[category] = sums.get(category, 0.0) + product
         if model.get("modelType") == "multinomialLogistic":
             reference = model.get("targetReferenceCategory") or next(
                 c for c in self.classes if c not in sums
             )
-            return self._most(_softmax({**sums, reference: 0.0}))
+            return self._most(softmax({**sums, reference: 0.0}))
         ((category, total),) = sums.items()
         total += _offset(model, scope)
         link = model.get("linkFunction", "identity")
         if link == "power":
-            value = _power(total, 1 / model.number("linkParameter"))
+            value = power(total, 1 / model.number("linkParameter"))
         else:
-            value = _computed(INVERSE_LINKS[link], total)
+            value = computed(INVERSE_LINKS[link], total)
         if model.get("functionName") != "classification":
             return Answer(value)
         reference = model.get("targetReferenceCategory")
@@ -244,7 +198,7 @@ class Evaluator:
                     votes[name] += factor * share
             else:
                 unsupported(segmentation, f"combines classes with {method!r}")
-        return self._most(_normal(votes))
+        return self._most(normal(votes))
 
     def _network(self, model: Element, scope: Scope[Value]) -> Answer:
         values: dict[str, float] = {}
@@ -257,13 +211,13 @@ class Evaluator:
             name = layer.get("activationFunction") or model.need("activationFunction")
             limit = layer.number("threshold", model.number("threshold", 0.0))
             out = {
-                key: float(x > limit) if name == "threshold" else _computed(_ACTIVATIONS[name], x)
+                key: float(x > limit) if name == "threshold" else computed(ACTIVATIONS[name], x)
                 for key, x in sums.items()
             }
             last = model.get("normalizationMethod", "none") if layer is layers[-1] else "none"
             method = layer.get("normalizationMethod") or last
             if method != "none":
-                out = _softmax(out) if method == "softmax" else _normal(out)
+                out = softmax(out) if method == "softmax" else normal(out)
             values |= out
         return self._network_answer(model, values)
 
@@ -293,23 +247,13 @@ def _nothing(classes: tuple[str, ...]) -> Answer:
     return Answer(None, dict.fromkeys(classes, math.nan))
 
 
-def _softmax(values: Of) -> dict[str, float]:
-    top = max(values.values())
-    return _normal({name: math.exp(value - top) for name, value in values.items()})
-
-
-def _normal(values: Of) -> dict[str, float]:
-    total = math.fsum(values.values())
-    return {name: value / total if total else math.nan for name, value in values.items()}
-
-
 def _table_sum(table: Element, scope: Scope[Value]) -> float:
     total = table.number("intercept", 0.0)
     for part in table.all("NumericPredictor"):
         value = scope.look_up(part.need("name"), part)
-        power = part.number("exponent", 1.0)
+        exponent = part.number("exponent", 1.0)
         total += part.number("coefficient") * (
-            math.nan if value is None else _power(float(value), power)
+            math.nan if value is None else power(float(value), exponent)
         )
     for part in table.all("CategoricalPredictor"):
         value = scope.look_up(part.need("name"), part)
@@ -353,7 +297,7 @@ def _distribution(node: Element) -> dict[str, float]:
     given = {p.need("value"): p.number("probability", -1.0) for p in parts}
     if given and min(given.values()) >= 0:
         return given
-    return _normal({p.need("value"): p.number("recordCount") for p in parts})
+    return normal({p.need("value"): p.number("recordCount") for p in parts})
 
 
 def _leaf(model: Element, scope: Scope[Value]) -> Element | None:
