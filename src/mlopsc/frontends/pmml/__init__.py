@@ -84,6 +84,7 @@ class Document(Original):
         self.version = f"mlopsc {__version__} (its own evaluator of PMML)"
         self._read_header()
         self._converted: Converted | None = None
+        self._drawer: Drawer | None = None
 
     def _read_header(self) -> None:
         header = self._document.one("Header")
@@ -177,5 +178,6 @@ class Document(Original):
         del last
         if self._converted is None:
             raise AssertionError("inputs are drawn after export")
-        drawer = Drawer(self._document, self._converted)
-        return {i.name: drawer.draw(rng, i) for i in inputs}
+        if self._drawer is None:
+            self._drawer = Drawer(self._document, self._converted)
+        return {i.name: self._drawer.draw(rng, i) for i in inputs}

@@ -94,6 +94,7 @@ class Converter:
     def __init__(self, document: Element, *, split: bool) -> None:
         """Take a document; ``split`` makes preprocessing a graph of its own."""
         self._document, self._split = document, split
+        self._misses = bool(tests_missing(document))
         self._labels: dict[str, list[str]] = {}
         self._width = 0
         self._names: dict[str, str] = {}
@@ -118,8 +119,7 @@ class Converter:
         inputs: dict[str, DataField] = {}
         outside = Columns(head, inputs, self._labels, self._tensor_name)
         outer, model = root_scope(outside, self._document)
-        misses = bool(tests_missing(self._document))
-        inside = Columns(body, {}, self._labels, self._tensor_name, misses)
+        inside = Columns(body, {}, self._labels, self._tensor_name, self._misses)
         scope = _Features(inside, outer.fields, outer.functions, outer=outer, graph=body)
         classes = classes_of(self._document, model)
         if model.get("functionName") == "classification" and len(classes) < 2:
@@ -165,7 +165,7 @@ class Converter:
             whole = ends.op("Cast", label, to=INT64)
         else:
             shares = result.shares
-            if tests_missing(self._document):
+            if self._misses:
                 shares = ends.where(ends.missing(shares), -1.0, shares)
             whole = ends.op("ArgMax", shares, axis=1, keepdims=1)
         data = data_fields(self._document).get(target)
@@ -177,7 +177,11 @@ class Converter:
         else:
             kind = onnx.TensorProto.STRING
             places = list(range(len(classes)))
-            texts: dict[str, Any] = {"keys_int64s": places, "values_strings": list(classes)}
+            texts: dict[str, Any] = {
+                "keys_int64s": places,
+                "values_strings": list(classes),
+                "default_string": classes[0],
+            }
             node = helper.make_node("LabelEncoder", [whole], [name], name=name, domain=ML, **texts)
             ends.nodes.append(node)
         ends.nodes.append(

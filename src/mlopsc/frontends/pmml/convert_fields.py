@@ -266,7 +266,9 @@ class Columns:
         if name in _FOLDS:
             return self._fold(name, tensors)
         if name in ("and", "or"):
-            truths = [Truth(g.compare("equal", t, 1.0), g.op("Not", g.missing(t))) for t in tensors]
+            truths = [
+                Truth(g.compare("notEqual", t, 0.0), g.op("Not", g.missing(t))) for t in tensors
+            ]
             return as_number_of(g, Logic(g).combined(name, truths, element))
         if name == "not":
             return g.op("Sub", g.constant(1.0), tensors[0])
@@ -367,6 +369,12 @@ class Columns:
         return Truth(g.compare(operator, column.tensor, limit), known)
 
 
+def single(number: float) -> float:
+    """Return the nearest float32."""
+    with np.errstate(over="ignore"):
+        return float(np.float32(number))
+
+
 def numbers_of(element: Element, column: Column) -> str:
     """Return the tensor of a column of numbers.
 
@@ -386,7 +394,7 @@ def limit_of(element: Element, column: Column, scope: Scope[Column]) -> float:
             malformed(element, "orders texts")
         return float(column.place(text))
     limit = as_number(element, text)
-    return float(np.float32(limit)) if scope.is_single(element.need("field")) else limit
+    return single(limit) if scope.is_single(element.need("field")) else limit
 
 
 class _Literals:

@@ -14,11 +14,11 @@ from typing import Any, Final
 import numpy as np
 from onnx import numpy_helper
 
-from mlopsc.frontends.pmml.convert_fields import Columns, limit_of
+from mlopsc.frontends.pmml.convert_fields import Columns, limit_of, single
 from mlopsc.frontends.pmml.convert_logic import as_number_of
 from mlopsc.frontends.pmml.element import Element, array_of, as_number, malformed, unsupported
 from mlopsc.frontends.pmml.fields import Scope
-from mlopsc.frontends.pmml.graph import LARGEST, ML, NAN, Column, Graph, above, below
+from mlopsc.frontends.pmml.graph import LARGEST, ML, NAN, Column, Graph, above, as_float32, below
 
 PREDICATES: Final = (
     "True", "False", "SimplePredicate", "SimpleSetPredicate", "CompoundPredicate",
@@ -168,7 +168,7 @@ class Trees:
             malformed(element, f"has the operator {operator!r}")
         limit, mode = limit_of(element, column, scope), _MODES[operator]
         exact = below(limit) if mode in (_LEQ, _GT) else above(limit)
-        limit = float(np.float32(limit)) if mode == _EQ else exact
+        limit = single(limit) if mode == _EQ else exact
         return _Test(feature, mode, (limit,), swapped=operator == "notEqual")
 
     def branch(
@@ -349,7 +349,7 @@ class _Writer:
             "nodes_falseleafs": no_leaf,
             "nodes_missing_value_tracks_true": self._missing,
             "leaf_targetids": self._targets,
-            "leaf_weights": numpy_helper.from_array(np.array(self._weights, f), "weights"),
+            "leaf_weights": numpy_helper.from_array(as_float32(self._weights), "weights"),
         }
         if self._members:
             members = np.array(self._members, f)

@@ -313,5 +313,6 @@ def is_true(element: Element, scope: Scope[Value]) -> bool | None:
         malformed(element, f"has the operator {operator!r}")
     limit = as_number(element, element.need("value"))
     if scope.is_single(element.need("field")):
-        limit = float(np.float32(limit))
+        with np.errstate(over="ignore"):
+            limit = float(np.float32(limit))
     return _COMPARED[operator](value, limit)

@@ -14,6 +14,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from mlopsc.errors import ConversionError
+
 Array = np.ndarray[Any, Any]
 ML: Final = "ai.onnx.ml"
 LARGEST: Final = float(np.finfo(np.float32).max)
@@ -60,6 +62,22 @@ def above(limit: float) -> float:
     return -below(-limit)
 
 
+def as_float32(value: object) -> Array:
+    """Return numbers as float32.
+
+    Raises:
+        ConversionError: One is beyond its range.
+    """
+    wide = np.asarray(value, np.float64)
+    if (np.isfinite(wide) & (np.abs(wide) > LARGEST)).any():
+        raise ConversionError(
+            f"the PMML model has the number {wide.ravel()[np.abs(wide).argmax()]:g}, which is "
+            "beyond the range of float32, in which the model is computed",
+            hint="scale the field or the target that it belongs to",
+        )
+    return wide.astype(np.float32)
+
+
 class Graph:
     """Nodes and constants of one graph."""
 
@@ -93,7 +111,7 @@ class Graph:
 
     def constant(self, value: object, dtype: Any = np.float32) -> str:
         """Return the name of a constant."""
-        array = np.asarray(value, dtype)
+        array = np.asarray(value, dtype) if dtype != np.float32 else as_float32(value)
         key = ("constant", array.dtype.str, array.shape, array.tobytes())
         if key not in self._made:
             name = f"{self._prefix}.c{len(self.constants)}"
