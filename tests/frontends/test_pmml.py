@@ -258,6 +258,13 @@ def test_recognised_by_content(tmp_path: Path) -> None:
     for encoding in ("utf-8", "utf-8-sig", "utf-16"):
         path.write_text(cases_pmml.scorecard(), encoding=encoding)
         assert recognise(path).what == "PMML document of version 4.4, Scorecard"
+    typed = '<!DOCTYPE PMML [<!ENTITY a "b">]><!-- a --><PMML version="3.2"><TreeModel >'
+    path.write_text(f'<?xml version="1.0"?>\n{typed}')
+    assert recognise(path).what == "PMML document of version 3.2, TreeModel"
+    for hostile in ("<!---->" * 9000, "<PMML" * 12000, "<!--" * 15000):
+        path.write_text(hostile)
+        with pytest.raises(SourceError, match="nothing that a frontend recognises"):
+            recognise(path)
 
 
 @pytest.mark.slow

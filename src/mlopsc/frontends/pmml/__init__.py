@@ -29,20 +29,32 @@ from mlopsc.schema.lineage import Framework
 TITLE = "PMML"
 EXTRA = "pmml"
 MODULES = ("defusedxml",)
-_BEGIN = re.compile(
-    r"\s*(<\?xml[^>]*\?>\s*)?(<!--.*?-->\s*)*(<!DOCTYPE.*?\]?>\s*)?<(\w+:)?PMML[\s>]", re.S
-)
+_ROOT = re.compile(r"<(?:\w{1,40}:)?PMML(?=[\s>])[^>]{0,2000}")
+_VERSION = re.compile(r"\sversion=[\"']([\d.]{1,8})")
+_MODEL = re.compile(r"<(?:\w{1,40}:)?(\w{1,40}Model|Scorecard|NeuralNetwork)[\s>]")
+# What may stand before the root: how it begins, how it ends.
+_BEFORE = (("<?", "?>"), ("<!--", "-->"), ("<!DOCTYPE", ">"))
 
 
 def recognise(content: Content) -> str | None:
     """Return what it is: XML whose root is ``PMML``."""
-    text = _text(content)
-    if not _BEGIN.match(text):
+    root = _ROOT.match(_without_prolog(_text(content)))
+    if root is None:
         return None
-    found = re.search(r"<(?:\w+:)?(\w+Model|Scorecard|NeuralNetwork|RuleSet\w*)[\s>]", text)
-    given = re.search(r"<(?:\w+:)?PMML[^>]*?\sversion=[\"']([\d.]{1,8})", text)
-    kind = f", {found[1]}" if found else ""
+    model, given = _MODEL.search(root.string, root.end()), _VERSION.search(root[0])
+    kind = f", {model[1]}" if model else ""
     return f"PMML document{f' of version {given[1]}' if given else ''}{kind}"
+
+
+def _without_prolog(text: str) -> str:
+    """Return a document from its root on."""
+    text = text.lstrip()
+    while found := next(((b, e) for b, e in _BEFORE if text.startswith(b)), None):
+        begin, end = found
+        if begin == "<!DOCTYPE" and "[" in text.partition(">")[0]:
+            end = "]>"
+        text = text.partition(end)[2].lstrip()
+    return text
 
 
 def _text(content: Content) -> str:
