@@ -326,3 +326,30 @@ def _for_jpmml(value: Any, integral: bool) -> Any:
     if isinstance(value, str):
         return None if value == "?" else value
     return None if math.isnan(value) else int(value) if integral else float(value)
+
+
+def test_tables_with_prefixed_columns(tmp_path: Path) -> None:
+    """As JPMML writes the encoders of scikit-learn."""
+    rows = "".join(
+        f"<row><data:input>{city}</data:input><data:output>{number}</data:output></row>"
+        for number, city in enumerate(cases_pmml.CITIES)
+    )
+    derived = f"""<DerivedField name="encoder(city)" optype="categorical" dataType="integer">
+    <MapValues outputColumn="data:output" mapMissingTo="-1">
+    <FieldColumnPair field="city" column="data:input"/>
+    <InlineTable xmlns:data="http://jpmml.org/jpmml-model/InlineTable">{rows}</InlineTable>
+    </MapValues></DerivedField>"""
+    table = regression('<NumericPredictor name="encoder(city)" coefficient="10"/>', "city")
+    text = document({"y": "double", "city": cases_pmml.CITIES}, table, derived)
+    for city, expected in (("Bern", 1.0), ("Zürich", 21.0), (None, -9.0)):
+        assert evaluate(tmp_path, text, city=city).value == expected
+    made = mlopsc.import_model(write(tmp_path, text), tmp_path / "m.mlb")
+    assert made.manifest.framework is not None
+    assert made.manifest.framework.relative_to_max < 1e-6
+
+
+def test_batches(tmp_path: Path) -> None:
+    path = write(tmp_path, cases_pmml.multinomial())
+    made = mlopsc.import_model(path, tmp_path / "m.mlb", bind={"batch": 3})
+    assert made.manifest.framework is not None
+    assert made.manifest.framework.relative_to_max < 1e-5
