@@ -134,7 +134,10 @@ def _direct(trees: Sequence[Tree], targets: int) -> _Leaves:
 def _shared(trees: Sequence[Tree]) -> _Leaves | None:
     """Leaves as entries, without weights that are zero."""
     rows = [
-        [tuple((t, w) for t, w in sorted(row.items()) if w) or ((min(row), 0.0),) for row in tree.rows]
+        [
+            tuple((t, w) for t, w in sorted(row.items()) if w) or ((min(row), 0.0),)
+            for row in tree.rows
+        ]
         for tree in trees
     ]
     weights = {w for tree in rows for row in tree for _, w in row}
@@ -247,9 +250,7 @@ def _leaf_tables(leaves: _Leaves, rows: list[Row], dtype: Any) -> tuple[Array, .
         if row in starts:
             continue
         starts[row] = len(entries)
-        entries += [
-            (t << leaves.leaf_form) + weights.setdefault(w, len(weights)) for t, w in row
-        ]
+        entries += [(t << leaves.leaf_form) + weights.setdefault(w, len(weights)) for t, w in row]
         entries[-1] -= 1 << _ENTRY_BITS
     if len(entries) > 1 << 16:
         return None
