@@ -7,9 +7,9 @@ the 64 pixels of scikit-learn's digits, doubled, so that emlearn's integer split
 ``sensors`` are 16 readings of 12 bits. mlopsc imports the estimator; emlearn generates C in every
 combination of its method, its type of features and its two ways to vote. All are compiled by one
 compiler with the same flags, linked with what they need alone, and run on the same samples in the
-same emulator: from features to a probability for each class and the likeliest class. ``hard`` voting
-counts the trees that favour a class, which is not what scikit-learn's forests compute; ``soft`` adds
-up the shares of classes in the leaves, in emlearn with 8 bits each.
+same emulator: from features to a probability for each class and the likeliest class. ``hard``
+voting counts the trees that favour a class, which is not what scikit-learn's forests compute;
+``soft`` adds up the shares of classes in the leaves, in emlearn with 8 bits each.
 
 Flash is code and constants as linked, RAM is inputs, outputs, arena, writable data and the deepest
 stack, instructions are the mean over the samples; all are exact. Needs emlearn and scikit-learn:

@@ -1,7 +1,7 @@
 /* The function NAME of mlopsc_tree_words.h that ranks elements REAL. */
 #include "mlopsc_tree_words.h"
 
-MLOPSC_TREE_KEYS_RANK(NAME, REAL) {
+MLOPSC_RANK(NAME, REAL) {
   for (int32_t row = 0; row < rows; ++row, x += width, keys += columns) {
     for (int32_t column = 0; column < columns; ++column) {
       REAL value = x[features[column]];

@@ -25,16 +25,16 @@
 
 #include <stdint.h>
 
-#define MLOPSC_TREE_WORDS_DIRECT(name, real)                                                  \
+#define MLOPSC_DIRECT(name, real)                                                  \
   void name(const uint32_t *keys, const uint32_t *trees, const uint32_t *nodes,               \
             const real *leaves, real *y, int32_t rows, int32_t columns, int32_t targets,      \
             int32_t count, int32_t column_bits, int32_t place_shift, int32_t leaf_form)
-#define MLOPSC_TREE_WORDS_SHARED(name, real)                                                  \
+#define MLOPSC_SHARED(name, real)                                                  \
   void name(const uint32_t *keys, const uint32_t *trees, const uint32_t *nodes,               \
             const uint16_t *leaves, const int16_t *entries, const real *weights, real *y,     \
             int32_t rows, int32_t columns, int32_t targets, int32_t count, int32_t column_bits, \
             int32_t place_shift, int32_t leaf_form)
-#define MLOPSC_TREE_KEYS_RANK(name, real)                                              \
+#define MLOPSC_RANK(name, real)                                              \
   void name(const real *x, const uint16_t *features, const uint32_t *starts,           \
             const real *splits, uint32_t *keys, int32_t rows, int32_t width, int32_t columns, \
             int32_t missing, int32_t key_shift)
@@ -48,15 +48,15 @@ extern "C" {
 void mlopsc_tree_keys_bits_f32(const float *x, const uint16_t *features, uint32_t *keys, int32_t rows,
                                int32_t width, int32_t columns, int32_t missing, int32_t lowest,
                                int32_t highest, int32_t drop, int32_t key_shift);
-MLOPSC_TREE_KEYS_RANK(mlopsc_tree_keys_rank_f32, float);
-MLOPSC_TREE_KEYS_RANK(mlopsc_tree_keys_rank_f64, double);
+MLOPSC_RANK(mlopsc_tree_keys_rank_f32, float);
+MLOPSC_RANK(mlopsc_tree_keys_rank_f64, double);
 
-MLOPSC_TREE_WORDS_DIRECT(mlopsc_tree_short_direct_f32, float);
-MLOPSC_TREE_WORDS_DIRECT(mlopsc_tree_short_direct_f64, double);
-MLOPSC_TREE_WORDS_DIRECT(mlopsc_tree_long_direct_f32, float);
-MLOPSC_TREE_WORDS_SHARED(mlopsc_tree_short_shared_f32, float);
-MLOPSC_TREE_WORDS_SHARED(mlopsc_tree_short_shared_f64, double);
-MLOPSC_TREE_WORDS_SHARED(mlopsc_tree_long_shared_f32, float);
+MLOPSC_DIRECT(mlopsc_tree_short_direct_f32, float);
+MLOPSC_DIRECT(mlopsc_tree_short_direct_f64, double);
+MLOPSC_DIRECT(mlopsc_tree_long_direct_f32, float);
+MLOPSC_SHARED(mlopsc_tree_short_shared_f32, float);
+MLOPSC_SHARED(mlopsc_tree_short_shared_f64, double);
+MLOPSC_SHARED(mlopsc_tree_long_shared_f32, float);
 
 #ifdef __cplusplus
 }

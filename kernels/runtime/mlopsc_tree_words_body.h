@@ -124,9 +124,9 @@ static void add_trees(const uint32_t *keys, const uint32_t *heads, const uint32_
 }
 
 #if SHARED
-MLOPSC_TREE_WORDS_SHARED(NAME, REAL) {
+MLOPSC_SHARED(NAME, REAL) {
 #else
-MLOPSC_TREE_WORDS_DIRECT(NAME, REAL) {
+MLOPSC_DIRECT(NAME, REAL) {
 #endif
   const uint32_t mask = ((uint32_t)1 << column_bits) - 1u;
   MLOPSC_TREES_SCALAR
