@@ -8,6 +8,7 @@ sees it (``torch_archive``).
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import logging
 import re
@@ -89,6 +90,8 @@ def load(path: Path, options: LoadOptions) -> Original:
     with tempfile.TemporaryDirectory(prefix="mlopsc-pt2-") as folder, _quietly():
         copy = Path(folder) / "model.pt2"
         archive = clean(path, copy, _holds_tensors)
+        with contextlib.suppress(ImportError):  # registers quantized_decomposed
+            importlib.import_module("torch.ao.quantization.fx._decomposed")
         try:
             program = torch.export.load(copy)
         except Exception as error:
@@ -192,7 +195,7 @@ class Program(Original):
             try:
                 torch.onnx.export(
                     self._program, (), path, dynamo=True, external_data=False, verbose=False,
-                    opset_version=_OPSET,
+                    opset_version=_OPSET, output_names=_output_names(self._program),
                 )  # fmt: skip
             except Exception as error:
                 raise ConversionError(
@@ -200,9 +203,10 @@ class Program(Original):
                     hint="replace the operator in the model; https://pytorch.org/docs/stable/"
                     "onnx_export.html lists what is exported",
                 ) from error
-        graph = onnx.load(path).graph
-        self._inputs = [value.name for value in graph.input]
-        self._outputs = [value.name for value in graph.output]
+        proto = onnx.load(path)
+        _name_batch(proto.graph)
+        path.write_bytes(proto.SerializeToString())
+        self._outputs = [value.name for value in proto.graph.output]
         return Exported(path, converter=converter)
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -292,6 +296,51 @@ def _refuse_training(program: Any, name: str) -> None:
                 f"{argument}=True; expected a model for inference",
                 hint="call model.eval() before torch.export.export",
             )
+
+
+def _output_names(program: Any) -> list[str]:
+    """Return names for the outputs: their keys and places in what ``forward`` returns.
+
+    A program's own are those of the operators that come last, such as ``linear_9``.
+    """
+    from torch.utils import _pytree as pytree
+
+    signature = program.graph_signature
+    leaves = signature.user_outputs
+    taken = {name for name in signature.user_inputs if isinstance(name, str)}
+    names = []
+    paths, _ = pytree.tree_flatten_with_path(
+        pytree.tree_unflatten(list(leaves), program.call_spec.out_spec)
+    )
+    for path, leaf in paths:
+        if not isinstance(leaf, str):
+            continue
+        keys = [str(getattr(key, "key", getattr(key, "idx", ""))) for key in path]
+        if not keys or keys[0].isdigit():
+            keys.insert(0, "output")
+        name = re.sub(r"\W", "_", "_".join(keys))
+        while name in taken:
+            name += "_out"
+        taken.add(name)
+        names.append(name)
+    return names
+
+
+def _name_batch(graph: Any) -> None:
+    """Call the open first dimension of the inputs ``batch``; a file knows it as ``s31``."""
+    firsts = [value.type.tensor_type.shape.dim for value in graph.input]
+    names = {dims[0].dim_param for dims in firsts if len(dims) and dims[0].dim_param}
+    every = [
+        dim
+        for value in (*graph.input, *graph.output, *graph.value_info)
+        for dim in value.type.tensor_type.shape.dim
+        if dim.dim_param
+    ]
+    if len(names) != 1 or any(dim.dim_param == "batch" for dim in every):
+        return
+    old = re.compile(rf"\b{re.escape(names.pop())}\b")
+    for dim in every:
+        dim.dim_param = old.sub("batch", dim.dim_param)
 
 
 def _tensors(value: Any) -> Any:

@@ -42,7 +42,13 @@ _TARGET: Final = re.compile(
 )
 _CUSTOM: Final = re.compile(r"torch\.ops\.(\w+\.\w+)(\.\w+)?", re.ASCII)
 _FILES: Final = re.compile(r"torch\.ops\.aten\.from_file\b.*", re.ASCII)  # opens a path
-_TREES: Final = (None, "builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict")
+_TREES: Final = (
+    None,
+    "builtins.tuple",
+    "builtins.list",
+    "builtins.dict",
+    "collections.OrderedDict",
+)
 _SYMBOL: Final = re.compile(r"[a-zA-Z_]\w*", re.ASCII)
 _FUNCTIONS: Final = frozenset(
     "Symbol Integer Rational Float Add Mul Pow Max Min Mod Abs floor ceiling Eq Ne Lt Le Gt Ge "
