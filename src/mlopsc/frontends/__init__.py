@@ -48,6 +48,8 @@ FRONTENDS: Final = {
     "sklearn": "mlopsc.frontends.sklearn",
     "torch": "mlopsc.frontends.torch",
     ONNX: "mlopsc.frontends.onnx",
+    # Takes any function, so it is asked last.
+    "jax": "mlopsc.frontends.jax",
 }
 
 

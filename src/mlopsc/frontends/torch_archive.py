@@ -50,14 +50,14 @@ _TREES: Final = (
     "collections.OrderedDict",
 )
 _SYMBOL: Final = re.compile(r"[a-zA-Z_]\w*", re.ASCII)
-_FUNCTIONS: Final = frozenset(
-    "Symbol Integer Rational Float Add Mul Pow Max Min Mod Abs floor ceiling Eq Ne Lt Le Gt Ge "
-    "Equality Unequality StrictLessThan LessThan StrictGreaterThan GreaterThan And Or Not Xor "
-    "FloorDiv ModularIndexing Where PythonMod CleanDiv CeilToInt FloorToInt CeilDiv LShift RShift "
-    "PowByNatural FloatPow FloatTrueDiv IntTrueDiv IsNonOverlappingAndDenseIndicator TruncToFloat "
-    "TruncToInt RoundToInt RoundDecimal ToFloat Identity".split()
+_FUNCTION: Final = re.compile(
+    "Symbol|Integer|Rational|Float|Add|Mul|Pow|Max|Min|Mod|Abs|floor|ceiling|Eq|Ne|Lt|Le|Gt|Ge"
+    "|Equality|Unequality|StrictLessThan|LessThan|StrictGreaterThan|GreaterThan|And|Or|Not|Xor"
+    "|FloorDiv|ModularIndexing|Where|PythonMod|CleanDiv|CeilToInt|FloorToInt|CeilDiv|LShift"
+    "|RShift|PowByNatural|FloatPow|FloatTrueDiv|IntTrueDiv|IsNonOverlappingAndDenseIndicator"
+    "|TruncToFloat|TruncToInt|RoundToInt|RoundDecimal|ToFloat|Identity"
 )
-_WORDS: Final = ("true", "false", "True", "False", "oo", "int_oo", "nan")
+_WORD: Final = re.compile(r"true|false|True|False|oo|int_oo|nan|[a-z]+[0-9]+")
 _NODES: Final = (
     ast.Expression, ast.Call, ast.Name, ast.Constant, ast.BinOp, ast.UnaryOp, ast.Compare,
     ast.keyword, ast.Load, ast.operator, ast.unaryop, ast.cmpop,
@@ -278,10 +278,8 @@ class _Walk:
         for part in ast.walk(tree):
             good = isinstance(part, _NODES)
             if isinstance(part, ast.Name):
-                symbol = part.id[-1].isdigit() and "_" not in part.id
-                good = part.id in (_FUNCTIONS if id(part) in called else _WORDS) or (
-                    symbol and id(part) not in called
-                )
+                known = _FUNCTION if id(part) in called else _WORD
+                good = known.fullmatch(part.id) is not None
             elif isinstance(part, ast.Constant) and isinstance(part.value, str):
                 good = id(part) in named and _SYMBOL.fullmatch(part.value) is not None
             elif isinstance(part, ast.Call):
