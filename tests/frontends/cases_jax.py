@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ def _mlp(folder: Path) -> Source:
     sizes = (8, 24, 12, 3)
     weights = [
         (jax.random.normal(key, pair) / 3, jnp.full(pair[1], 0.1))
-        for key, pair in zip(keys, zip(sizes[:-1], sizes[1:], strict=True), strict=True)
+        for key, pair in zip(keys, itertools.pairwise(sizes), strict=True)
     ]
 
     @jax.jit

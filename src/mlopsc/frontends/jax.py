@@ -230,11 +230,11 @@ class Function(Original):
         self, rng: np.random.Generator, inputs: Sequence[RawInput], *, last: bool
     ) -> dict[str, Array]:
         """Draw integers from the range of an example that has values: they may be places."""
-        examples = dict(zip(self._inputs, self._leaves, strict=True))
+        examples: dict[str, Any] = dict(zip(self._inputs, self._leaves, strict=True))
         drawn = {}
         for spec in inputs:
             kind = np.dtype(spec.dtype)
-            leaf = examples.get(spec.name)
+            leaf: Any = examples.get(spec.name)
             if kind.kind in "iu" and kind.itemsize > 1 and hasattr(leaf, "max") and leaf.size:
                 low, high = int(leaf.min()), int(leaf.max())
                 drawn[spec.name] = rng.integers(low, high, spec.shape, endpoint=True).astype(kind)
@@ -257,7 +257,7 @@ def _signatures_of_pools() -> dict[str, inspect.Signature]:
     linen = sys.modules.get("flax.linen")
     if linen is None:
         return {}
-    return {name: inspect.signature(getattr(linen, name)) for name in _POOLS}
+    return {n: inspect.signature(getattr(linen, n)) for n in _POOLS if hasattr(linen, n)}
 
 
 @contextlib.contextmanager
