@@ -205,6 +205,7 @@ class Function(Original):
                 hint="write the function with operations that jax2onnx knows; its page "
                 "https://github.com/enpasos/jax2onnx lists them",
             ) from error
+        _forget_shapes(proto.graph)
         (folder / MODEL_FILE).write_bytes(proto.SerializeToString())
         return Exported(folder / MODEL_FILE, converter=converter)
 
@@ -284,6 +285,20 @@ def _pools_by_place(signatures: Mapping[str, inspect.Signature]) -> Iterator[Non
     finally:
         for name, pool in given.items():
             setattr(linen, name, pool)
+
+
+def _forget_shapes(graph: Any) -> None:
+    """Take out what jax2onnx says of the tensors inside of a graph; it is inferred at import.
+
+    Version 0.17 gives some the sizes of JAX's layout, and bodies of loops symbols of their own.
+    """
+    del graph.value_info[:]
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _forget_shapes(attribute.g)
+                for value in attribute.g.output:
+                    value.type.tensor_type.ClearField("shape")
 
 
 def _argument_names(function: Callable[..., Any], count: int) -> list[str]:
