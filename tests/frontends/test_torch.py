@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from support import check_words
@@ -173,3 +174,27 @@ def test_integers_are_drawn_from_the_range_of_the_example() -> None:
     rng = np.random.default_rng(0)
     drawn = original.draw(rng, [RawInput("input", "int64", (1, 300))], last=False)["input"]
     assert (drawn.min(), drawn.max()) == (7, 42)
+
+
+def test_inputs_are_those_of_forward_and_state_is_told(tmp_path: Path) -> None:
+    import torch
+
+    class Counting(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("count", torch.zeros(1))
+
+        def forward(self, x: Any, unused: Any, times: int = 2) -> Any:
+            self.count.add_(1)
+            return x * times, {"sum": x + self.count}, None
+
+    same = torch.ones(1, 3, dtype=torch.bfloat16)
+    _, original = wrap(Counting(), (same, same, 3), OPTIONS)
+    exported = original.export(tmp_path, OPTIONS)
+    assert [note.split()[0] for note in exported.notes] == ["'count'"]
+    ones = np.ones((1, 3), ml_dtypes.bfloat16)
+    for _ in range(2):
+        answer = original.run({"x": ones, "unused": ones})
+        assert {n: float(a[0, 0]) for n, a in answer.items()} == {
+            "output_0": 3, "output_1_sum": 2
+        }  # fmt: skip

@@ -220,8 +220,11 @@ class Function(Original):
             jax.numpy.asarray(inputs[name], leaf.dtype)
             for name, leaf in zip(self._inputs, self._leaves, strict=True)
         ]
-        with _quietly():
-            answers = jax.tree_util.tree_leaves(self._flat(*leaves))
+        try:
+            with _quietly():
+                answers = jax.tree_util.tree_leaves(self._flat(*leaves))
+        except Exception as error:  # whatever the function raises
+            raise CannotRun(f"{self.version} cannot run it: {_words(error)}") from error
         return {
             name: np.asarray(_widened(answer))
             for name, answer in zip(self._outputs, answers, strict=True)
@@ -356,7 +359,7 @@ def _widened(answer: Any) -> Any:
 def _quietly() -> Iterator[None]:
     """Keep what JAX and jax2onnx tell of their own affairs from the user."""
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(logging.CRITICAL)
     try:
         with (
             warnings.catch_warnings(),

@@ -133,8 +133,8 @@ def _export_module(module: Any, example: object) -> Program:
     except Exception as error:
         raise ConversionError(
             f"torch.export of {versions_of('torch')} fails on {name}: {words(error)}",
-            hint="torch.export cannot follow Python that depends on values of tensors; "
-            "torch.export.draft_export(model, example) says where",
+            hint="check that the model runs on the example; torch.export cannot follow Python "
+            "that depends on values of tensors, and torch.export.draft_export says where it is",
         ) from error
     finally:
         for part in training:
@@ -145,11 +145,13 @@ def _export_module(module: Any, example: object) -> Program:
 
 
 def _tensors(value: Any) -> Any:
-    """Return ``value`` with its NumPy arrays as tensors."""
+    """Return ``value`` with tensors of their own: one that is given twice is two inputs."""
     import torch
 
     if isinstance(value, np.ndarray):
         return torch.from_numpy(np.array(value))
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone().cpu()
     if isinstance(value, tuple | list):
         return type(value)(_tensors(item) for item in value)
     if isinstance(value, dict):

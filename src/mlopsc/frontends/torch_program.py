@@ -7,6 +7,7 @@ are the same program.
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import logging
 import re
@@ -70,7 +71,8 @@ class Program(Original):
             try:
                 torch.onnx.export(
                     self._program, (), path, dynamo=True, external_data=False, verbose=False,
-                    opset_version=_OPSET, output_names=_output_names(self._program),
+                    opset_version=_OPSET, input_names=_input_names(self._program),
+                    output_names=_output_names(self._program),
                 )  # fmt: skip
             except Exception as error:
                 raise ConversionError(
@@ -82,7 +84,11 @@ class Program(Original):
         _name_batch(proto.graph)
         path.write_bytes(proto.SerializeToString())
         self._outputs = [value.name for value in proto.graph.output]
-        return Exported(path, converter=converter)
+        notes = tuple(
+            f"'{name}' is changed by forward; the package begins with the same value in each call"
+            for name in sorted(self._program.graph_signature.buffers_to_mutate.values())
+        )
+        return Exported(path, converter=converter, notes=notes)
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """See ``Original.run``."""
@@ -91,9 +97,7 @@ class Program(Original):
 
         # Names of tensors, and the values of what is no tensor, which are constants in the graph.
         names = self._program.graph_signature.user_inputs
-        leaves = [
-            torch.from_numpy(np.array(inputs[name])) if name in inputs else name for name in names
-        ]
+        leaves = [_as_tensor(inputs[name]) if name in inputs else name for name in names]
         missing = set(inputs) - {name for name in names if isinstance(name, str)}
         if missing:
             raise CannotRun(f"the graph has inputs that the program has not: {sorted(missing)}")
@@ -101,7 +105,7 @@ class Program(Original):
         with quietly(), torch.no_grad():
             try:
                 answer = self._module()(*args, **kwargs)
-            except (AssertionError, RuntimeError) as error:
+            except Exception as error:  # whatever its operators raise
                 raise CannotRun(f"{self.version} cannot run it: {words(error)}") from error
         tensors = [t for t in pytree.tree_leaves(answer) if isinstance(t, torch.Tensor)]
         if len(tensors) != len(self._outputs):
@@ -126,6 +130,9 @@ class Program(Original):
         return drawn
 
     def _module(self) -> Any:
+        """Return what runs the program; buffers that it changes are as in the file again."""
+        if self._program.graph_signature.buffers_to_mutate:
+            return copy.deepcopy(self._program).module()
         if not hasattr(self, "_runs"):
             self._runs = self._program.module()
         return self._runs
@@ -173,6 +180,13 @@ def _refuse_training(program: Any, name: str) -> None:
             )
 
 
+def _input_names(program: Any) -> list[str]:
+    """Return the names of the inputs that are tensors, as the arguments of ``forward``."""
+    specs = program.graph_signature.input_specs
+    inputs = [spec.arg for spec in specs if spec.kind.name == "USER_INPUT"]
+    return [arg.name for arg in inputs if type(arg).__name__ == "TensorArgument"]
+
+
 def _output_names(program: Any) -> list[str]:
     """Return names for the outputs: their keys and places in what ``forward`` returns.
 
@@ -218,6 +232,14 @@ def _name_batch(graph: Any) -> None:
         dim.dim_param = old.sub("batch", dim.dim_param)
 
 
+def _as_tensor(array: Array) -> Any:
+    import torch
+
+    if array.dtype.name == "bfloat16":  # of ml_dtypes, which PyTorch does not know
+        return torch.from_numpy(array.astype(np.float32)).to(torch.bfloat16)
+    return torch.from_numpy(np.array(array))
+
+
 def _as_array(tensor: Any) -> Array:
     import torch
 
@@ -230,7 +252,7 @@ def _as_array(tensor: Any) -> Array:
 def quietly() -> Iterator[None]:
     """Keep what PyTorch and onnxscript tell of their own affairs from the user."""
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(logging.CRITICAL)
     try:
         with (
             warnings.catch_warnings(),
