@@ -86,7 +86,7 @@ class Program(Original):
         self._outputs = [value.name for value in proto.graph.output]
         notes = tuple(
             f"'{name}' is changed by forward; the package begins with the same value in each call"
-            for name in sorted(self._program.graph_signature.buffers_to_mutate.values())
+            for name in _changed_buffers(self._program)
         )
         return Exported(path, converter=converter, notes=notes)
 
@@ -131,7 +131,7 @@ class Program(Original):
 
     def _module(self) -> Any:
         """Return what runs the program; buffers that it changes are as in the file again."""
-        if self._program.graph_signature.buffers_to_mutate:
+        if _changed_buffers(self._program):
             return copy.deepcopy(self._program).module()
         if not hasattr(self, "_runs"):
             self._runs = self._program.module()
@@ -185,6 +185,24 @@ def _input_names(program: Any) -> list[str]:
     specs = program.graph_signature.input_specs
     inputs = [spec.arg for spec in specs if spec.kind.name == "USER_INPUT"]
     return [arg.name for arg in inputs if type(arg).__name__ == "TensorArgument"]
+
+
+def _changed_buffers(program: Any) -> list[str]:
+    """Return the buffers that ``forward`` writes to, itself or a view of them."""
+    signature = program.graph_signature
+    known = dict(signature.inputs_to_buffers)
+    found = set(signature.buffers_to_mutate.values())
+    for node in program.graph.nodes:
+        schema = getattr(node.target, "_schema", None)
+        first = getattr(node.args[0], "name", None) if node.args else None
+        if schema is None or first not in known:
+            continue
+        aliases = [value.alias_info for value in schema.returns]
+        if aliases and aliases[0] is not None:
+            known[node.name] = known[first]
+            if aliases[0].is_write:
+                found.add(known[first])
+    return sorted(found)
 
 
 def _output_names(program: Any) -> list[str]:
