@@ -46,7 +46,10 @@ ONNX: Final = "onnx"
 # In the order in which they are asked: what has a signature of its own before what has none.
 FRONTENDS: Final = {
     "sklearn": "mlopsc.frontends.sklearn",
+    "torch": "mlopsc.frontends.torch",
     ONNX: "mlopsc.frontends.onnx",
+    # Takes any function, so it is asked last.
+    "jax": "mlopsc.frontends.jax",
 }
 
 
