@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from mlopsc.errors import SourceError
-from mlopsc.frontends.base import Array, Exported, LoadOptions, Original, type_names, versions_of
+from mlopsc.frontends.base import (
+    Array,
+    Exported,
+    LoadOptions,
+    Original,
+    RawInput,
+    type_names,
+    versions_of,
+)
 from mlopsc.frontends.content import Content
 from mlopsc.frontends.tensorflow import frozen, saved_model
 from mlopsc.frontends.tensorflow.convert import CONVERTER, to_onnx
 from mlopsc.frontends.tensorflow.function import Function, function_of
 from mlopsc.frontends.tensorflow.graph import FrozenGraph
+from mlopsc.frontends.tensorflow.indices import draw_indices, index_limits
 from mlopsc.schema.export import MODEL_FILE
 from mlopsc.schema.lineage import Framework
 
@@ -71,7 +82,25 @@ def wrap(model: object, example: object, options: LoadOptions) -> Original | Non
     return _Called(function_of(model, example))
 
 
-class _Served(Original):
+class _Graph(Original):
+    """What is run as a graph: inputs that look things up are drawn in range."""
+
+    _limits: Mapping[str, int] = {}
+
+    def draw(
+        self, rng: np.random.Generator, inputs: Sequence[RawInput], *, last: bool
+    ) -> dict[str, Array]:
+        """See ``Original.draw``."""
+        return draw_indices(rng, super().draw(rng, inputs, last=last), self._limits)
+
+    def _convert(self, graph: FrozenGraph, folder: Path, options: LoadOptions, source: str) -> Path:
+        path = folder / MODEL_FILE
+        to_onnx(graph, options.bind, path, source)
+        self._limits = index_limits(path)
+        return path
+
+
+class _Served(_Graph):
     """One signature of a SavedModel."""
 
     def __init__(self, model: saved_model.SavedModel, signature: str | None) -> None:
@@ -89,20 +118,20 @@ class _Served(Original):
 
     def export(self, folder: Path, options: LoadOptions) -> Exported:
         """See ``Original.export``."""
-        to_onnx(self._serving.freeze(), options.bind, folder / MODEL_FILE, self._source)
+        path = self._convert(self._serving.freeze(), folder, options, self._source)
         notes: tuple[str, ...] = ()
         if self._others:
             notes = (
                 f"Of the signatures, only '{self._name}' was taken, not {', '.join(self._others)}.",
             )
-        return Exported(folder / MODEL_FILE, notes=notes, converter=versions_of(CONVERTER))
+        return Exported(path, notes=notes, converter=versions_of(CONVERTER))
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """See ``Original.run``."""
         return self._serving.run(inputs)
 
 
-class _Frozen(Original):
+class _Frozen(_Graph):
     """A frozen graph."""
 
     def __init__(self, graph: FrozenGraph, source: str) -> None:
@@ -112,15 +141,15 @@ class _Frozen(Original):
 
     def export(self, folder: Path, options: LoadOptions) -> Exported:
         """See ``Original.export``."""
-        to_onnx(self._graph, options.bind, folder / MODEL_FILE, self._source)
-        return Exported(folder / MODEL_FILE, converter=versions_of(CONVERTER))
+        path = self._convert(self._graph, folder, options, self._source)
+        return Exported(path, converter=versions_of(CONVERTER))
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """See ``Original.run``."""
         return self._running.run(inputs)
 
 
-class _Called(Original):
+class _Called(_Graph):
     """A function in memory."""
 
     def __init__(self, function: Function) -> None:
@@ -129,8 +158,8 @@ class _Called(Original):
 
     def export(self, folder: Path, options: LoadOptions) -> Exported:
         """See ``Original.export``."""
-        to_onnx(self._function.freeze(), options.bind, folder / MODEL_FILE, "the function")
-        return Exported(folder / MODEL_FILE, converter=versions_of(CONVERTER))
+        path = self._convert(self._function.freeze(), folder, options, "the function")
+        return Exported(path, converter=versions_of(CONVERTER))
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """See ``Original.run``."""

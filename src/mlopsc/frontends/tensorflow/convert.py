@@ -18,6 +18,7 @@ import onnx
 from mlopsc.errors import ConversionError, SourceError
 from mlopsc.frontends.base import versions_of
 from mlopsc.frontends.tensorflow.graph import BATCH, FrozenGraph, Tensor, node_of
+from mlopsc.frontends.tensorflow.handlers import HANDLERS
 from mlopsc.frontends.tensorflow.library import import_tensorflow
 from mlopsc.frontends.tensorflow.operators import refuse_strings
 
@@ -102,7 +103,11 @@ def _converted(graph_def: Any, inputs: list[str], outputs: list[str], source: st
     with _listening() as said:
         try:
             model, _ = tf2onnx.convert.from_graph_def(
-                graph_def, input_names=inputs, output_names=outputs, opset=OPSET
+                graph_def,
+                input_names=inputs,
+                output_names=list(dict.fromkeys(outputs)),
+                opset=OPSET,
+                custom_op_handlers=dict(HANDLERS),
             )
         except Exception as error:  # it raises whatever comes
             text = " ".join((said[0] if said else str(error)).split())
@@ -181,23 +186,31 @@ def _rename(
         values.append(value)
     names = {place: tensor.name for place, tensor in inputs.items()}
     used = {name for node in _nodes(graph) for name in (*node.input, *node.output)}
-    clash = {name: f"{name}__inner" for name in (used & {t.name for t in (*inputs.values(), *wanted)})}
-    _replace(graph, {**clash, **names})
-    for value in values:
-        value.name = names[value.name]
+    ends = {tensor.name for tensor in (*inputs.values(), *wanted)}
+    names |= {name: f"{name}__inner" for name in used & ends if name not in names}
     copies, results = [], []
+    made = {name for node in graph.node for name in node.output} - set(names)
     for place, tensor in zip(outputs, wanted, strict=True):
         value = onnx.ValueInfoProto()
         value.CopyFrom(declared[place])
         value.name = tensor.name
         results.append(value)
-        inner = {**clash, **names}.get(place, place)
-        copies.append(onnx.helper.make_node("Identity", [inner], [tensor.name]))
+        if place in made:
+            made.remove(place)
+            names[place] = tensor.name
+        else:  # an input, or something that is an output already
+            copies.append((place, tensor.name))
+    _replace(graph, names)
     kept = [onnx.ValueInfoProto.FromString(value.SerializeToString()) for value in values]
+    for value, tensor in zip(kept, inputs.values(), strict=True):
+        value.name = tensor.name
     del graph.input[:], graph.output[:]
     graph.input.extend(kept)
     graph.output.extend(results)
-    graph.node.extend(copies)
+    graph.node.extend(
+        onnx.helper.make_node("Identity", [names.get(place, place)], [name])
+        for place, name in copies
+    )
 
 
 def _numpy(name: str) -> Any:

@@ -35,6 +35,11 @@ class Tensor:
         sizes = ", ".join("?" if size is None else str(size) for size in self.shape)
         return f"{self.name}: {self.dtype}[{sizes}]"
 
+    @property
+    def opens(self) -> bool:
+        """Whether the first axis is open: the batch."""
+        return bool(self.shape) and self.shape is not None and self.shape[0] is None
+
     def bound(self, bind: Mapping[str, int]) -> tuple[int, ...]:
         """Return the shape with every open dimension bound; an open first axis is 1 by default.
 
