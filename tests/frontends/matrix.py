@@ -14,7 +14,7 @@ from typing import Any
 
 HOST = ("host",)
 EVERYWHERE = ("host", "cortex-m4f", "wasm32-simd")
-MODULES = ("cases_sklearn",)
+MODULES = ("cases_keras", "cases_sklearn", "cases_tensorflow")
 
 
 @dataclass(frozen=True)
