@@ -75,7 +75,7 @@ def _frozen(folder: Path) -> Source:
         x = tf.concat([x, tf.nn.leaky_relu(y)], axis=-1)
         x = tf.nn.avg_pool2d(x, 3, 2, "SAME")
         x = tf.reshape(x, (tf.shape(x)[0], -1))
-        x = tf.matmul(x, _array(rng, x.shape[-1], 4))
+        x = tf.matmul(x, _array(rng, 4 * 4 * 16, 4))
         tf.nn.softmax(x, name="scores")
     path = folder / "graph.pb"
     path.write_bytes(graph.as_graph_def().SerializeToString())

@@ -59,23 +59,36 @@ def _check_types(frozen: FrozenGraph, source: str) -> None:
 def _inlined(
     frozen: FrozenGraph, bind: Mapping[str, int], source: str
 ) -> tuple[Any, list[str], list[str]]:
-    """Return a graph with shapes bound and without calls, and its inputs and outputs."""
-    tf = import_tensorflow()
-    from tensorflow.python.framework import convert_to_constants
+    """Return a graph with shapes bound and without calls, and its inputs and outputs.
 
-    graph_def = _with_shapes(frozen, bind)
+    What runs loops stays a function: that is what tf2onnx has patterns for.
+    """
+    tf = import_tensorflow()
+    from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, rewriter_config_pb2
+    from tensorflow.python.framework import convert_to_constants
+    from tensorflow.python.grappler import tf_optimizer
+
+    graph_def = convert_to_constants.disable_lower_using_switch_merge(_with_shapes(frozen, bind))
+    for function in graph_def.library.function:
+        function.attr.pop("api_implements", None)  # else it is not inlined
+    inputs = [tensor.place for tensor in frozen.inputs]
+    outputs = [tensor.place for tensor in frozen.outputs]
+    config = config_pb2.ConfigProto()
+    rewrite = config.graph_options.rewrite_options
+    rewrite.min_graph_nodes = -1  # small graphs, too
+    rewrite.optimizers.append("function")
+    rewrite.function_optimization = rewriter_config_pb2.RewriterConfig.AGGRESSIVE
     try:
-        function = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(graph_def, name=""), [])
-        function = function.prune([i.place for i in frozen.inputs], [o.place for o in frozen.outputs])
-        # Kept as functions, loops are what tf2onnx has patterns for.
-        done = convert_to_constants.convert_variables_to_constants_v2(
-            function, lower_control_flow=False, aggressive_inlining=True
-        )
+        with tf.Graph().as_default():
+            meta_graph = tf.compat.v1.train.export_meta_graph(graph_def=graph_def)
+        ends = meta_graph_pb2.CollectionDef()
+        ends.node_list.value.extend(inputs + outputs)
+        meta_graph.collection_def["train_op"].CopyFrom(ends)
+        inlined = tf_optimizer.OptimizeGraph(config, meta_graph)
     except (ValueError, TypeError, KeyError, tf.errors.OpError) as error:
         text = " ".join(str(error).split())
         raise SourceError(f"{source} holds a graph that makes no sense: {text[:300]}") from error
-    inputs = [tensor.name for tensor in done.inputs[: len(frozen.inputs)]]
-    return done.graph.as_graph_def(), inputs, [tensor.name for tensor in done.outputs]
+    return inlined, inputs, outputs
 
 
 def _with_shapes(frozen: FrozenGraph, bind: Mapping[str, int]) -> Any:

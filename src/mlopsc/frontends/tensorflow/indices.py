@@ -11,10 +11,13 @@ import onnx
 
 from mlopsc.frontends.base import Array
 
-# What leaves a number what it is, or puts it where it has another place.
+# What leaves a number what it is, puts it elsewhere, or makes a negative place a positive one.
 _CARRIES: Final = frozenset(
-    {"Cast", "Clip", "Expand", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
-)
+    {
+        "Add", "Cast", "Clip", "Expand", "Flatten", "Identity", "Less", "Max", "Min", "Mul", "Not",
+        "Reshape", "Squeeze", "Transpose", "Unsqueeze", "Where",
+    }
+)  # fmt: skip
 
 
 def index_limits(path: Path) -> dict[str, int]:
@@ -24,8 +27,9 @@ def index_limits(path: Path) -> dict[str, int]:
     origin = {value.name: value.name for value in graph.input}
     limits: dict[str, int] = {}
     for node in graph.node:
-        if node.op_type in _CARRIES and node.input[0] in origin:
-            origin[node.output[0]] = origin[node.input[0]]
+        known = [origin[name] for name in node.input if name in origin]
+        if node.op_type in _CARRIES and known:
+            origin[node.output[0]] = known[0]
         if node.op_type == "Gather" and node.input[0] in sizes and node.input[1] in origin:
             axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
             name, rows = origin[node.input[1]], sizes[node.input[0]][axis]

@@ -22,6 +22,7 @@ from mlopsc.importer.normalise.batch_norm import FoldBatchNormalization
 from mlopsc.importer.normalise.bind import BindDimensions
 from mlopsc.importer.normalise.check import check_normal_form, check_tensors, find_oddities
 from mlopsc.importer.normalise.conditionals import InlineConditionals
+from mlopsc.importer.normalise.counted_loops import CountLoops
 from mlopsc.importer.normalise.duplicates import DeduplicateInitializers
 from mlopsc.importer.normalise.empties import RemoveEmpties
 from mlopsc.importer.normalise.expand import ExpandComposites, Refusals
@@ -200,6 +201,7 @@ def _settle(model: ir.Model, changed: list[str], refusals: Refusals) -> None:
             ExpandRecurrent(),
             ExpandReverseSequence(),
             RemoveUnused(),
+            CountLoops(),
             SimplifyLoops(),
             ExpandComposites(COMPOSITE, refusals, kept_composites),
             ExpandFunctions(refusals),
