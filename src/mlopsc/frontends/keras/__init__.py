@@ -25,8 +25,8 @@ def recognise(content: Content) -> str | None:
         return "Keras model (.keras)"
     if content.suffix == ".keras":
         raise SourceError(
-            f"'{content.path}' is named .keras, but is {content.describe()}; expected a zip archive "
-            f"with {archive.CONFIG} and {archive.METADATA}",
+            f"'{content.path}' is named .keras, but is {content.describe()}; expected a zip "
+            f"archive with {archive.CONFIG} and {archive.METADATA}",
             hint="save it again: model.save('m.keras')",
         )
     return None

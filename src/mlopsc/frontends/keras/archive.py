@@ -1,4 +1,4 @@
-"""What a ``.keras`` file says before Keras reads it: version, training, and whether it holds code."""
+"""What a ``.keras`` file says before Keras reads it: version, training, whether it holds code."""
 
 from __future__ import annotations
 
@@ -126,8 +126,8 @@ def _check(entry: Mapping[str, Any], place: str, path: Path) -> None:
     if not ours or (isinstance(registered, str) and ">" in registered):
         raise UnsafeSourceError(
             f"'{path}' needs the custom {'function' if function else 'class'} "
-            f"{registered or name} ('{place}', module {module}), which is code that is not Keras's; "
-            "it was not loaded",
+            f"{registered or name} ('{place}', module {module}), whose code is not Keras's; it "
+            "was not loaded",
             hint=_CUSTOM,
         )
     inner = entry.get("config")

@@ -91,7 +91,7 @@ def function_of(model: Any, example: Any) -> Function:
         return Function(call.get_concrete_function(*specs))
     except (ValueError, TypeError, tf.errors.OpError) as error:
         text = " ".join(str(error).split())
-        raise SourceError(f"the function cannot be called with the example: {text[:300]}") from error
+        raise SourceError(f"the function does not take the example: {text[:300]}") from error
 
 
 def _named(tensors: Sequence[Any], names: Sequence[str]) -> tuple[Tensor, ...]:

@@ -20,9 +20,7 @@ def _erfc(ctx: Any, node: Any, name: str, args: Any) -> None:
 def _replace(ctx: Any, node: Any, kind: str, inputs: list[str]) -> None:
     shapes, dtypes = node.output_shapes, node.output_dtypes
     ctx.remove_node(node.name)
-    ctx.make_node(
-        kind, inputs, name=node.name, outputs=node.output, shapes=shapes, dtypes=dtypes
-    )
+    ctx.make_node(kind, inputs, name=node.name, outputs=node.output, shapes=shapes, dtypes=dtypes)
 
 
 def _numpy(code: int) -> Any:

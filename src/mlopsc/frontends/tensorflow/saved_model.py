@@ -179,7 +179,7 @@ class Serving:
         return FrozenGraph(prune(frozen, ends), self.inputs, self.outputs)
 
     def _add_reads(self, graph_def: Any) -> None:
-        """Add the nodes by which TensorFlow's freezing reads variables, and expects to find them."""
+        """Add the nodes by which TensorFlow reads variables when it freezes a graph."""
         tf = import_tensorflow()
         graph = self._session.graph
         present = {operation.name for operation in graph.get_operations()}
@@ -205,7 +205,7 @@ def _tensors(infos: Mapping[str, Any], model: SavedModel) -> tuple[Tensor, ...]:
     for name, info in sorted(infos.items()):
         if info.WhichOneof("encoding") != "name":
             raise SourceError(
-                f"'{name}' of '{model.folder}' is a sparse or composite tensor; expected a plain one"
+                f"'{name}' of '{model.folder}' is sparse or composite; expected a plain tensor"
             )
         shape = sizes_of(tf.TensorShape(info.tensor_shape))
         found.append(Tensor(name, info.name, dtype_name(tf.as_dtype(info.dtype)), shape))

@@ -39,6 +39,7 @@ from mlopsc.importer.normalise.quantised_parts import (
 )
 from mlopsc.importer.normalise.recurrent import ExpandRecurrent
 from mlopsc.importer.normalise.reverse_sequence import ExpandReverseSequence
+from mlopsc.importer.normalise.scales import FoldScales
 from mlopsc.importer.normalise.scan import ExpandScan
 from mlopsc.importer.normalise.sequence_inputs import is_tensor
 from mlopsc.importer.normalise.sequences import EliminateSequences
@@ -46,6 +47,7 @@ from mlopsc.importer.normalise.shapes import InferShapes
 from mlopsc.importer.normalise.storage_types import StorageTypes
 from mlopsc.importer.normalise.strings import NumberStrings
 from mlopsc.importer.normalise.subgraphs import PrepareBodies, RemoveUnused
+from mlopsc.importer.normalise.transposes import RemoveTransposes
 from mlopsc.importer.normalise.upgrade import OPSET, upgrade_opset
 from mlopsc.labels import METADATA_KEY
 from mlopsc.schema.bundle import StageName
@@ -141,7 +143,9 @@ def normalise(
         _apply(model, FoldConstants(), changed)
     for step in (
         RemoveIdentities(),
+        RemoveTransposes(),
         FoldBatchNormalization(),
+        FoldScales(),
         common.CommonSubexpressionEliminationPass(),
         DeduplicateInitializers(),
         RemoveUnused(),
