@@ -206,13 +206,14 @@ def test_a_converter_that_errs_is_found_out(
     from mlopsc.frontends import tensorflow as module
     from mlopsc.frontends.tensorflow.convert import to_onnx
 
-    def wrong(frozen: Any, bind: Any, path: Path, source: str) -> None:
-        to_onnx(frozen, bind, path, source)
+    def wrong(frozen: Any, bind: Any, path: Path, source: str) -> float | None:
+        tolerance = to_onnx(frozen, bind, path, source)
         proto = onnx.load_model(path)
         (weights,) = [t for t in proto.graph.initializer if list(t.dims) == [4, 4]]
         array = onnx.numpy_helper.to_array(weights) * np.float32(1.001)
         weights.CopyFrom(onnx.numpy_helper.from_array(array, weights.name))
         onnx.save_model(proto, path)
+        return tolerance
 
     weights = tf.constant(np.random.default_rng(1).normal(size=(4, 4)).astype(np.float32))
     function = tf.function(lambda x: x @ weights)

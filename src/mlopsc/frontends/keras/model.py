@@ -63,7 +63,7 @@ class KerasModel(Original):
             steps = []
             graph = self._frozen(self._model, self._structure, self._inputs, options)
             self._names = [tensor.name for tensor in graph.outputs]
-            to_onnx(graph, options.bind, folder / MODEL_FILE, "the model")
+            self.tolerance = to_onnx(graph, options.bind, folder / MODEL_FILE, "the model")
         self._limits = index_limits(folder / MODEL_FILE)
         pre = folder / PREPROCESS_FILE
         return Exported(
@@ -82,14 +82,17 @@ class KerasModel(Original):
             for raw, end in zip(self._inputs, graph.outputs, strict=True)
         )
         graph = FrozenGraph(graph.graph_def, graph.inputs, ready)
-        to_onnx(graph, options.bind, folder / PREPROCESS_FILE, "the preprocessing")
+        first_tolerance = to_onnx(
+            graph, options.bind, folder / PREPROCESS_FILE, "the preprocessing"
+        )
         taken = tuple(
             Tensor(t.name, "", t.dtype, (None, *(t.shape or ())[1:]) if raw.opens else t.shape)
             for raw, t in zip(self._inputs, ready, strict=True)
         )
         graph = self._frozen(rest, list(taken), taken, options)
         self._names = [tensor.name for tensor in graph.outputs]
-        to_onnx(graph, options.bind, folder / MODEL_FILE, "the model")
+        tolerance = to_onnx(graph, options.bind, folder / MODEL_FILE, "the model")
+        self.tolerance = first_tolerance or tolerance
 
     def _frozen(
         self, model: Any, structure: Any, inputs: Sequence[Tensor], options: LoadOptions

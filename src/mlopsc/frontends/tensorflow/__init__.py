@@ -95,7 +95,7 @@ class _Graph(Original):
 
     def _convert(self, graph: FrozenGraph, folder: Path, options: LoadOptions, source: str) -> Path:
         path = folder / MODEL_FILE
-        to_onnx(graph, options.bind, path, source)
+        self.tolerance = to_onnx(graph, options.bind, path, source)
         self._limits = index_limits(path)
         return path
 

@@ -17,17 +17,22 @@ import onnx
 
 from mlopsc.errors import ConversionError, SourceError
 from mlopsc.frontends.base import versions_of
-from mlopsc.frontends.tensorflow.graph import BATCH, FrozenGraph, Tensor, node_of
-from mlopsc.frontends.tensorflow.handlers import HANDLERS
+from mlopsc.frontends.tensorflow.graph import BATCH, FrozenGraph, Tensor, all_nodes, node_of
+from mlopsc.frontends.tensorflow.handlers import BICUBIC_TOLERANCE, HANDLERS, is_bicubic, mend
 from mlopsc.frontends.tensorflow.library import import_tensorflow
 from mlopsc.frontends.tensorflow.operators import refuse_strings
 
 OPSET: Final = 18  # the newest that tf2onnx writes
+# Functions with these are not inlined: XLA would compile them.
+_KEPT_APART: Final = ("_XlaMustCompile", "_noinline", "_implements")
 CONVERTER: Final = "tf2onnx"
 
 
-def to_onnx(frozen: FrozenGraph, bind: Mapping[str, int], path: Path, source: str) -> None:
+def to_onnx(frozen: FrozenGraph, bind: Mapping[str, int], path: Path, source: str) -> float | None:
     """Write ``frozen`` as ONNX to ``path``, its inputs and outputs called as users do.
+
+    Returns:
+        How far ONNX's operators are from TensorFlow's, where that is more than rounding.
 
     Raises:
         ConversionError: tf2onnx cannot; the message says at which operator.
@@ -41,9 +46,11 @@ def to_onnx(frozen: FrozenGraph, bind: Mapping[str, int], path: Path, source: st
     refuse_strings(graph_def, source)
     model = _converted(graph_def, inputs, outputs, source)
     _check_converted(model, source)
+    mend(model)
     _rename(model, dict(zip(inputs, frozen.inputs, strict=True)), outputs, frozen.outputs)
     _open_dimensions(model, frozen.inputs, bind)
     onnx.save_model(model, path)
+    return BICUBIC_TOLERANCE if any(map(is_bicubic, _nodes(model.graph))) else None
 
 
 def _check_types(frozen: FrozenGraph, source: str) -> None:
@@ -70,7 +77,11 @@ def _inlined(
 
     graph_def = convert_to_constants.disable_lower_using_switch_merge(_with_shapes(frozen, bind))
     for function in graph_def.library.function:
-        function.attr.pop("api_implements", None)  # else it is not inlined
+        for name in ("api_implements", *_KEPT_APART):
+            function.attr.pop(name, None)
+    for node in all_nodes(graph_def):
+        for name in _KEPT_APART:
+            node.attr.pop(name, None)
     inputs = [tensor.place for tensor in frozen.inputs]
     outputs = [tensor.place for tensor in frozen.outputs]
     config = config_pb2.ConfigProto()

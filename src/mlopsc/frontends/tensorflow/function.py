@@ -15,6 +15,7 @@ from mlopsc.frontends.tensorflow.graph import (
     sizes_of,
 )
 from mlopsc.frontends.tensorflow.library import import_tensorflow
+from mlopsc.frontends.tensorflow.operators import refuse_state
 
 
 class Function:
@@ -44,6 +45,7 @@ class Function:
         """Return the graph with its variables as constants."""
         from tensorflow.python.framework import convert_to_constants
 
+        refuse_state(self._concrete.graph.as_graph_def(), "the model")
         done = convert_to_constants.convert_variables_to_constants_v2(
             self._concrete, lower_control_flow=False, aggressive_inlining=True
         )

@@ -85,6 +85,22 @@ def check_operators(graph_def: Any, source: str, *, restores: bool = False) -> N
             )
 
 
+def refuse_state(graph_def: Any, source: str) -> None:
+    """Refuse what changes variables: a compiled model has none.
+
+    Raises:
+        ConversionError: An operator assigns to a variable.
+    """
+    for node in all_nodes(graph_def):
+        if node.op.startswith(("Assign", "ResourceScatter", "ScatterUpdate")):
+            raise ConversionError(
+                f"{source} changes its variables when it runs: operator {node.op} ('{node.name}'); "
+                "a compiled model has no state",
+                hint="take the state as an input and give the new one as an output; for recurrent "
+                "layers, with stateful=False",
+            )
+
+
 def refuse_strings(graph_def: Any, source: str) -> None:
     """Refuse what works on strings: nothing of the kind is compiled.
 

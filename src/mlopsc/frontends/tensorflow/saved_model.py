@@ -23,7 +23,7 @@ from mlopsc.frontends.tensorflow.graph import (
     sizes_of,
 )
 from mlopsc.frontends.tensorflow.library import import_tensorflow
-from mlopsc.frontends.tensorflow.operators import check_operators
+from mlopsc.frontends.tensorflow.operators import check_operators, refuse_state
 
 FILE: Final = "saved_model.pb"
 _INIT: Final = "__saved_model_init_op"
@@ -134,6 +134,7 @@ class Serving:
         ends = [t.place for t in (*self.outputs, *self.inputs)]
         restore, start = _restore_of(model), _start_of(model)
         check_operators(prune(graph_def, ends), self._source)
+        refuse_state(prune(graph_def, ends), self._source)
         check_operators(prune(graph_def, restore + start), self._source, restores=True)
         self._graph_def = prune(graph_def, [*ends, *restore, *start])
         self._session = tf.compat.v1.Session(graph=tf.Graph())
