@@ -118,7 +118,7 @@ def test_a_damaged_member_is_one_error(saved: Path, tmp_path: Path, member: str)
 def test_what_trained_it_is_in_the_lineage(saved: Path, tmp_path: Path) -> None:
     mlopsc.import_model(saved, tmp_path / "m.mlb")
     with zipfile.ZipFile(tmp_path / "m.mlb") as bundle:
-        lineage = json.loads(bundle.read("lineage.json"))
+        lineage = json.loads(bundle.read("lineage.json"))["predicate"]
     assert lineage["configuration"]["training"]["loss"] == "categorical_crossentropy"
     assert lineage["frameworks"][0]["name"] == "Keras"
 

@@ -67,6 +67,8 @@ def read(path: Path) -> Archive:
     for place, entry in _objects({**config, "compile_config": None}, "model", 0):
         _check(entry, place, path)
     training = config.get("compile_config")
+    for _ in _objects(training, "training", 0):  # it is recorded, so it must not be too deep
+        pass
     version = metadata.get("keras_version")
     return Archive(
         version if isinstance(version, str) else "",
