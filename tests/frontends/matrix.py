@@ -22,7 +22,13 @@ from mlopsc.schema.bundle import FrameworkCheck
 
 HOST = ("host",)
 EVERYWHERE = ("host", "cortex-m4f", "wasm32-simd")
-MODULES = ("cases_sklearn", "cases_torch", "cases_jax")
+MODULES = (
+    "cases_torch",
+    "cases_keras",
+    "cases_tensorflow",
+    "cases_jax",
+    "cases_sklearn",
+)
 
 
 @dataclass(frozen=True)

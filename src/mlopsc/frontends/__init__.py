@@ -47,6 +47,8 @@ ONNX: Final = "onnx"
 FRONTENDS: Final = {
     "sklearn": "mlopsc.frontends.sklearn",
     "torch": "mlopsc.frontends.torch",
+    "keras": "mlopsc.frontends.keras",
+    "tensorflow": "mlopsc.frontends.tensorflow",
     ONNX: "mlopsc.frontends.onnx",
     # Takes any function, so it is asked last.
     "jax": "mlopsc.frontends.jax",
