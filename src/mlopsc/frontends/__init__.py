@@ -46,6 +46,8 @@ ONNX: Final = "onnx"
 # In the order in which they are asked: what has a signature of its own before what has none.
 FRONTENDS: Final = {
     "sklearn": "mlopsc.frontends.sklearn",
+    "keras": "mlopsc.frontends.keras",
+    "tensorflow": "mlopsc.frontends.tensorflow",
     ONNX: "mlopsc.frontends.onnx",
 }
 

@@ -22,6 +22,7 @@ from mlopsc.importer.normalise.batch_norm import FoldBatchNormalization
 from mlopsc.importer.normalise.bind import BindDimensions
 from mlopsc.importer.normalise.check import check_normal_form, check_tensors, find_oddities
 from mlopsc.importer.normalise.conditionals import InlineConditionals
+from mlopsc.importer.normalise.counted_loops import CountLoops
 from mlopsc.importer.normalise.duplicates import DeduplicateInitializers
 from mlopsc.importer.normalise.empties import RemoveEmpties
 from mlopsc.importer.normalise.expand import ExpandComposites, Refusals
@@ -38,6 +39,7 @@ from mlopsc.importer.normalise.quantised_parts import (
 )
 from mlopsc.importer.normalise.recurrent import ExpandRecurrent
 from mlopsc.importer.normalise.reverse_sequence import ExpandReverseSequence
+from mlopsc.importer.normalise.scales import FoldScales
 from mlopsc.importer.normalise.scan import ExpandScan
 from mlopsc.importer.normalise.sequence_inputs import is_tensor
 from mlopsc.importer.normalise.sequences import EliminateSequences
@@ -45,6 +47,7 @@ from mlopsc.importer.normalise.shapes import InferShapes
 from mlopsc.importer.normalise.storage_types import StorageTypes
 from mlopsc.importer.normalise.strings import NumberStrings
 from mlopsc.importer.normalise.subgraphs import PrepareBodies, RemoveUnused
+from mlopsc.importer.normalise.transposes import RemoveTransposes
 from mlopsc.importer.normalise.upgrade import OPSET, upgrade_opset
 from mlopsc.labels import METADATA_KEY
 from mlopsc.schema.bundle import StageName
@@ -140,7 +143,9 @@ def normalise(
         _apply(model, FoldConstants(), changed)
     for step in (
         RemoveIdentities(),
+        RemoveTransposes(),
         FoldBatchNormalization(),
+        FoldScales(),
         common.CommonSubexpressionEliminationPass(),
         DeduplicateInitializers(),
         RemoveUnused(),
@@ -200,6 +205,7 @@ def _settle(model: ir.Model, changed: list[str], refusals: Refusals) -> None:
             ExpandRecurrent(),
             ExpandReverseSequence(),
             RemoveUnused(),
+            CountLoops(),
             SimplifyLoops(),
             ExpandComposites(COMPOSITE, refusals, kept_composites),
             ExpandFunctions(refusals),
