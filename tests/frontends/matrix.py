@@ -22,7 +22,7 @@ from mlopsc.schema.bundle import FrameworkCheck
 
 HOST = ("host",)
 EVERYWHERE = ("host", "cortex-m4f", "wasm32-simd")
-MODULES = ("cases_keras", "cases_sklearn", "cases_tensorflow")
+MODULES = ("cases_keras", "cases_sklearn", "cases_tensorflow", "cases_tflite")
 
 
 @dataclass(frozen=True)
