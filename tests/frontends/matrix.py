@@ -26,6 +26,7 @@ MODULES = (
     "cases_torch",
     "cases_keras",
     "cases_tensorflow",
+    "cases_tflite",
     "cases_jax",
     "cases_sklearn",
 )

@@ -45,6 +45,7 @@ __all__ = [
 ONNX: Final = "onnx"
 # In the order in which they are asked: what has a signature of its own before what has none.
 FRONTENDS: Final = {
+    "tflite": "mlopsc.frontends.tflite",
     "sklearn": "mlopsc.frontends.sklearn",
     "torch": "mlopsc.frontends.torch",
     "keras": "mlopsc.frontends.keras",
