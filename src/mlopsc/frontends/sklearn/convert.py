@@ -2,31 +2,49 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import numpy as np
 import onnx
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from mlopsc.errors import ConversionError
 from mlopsc.frontends.base import versions_of
-from mlopsc.frontends.sklearn import trees
+from mlopsc.frontends.sklearn import mended, trees
 
-_OWN: Final = {
-    "sklearn.tree": (
-        trees.forest,
-        "DecisionTreeClassifier DecisionTreeRegressor ExtraTreeClassifier ExtraTreeRegressor",
+_FOREST: Final = trees.forest
+_BOOSTING: Final = trees.boosting
+_HISTOGRAM: Final = "sklearn.ensemble._hist_gradient_boosting.gradient_boosting"
+# Module, class and converter; the modules are imported when something is converted.
+_OWN: Final = (
+    ("sklearn.tree", "DecisionTreeClassifier", _FOREST),
+    ("sklearn.tree", "DecisionTreeRegressor", _FOREST),
+    ("sklearn.tree", "ExtraTreeClassifier", _FOREST),
+    ("sklearn.tree", "ExtraTreeRegressor", _FOREST),
+    ("sklearn.ensemble", "RandomForestClassifier", _FOREST),
+    ("sklearn.ensemble", "RandomForestRegressor", _FOREST),
+    ("sklearn.ensemble", "ExtraTreesClassifier", _FOREST),
+    ("sklearn.ensemble", "ExtraTreesRegressor", _FOREST),
+    (_HISTOGRAM, "HistGradientBoostingClassifier", _BOOSTING),
+    (_HISTOGRAM, "HistGradientBoostingRegressor", _BOOSTING),
+    ("sklearn.cluster", "KMeans", mended.k_means),
+    ("sklearn.cluster", "MiniBatchKMeans", mended.k_means),
+    (
+        "sklearn.preprocessing",
+        "KBinsDiscretizer",
+        mended.with_parameters("SklearnKBinsDiscretizer", encode=("onehot", "onehot-dense")),
     ),
-    "sklearn.ensemble": (
-        trees.forest,
-        "RandomForestClassifier RandomForestRegressor ExtraTreesClassifier ExtraTreesRegressor",
+    (
+        "sklearn.ensemble",
+        "VotingClassifier",
+        mended.with_parameters("SklearnVotingClassifier", flatten_transform=(True, False)),
     ),
-    "sklearn.ensemble._hist_gradient_boosting.gradient_boosting": (
-        trees.boosting,
-        "HistGradientBoostingClassifier HistGradientBoostingRegressor",
-    ),
-}
+)
+# What skl2onnx's converters write; ONNX Runtime runs it, and so does the importer.
+_TABULAR_OPSET: Final = 3
 
 
 def convert(
@@ -42,12 +60,9 @@ def convert(
     Raises:
         ConversionError: skl2onnx fails.
     """
-    from skl2onnx import convert_sklearn
+    from skl2onnx import convert_sklearn, get_latest_tested_opset_version
 
-    options: dict[Any, dict[str, Any]] = {}
-    last = model.steps[-1][1] if hasattr(model, "steps") else model
-    if hasattr(last, "classes_"):
-        options[id(last)] = {"zipmap": False, **({"raw_scores": True} if raw_scores else {})}
+    opsets = {"": get_latest_tested_opset_version(), "ai.onnx.ml": _TABULAR_OPSET}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -55,7 +70,8 @@ def convert(
                 model,
                 name="sklearn",
                 initial_types=list(types),
-                options=options or None,
+                options=_options(model, raw_scores),
+                target_opset=opsets,
                 custom_conversion_functions=_own_converters(),
             )
         return made
@@ -70,14 +86,26 @@ def convert(
         ) from error
 
 
-def _own_converters() -> dict[type, Any]:
-    import importlib
+def _options(model: Any, raw_scores: bool) -> dict[Any, dict[str, Any]] | None:
+    """Return the options that the answering estimator's converter knows: no maps, raw scores."""
+    from skl2onnx._supported_operators import _get_sklearn_operator_name
+    from skl2onnx.common._registration import _converter_pool
 
-    found = {}
-    for module, (converter, names) in _OWN.items():
-        for name in names.split():
-            found[getattr(importlib.import_module(module), name)] = converter
-    return found
+    last = model.steps[-1][1] if hasattr(model, "steps") else model
+    try:
+        known = _converter_pool[_get_sklearn_operator_name(type(last))].get_allowed_options() or {}
+    except (KeyError, RuntimeError):
+        return None
+    wanted = {"zipmap": False, **({"raw_scores": True} if raw_scores else {})}
+    found = {key: value for key, value in wanted.items() if key in known}
+    return {id(last): found} if found else None
+
+
+def _own_converters() -> dict[type, Any]:
+    return {
+        getattr(importlib.import_module(module), name): converter
+        for module, name, converter in _OWN
+    }
 
 
 def _describe(model: Any) -> str:
@@ -109,6 +137,19 @@ def _rename_graph(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
 def keep_outputs(model: onnx.ModelProto, count: int) -> None:
     """Drop all outputs after the first ``count``; the importer drops what computes them."""
     del model.graph.output[count:]
+
+
+def second_column(model: onnx.ModelProto, name: str) -> None:
+    """Reduce output ``name`` with a column for each of two classes to that of the second."""
+    before = f"{name}_of_both"
+    rename(model, {name: before})
+    place = numpy_helper.from_array(np.asarray([1], np.int64), f"{name}_place")
+    model.graph.initializer.append(place)
+    model.graph.node.append(helper.make_node("Gather", [before, place.name], [name], axis=1))
+    for output in model.graph.output:
+        if output.name == before:
+            output.name = name
+            output.type.tensor_type.shape.dim[1].dim_value = 1
 
 
 def cast_output(model: onnx.ModelProto, code: int) -> None:

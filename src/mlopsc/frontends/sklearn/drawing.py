@@ -42,8 +42,8 @@ class _Values:
     missing: bool = False
     counts: bool = False
 
-    def draw(self, rng: np.random.Generator, kind: str) -> Any:
-        if self.missing and kind == FLOAT and rng.random() < 0.2:
+    def draw(self, rng: np.random.Generator, kind: str, missing: bool) -> Any:
+        if self.missing and missing and kind == FLOAT and rng.random() < 0.2:
             return np.nan
         if self.known is None:
             value = rng.uniform(self.low, self.high)
@@ -55,7 +55,11 @@ class _Values:
 
 
 class Drawing:
-    """Where inputs of one model come from."""
+    """Where inputs of one model come from.
+
+    Attributes:
+        missing: Whether NaN may be drawn where a model seems to know what to do with it.
+    """
 
     def __init__(self, model: Any, inputs: Inputs, example: Any) -> None:
         """Look for what the model knows of its features.
@@ -65,6 +69,7 @@ class Drawing:
             inputs: Its features.
             example: Rows that are like those it was fitted on, or None.
         """
+        self.missing = True
         self._inputs = inputs
         self._splits: dict[str, dict[int, Splits]] = {}
         self._values: dict[int, _Values] = {}
@@ -80,9 +85,7 @@ class Drawing:
         """Take the thresholds of trees that read the graphs' inputs."""
         self._splits = read_splits(graphs[0])
 
-    def draw(
-        self, rng: np.random.Generator, inputs: Sequence[RawInput], *, last: bool
-    ) -> dict[str, Array]:
+    def draw(self, rng: np.random.Generator, inputs: Sequence[RawInput]) -> dict[str, Array]:
         """Return inputs for one run."""
         names = {c.name: place for place, c in enumerate(self._inputs.columns)}
         drawn = {}
@@ -92,13 +95,13 @@ class Drawing:
             kinds = np.dtype(object if one.dtype == "string" else one.dtype)
             rows = np.zeros((int(np.prod(one.shape)) // len(places), len(places)), kinds)
             for row in rows:
-                row[:] = self._draw_row(rng, one, places, last)
+                row[:] = self._draw_row(rng, one, places)
             strings = rows.astype(str) if one.dtype == "string" else rows
             drawn[one.name] = strings.reshape(one.shape)
         return drawn
 
     def _draw_row(
-        self, rng: np.random.Generator, one: RawInput, places: Sequence[int], last: bool
+        self, rng: np.random.Generator, one: RawInput, places: Sequence[int]
     ) -> list[Any]:
         if self._rows is not None and rng.random() < 0.5:
             row = self._rows[rng.integers(len(self._rows))]
@@ -112,13 +115,14 @@ class Drawing:
             splits = self._splits.get(one.name, {}).get(column)
             values = self._values.get(place)
             if splits is not None:
+                splits.missing &= self.missing
                 found.append(draw_value(rng, splits, np.dtype(one.dtype)))
             elif values is not None:
-                found.append(values.draw(rng, self._inputs.columns[place].kind))
+                found.append(values.draw(rng, self._inputs.columns[place].kind, self.missing))
             elif one.dtype == "string":
                 found.append(_UNKNOWN)
             else:
-                found.append(draw_array(rng, one.dtype, (), last=last).item())
+                found.append(draw_array(rng, one.dtype, ()).item())
         return found
 
 
@@ -189,6 +193,10 @@ def _spans(step: Any, kind: str) -> tuple[Array, Array] | None:
     if kind in ("MultinomialNB", "ComplementNB", "BernoulliNB"):
         width = step.feature_count_.shape[1]
         return np.zeros(width), np.full(width, 2.0 if kind == "BernoulliNB" else 8.0)
+    if kind == "PowerTransformer" and step.standardize:
+        return step.inverse_transform([[-2.0] * len(step.lambdas_)])[0], step.inverse_transform(
+            [[2.0] * len(step.lambdas_)]
+        )[0]
     if kind == "PCA":
         spread = 2 * np.sqrt((step.components_**2 * step.explained_variance_[:, None]).sum(axis=0))
         return step.mean_ - spread, step.mean_ + spread

@@ -16,7 +16,13 @@ from mlopsc.errors import ConversionError
 from mlopsc.frontends.base import Array, Exported, LoadOptions, Original, RawInput, versions_of
 from mlopsc.frontends.sklearn import answers, measure, split
 from mlopsc.frontends.sklearn.columns import find_inputs
-from mlopsc.frontends.sklearn.convert import cast_output, convert, keep_outputs, rename
+from mlopsc.frontends.sklearn.convert import (
+    cast_output,
+    convert,
+    keep_outputs,
+    rename,
+    second_column,
+)
 from mlopsc.frontends.sklearn.drawing import Drawing
 from mlopsc.frontends.sklearn.parameters import plain_parameters
 from mlopsc.schema.export import MODEL_FILE, PREPROCESS_FILE
@@ -53,6 +59,7 @@ class Estimator(Original):
         self._model = split.unwrap(model)
         self._inputs = find_inputs(self._model, example)
         self._answers = answers.answers_of(self._model, options.signature)
+        self._last: tuple[Mapping[str, Array], dict[str, Array]] = ({}, {})
         self._drawing = Drawing(self._model, self._inputs, example)
         self.version = versions_of("scikit-learn")
         self.written_by = written_by
@@ -83,19 +90,31 @@ class Estimator(Original):
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """See ``Original.run``."""
-        with warnings.catch_warnings():
+        if inputs is self._last[0]:
+            return self._last[1]
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            return answers.compute(self._model, self._inputs.table(inputs), self._answers)
+            answer = answers.compute(self._model, self._inputs.table(inputs), self._answers)
+        self._last = (inputs, answer)
+        return answer
 
     def draw(
         self, rng: np.random.Generator, inputs: Sequence[RawInput], *, last: bool
     ) -> dict[str, Array]:
-        """Return inputs like those the model was fitted on, not undecided between classes."""
+        """Return inputs like those the model was fitted on, not undecided between classes.
+
+        ``last`` makes no difference, so that what is measured here is what is drawn at import.
+        """
         drawn: dict[str, Array] = {}
         for _ in range(_TRIES):
-            drawn = self._drawing.draw(rng, inputs, last=last)
-            if not answers.undecided(self.run(drawn)):
-                break
+            drawn = self._drawing.draw(rng, inputs)
+            try:
+                if not answers.undecided(self.run(drawn)):
+                    break
+            except ValueError:  # scikit-learn refuses NaN unless a model learned what to do with it
+                if self._drawing.missing is False:
+                    raise
+                self._drawing.missing = False
         return drawn
 
     def _choose(self, head: Any, rest: Any) -> tuple[_Graphs, list[str]]:
@@ -125,8 +144,8 @@ class Estimator(Original):
         chain = measure.Chain(graphs.all)
         rng = np.random.Generator(np.random.PCG64(SEED))
         worst = 0.0
-        for number in range(measure.RUNS):
-            sample = self.draw(rng, chain.inputs, last=number == 0)
+        for _ in range(measure.RUNS):
+            sample = self.draw(rng, chain.inputs, last=False)
             worst = max(worst, measure.difference(chain.run(sample), self.run(sample)))
         return worst
 
@@ -140,7 +159,6 @@ class Estimator(Original):
             rename(preprocess, {**self._inputs.renames(), **renames})
             types = [(FEATURES, _float_type(wide, _width(rest)))]
         raw = any(answer.method == "decision_function" for answer in self._answers)
-        raw = raw and hasattr(self._model, "predict_proba")
         model = convert(rest, types, raw_scores=raw)
         if len(model.graph.output) < len(self._answers):
             raise ConversionError(
@@ -152,7 +170,18 @@ class Estimator(Original):
         names = [value.name for value in model.graph.output]
         renames = dict(zip(names, (a.name for a in self._answers), strict=True))
         rename(model, {**(self._inputs.renames() if head is None else {}), **renames})
-        return _Graphs(preprocess, model)
+        graphs = _Graphs(preprocess, model)
+        if raw and len(getattr(self._model, "classes_", ())) == 2:
+            self._one_score(graphs)
+        return graphs
+
+    def _one_score(self, graphs: _Graphs) -> None:
+        """Make scores of two classes one number, as ``decision_function`` gives it."""
+        chain = measure.Chain(graphs.all)
+        rng = np.random.Generator(np.random.PCG64(SEED))
+        name = self._answers[-1].name
+        if chain.run(self.draw(rng, chain.inputs, last=False))[name].size == 2:
+            second_column(graphs.model, name)
 
 
 def _float_type(wide: bool, width: int | None) -> Any:

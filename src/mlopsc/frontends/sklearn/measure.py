@@ -28,6 +28,7 @@ class Chain:
         """Load them."""
         import onnxruntime
 
+        onnxruntime.set_default_logger_severity(4)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 4

@@ -51,6 +51,15 @@ class Writer:
             return name
         return self.add("Cast", [name], to=onnx.TensorProto.FLOAT)
 
+    def numbers(self) -> tuple[str, type]:
+        """Return the input in the type that the operator computes in, and this type."""
+        from skl2onnx.common.data_types import DoubleTensorType
+
+        (given,) = self._operator.inputs
+        if isinstance(given.type, DoubleTensorType):
+            return str(given.full_name), np.float64
+        return self.features(), np.float32
+
     def classify(self, scores: str, classes: Array) -> None:
         """Write label and scores: the first of the classes with the largest score."""
         place = self.add("ArgMax", [scores], axis=1, keepdims=0)

@@ -74,7 +74,9 @@ def round_down(threshold: float) -> float:
     with np.errstate(over="ignore"):
         near = np.float32(threshold)
     # As Python floats: NumPy would compare with the threshold rounded to float32.
-    return float(np.nextafter(near, np.float32(-np.inf))) if float(near) > threshold else float(near)
+    return (
+        float(np.nextafter(near, np.float32(-np.inf))) if float(near) > threshold else float(near)
+    )
 
 
 def forest(scope: Any, operator: Any, container: Any) -> None:
