@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import numpy as np
 import onnx
 
-from mlopsc.frontends.base import RawInput
+from mlopsc.errors import ConversionError
+from mlopsc.frontends.base import RawInput, versions_of
 
 Array = np.ndarray[Any, Any]
 RUNS: Final = 64
@@ -25,19 +27,24 @@ class Chain:
     """Graphs that run one after the other in ONNX Runtime, joined by name."""
 
     def __init__(self, graphs: Sequence[onnx.ModelProto]) -> None:
-        """Load them."""
+        """Load them.
+
+        Raises:
+            ConversionError: ONNX Runtime refuses one.
+        """
         import onnxruntime
 
         onnxruntime.set_default_logger_severity(4)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 4
-        self._sessions = [
-            onnxruntime.InferenceSession(
-                graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
-            )
-            for graph in graphs
-        ]
+        with _reported():
+            self._sessions = [
+                onnxruntime.InferenceSession(
+                    graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
+                )
+                for graph in graphs
+            ]
         self.inputs = [
             RawInput(value.name, _TYPES[value.type], tuple(_size(d) for d in value.shape))
             for value in self._sessions[0].get_inputs()
@@ -54,8 +61,22 @@ class Chain:
                 for name, array in values.items()
                 if name in wanted
             }
-            values = dict(zip(names, session.run(None, given), strict=True))
+            with _reported():
+                values = dict(zip(names, session.run(None, given), strict=True))
         return values
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """Turn what ONNX Runtime raises into an error that says whose graph it is."""
+    try:
+        yield
+    except Exception as error:  # ONNX Runtime's own classes share no base
+        text = " ".join(str(error).split())
+        raise ConversionError(
+            f"{versions_of('onnxruntime')} cannot run what {versions_of('skl2onnx')} has made of "
+            f"the model: {text[:300]}"
+        ) from error
 
 
 def _size(dim: Any) -> int:

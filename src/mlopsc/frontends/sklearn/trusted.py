@@ -20,6 +20,7 @@ _DATA = "it holds numbers and other trusted objects, and does nothing when it is
 _FUNCTION = "a function of scikit-learn that is stored by its name and computes on arrays only"
 # Each with the reason why it is trusted inside a worker without network and programs.
 TRUSTED: Final = {
+    "functools.partial": "it does nothing when it is made, and its function must be trusted, too",
     "numpy.dtype": _DATA,
     "scipy.sparse._csr.csr_matrix": _NEIGHBOURS,
     "sklearn._loss.loss.HalfTweedieLoss": _DATA,
