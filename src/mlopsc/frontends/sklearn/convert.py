@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 
 from mlopsc.errors import ConversionError
 from mlopsc.frontends.base import versions_of
-from mlopsc.frontends.sklearn import mended, trees
+from mlopsc.frontends.sklearn import mended, samples, trees
 
 _FOREST: Final = trees.forest
 _BOOSTING: Final = trees.boosting
@@ -30,6 +30,11 @@ _OWN: Final = (
     ("sklearn.ensemble", "ExtraTreesRegressor", _FOREST),
     (_HISTOGRAM, "HistGradientBoostingClassifier", _BOOSTING),
     (_HISTOGRAM, "HistGradientBoostingRegressor", _BOOSTING),
+    ("sklearn.neighbors", "KNeighborsClassifier", samples.neighbours),
+    ("sklearn.neighbors", "KNeighborsRegressor", samples.neighbours),
+    ("sklearn.svm", "SVR", samples.support_vectors),
+    ("sklearn.svm", "NuSVR", samples.support_vectors),
+    ("sklearn.svm", "OneClassSVM", samples.support_vectors),
     ("sklearn.cluster", "KMeans", mended.k_means),
     ("sklearn.cluster", "MiniBatchKMeans", mended.k_means),
     (

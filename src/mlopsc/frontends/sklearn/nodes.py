@@ -13,7 +13,7 @@ Array = np.ndarray[Any, Any]
 
 
 class Writer:
-    """Writes the nodes of one operator; all tensors between them are float32."""
+    """Writes the nodes of one operator."""
 
     def __init__(self, scope: Any, operator: Any, container: Any) -> None:
         """Take what skl2onnx gives a converter."""
@@ -23,9 +23,17 @@ class Writer:
 
     def add(self, op_type: str, inputs: Sequence[str], domain: str = "", **attributes: Any) -> str:
         """Add a node and return the name of its output."""
-        name = str(self._scope.get_unique_variable_name(op_type.lower()))
-        self._add(op_type, inputs, name, domain, **attributes)
+        (name,) = self.several(op_type, inputs, 1, domain, **attributes)
         return name
+
+    def several(
+        self, op_type: str, inputs: Sequence[str], count: int, domain: str = "", **attributes: Any
+    ) -> list[str]:
+        """Add a node and return the names of its ``count`` outputs."""
+        unique = self._scope.get_unique_variable_name
+        names = [str(unique(op_type.lower())) for _ in range(count)]
+        self._add(op_type, inputs, names, domain, **attributes)
+        return names
 
     def constant(self, value: Any) -> str:
         """Add an initializer and return its name."""
@@ -78,9 +86,9 @@ class Writer:
 
         for result, output in zip(results, self._operator.outputs, strict=True):
             if isinstance(output.type, DoubleTensorType):
-                self._add("Cast", [result], str(output.full_name), to=onnx.TensorProto.DOUBLE)
+                self._add("Cast", [result], [str(output.full_name)], to=onnx.TensorProto.DOUBLE)
             else:
-                self._add("Identity", [result], str(output.full_name))
+                self._add("Identity", [result], [str(output.full_name)])
 
     def _label(self, place: str, classes: Array) -> str:
         table = np.asarray(classes)
@@ -89,13 +97,18 @@ class Writer:
         return self.add("Gather", [self.constant(table), place], axis=0)
 
     def _add(
-        self, op_type: str, inputs: Sequence[str], output: str, domain: str = "", **attributes: Any
+        self,
+        op_type: str,
+        inputs: Sequence[str],
+        outputs: list[str],
+        domain: str = "",
+        **attributes: Any,
     ) -> None:
         versions = {"op_domain": domain, "op_version": 3} if domain else {}
         self._container.add_node(
             op_type,
             list(inputs),
-            output,
+            outputs,
             name=self._scope.get_unique_operator_name(op_type),
             **versions,
             **attributes,
