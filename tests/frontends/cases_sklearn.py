@@ -23,11 +23,6 @@ def _saved(fit: Callable[[], Any]) -> Callable[[Path], Source]:
     return make
 
 
-def _in_memory(fit: Callable[[], Any], example: Callable[[], Any]) -> Callable[[Path], Source]:
-    """Return what gives the model that ``fit`` makes, with an example."""
-    return lambda folder: Source(fit(), {"example": example()})
-
-
 def _iris(named: bool = False) -> tuple[Any, Any]:
     from sklearn.datasets import load_iris
 
@@ -47,7 +42,7 @@ def _diabetes() -> tuple[Any, Any]:
     return load_diabetes(return_X_y=True)
 
 
-def _people(coded: bool) -> tuple[Any, Any]:
+def people(coded: bool) -> tuple[Any, Any]:
     """Return a DataFrame with categories, as strings or as numbers, and labels that are strings."""
     import pandas
 
@@ -66,7 +61,7 @@ def _people(coded: bool) -> tuple[Any, Any]:
     return frame, np.where((frame.age.fillna(40) > 45) ^ south, "stays", "leaves")
 
 
-def _columns(encoder: Any) -> Any:
+def columns(encoder: Any) -> Any:
     from sklearn.compose import ColumnTransformer
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import make_pipeline
@@ -234,18 +229,8 @@ def _categories() -> Any:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import OneHotEncoder
 
-    encoder = _columns(OneHotEncoder(handle_unknown="ignore"))
-    return make_pipeline(encoder, LogisticRegression()).fit(*_people(coded=True))
-
-
-def _strings() -> Any:
-    from sklearn.ensemble import RandomForestClassifier
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import OneHotEncoder
-
-    encoder = _columns(OneHotEncoder(handle_unknown="ignore"))
-    forest = RandomForestClassifier(10, max_depth=5, random_state=0)
-    return make_pipeline(encoder, forest).fit(*_people(coded=False))
+    encoder = columns(OneHotEncoder(handle_unknown="ignore"))
+    return make_pipeline(encoder, LogisticRegression()).fit(*people(coded=True))
 
 
 def _ordinal() -> Any:
@@ -253,9 +238,9 @@ def _ordinal() -> Any:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import OrdinalEncoder
 
-    encoder = _columns(OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1))
+    encoder = columns(OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1))
     boosting = HistGradientBoostingClassifier(max_iter=10, random_state=0)
-    return make_pipeline(encoder, boosting).fit(*_people(coded=True))
+    return make_pipeline(encoder, boosting).fit(*people(coded=True))
 
 
 def _case(name: str, family: str, fit: Callable[[], Any], **options: Any) -> Case:
@@ -291,11 +276,4 @@ CASES = (
     _case("polynomial", "PowerTransformer, PolynomialFeatures, linear", _polynomial),
     _case("categories", "ColumnTransformer with OneHotEncoder, linear", _categories, **_PANDAS),
     _case("ordinal", "ColumnTransformer with OrdinalEncoder, boosting", _ordinal, **_PANDAS),
-    Case(
-        "sklearn_strings",
-        "sklearn",
-        "ColumnTransformer with OneHotEncoder of strings, random forest",
-        _in_memory(_strings, lambda: _people(coded=False)[0]),
-        **_PANDAS,
-    ),
 )
