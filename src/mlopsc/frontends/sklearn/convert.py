@@ -37,6 +37,7 @@ _OWN: Final = (
     ("sklearn.svm", "OneClassSVM", samples.support_vectors),
     ("sklearn.cluster", "KMeans", mended.k_means),
     ("sklearn.cluster", "MiniBatchKMeans", mended.k_means),
+    ("sklearn.preprocessing", "OneHotEncoder", mended.one_hot),
     (
         "sklearn.preprocessing",
         "KBinsDiscretizer",

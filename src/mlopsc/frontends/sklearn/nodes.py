@@ -68,6 +68,26 @@ class Writer:
             return str(given.full_name), np.float64
         return self.features(), np.float32
 
+    def columns(self) -> list[tuple[str, type]]:
+        """Return each column of the inputs, and the type of its values."""
+        from skl2onnx.common import data_types
+
+        kinds = {
+            data_types.FloatTensorType: np.float32,
+            data_types.DoubleTensorType: np.float64,
+            data_types.Int64TensorType: np.int64,
+            data_types.StringTensorType: str,
+        }
+        found: list[tuple[str, type]] = []
+        for given in self._operator.inputs:
+            kind, width = kinds[type(given.type)], given.type.shape[1]
+            for place in range(width):
+                name = str(given.full_name)
+                if width > 1:
+                    name = self.add("Gather", [name, self.constant(np.asarray([place]))], axis=1)
+                found.append((name, kind))
+        return found
+
     def classify(self, scores: str, classes: Array) -> None:
         """Write label and scores: the first of the classes with the largest score."""
         place = self.add("ArgMax", [scores], axis=1, keepdims=0)
