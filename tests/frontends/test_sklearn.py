@@ -139,6 +139,13 @@ def test_damaged_schemas_are_one_error(schema: bytes, tmp_path: Path) -> None:
         load(path, LoadOptions())
 
 
+def test_what_is_cut_off_is_damaged(tmp_path: Path) -> None:
+    path = _dump(_forest(), tmp_path)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(SourceError, match=r"is damaged.*skops.io.dump"):
+        recognise(path)
+
+
 def test_what_is_no_estimator_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="holds a dict; expected an estimator"):
         load(_dump({"a": 1}, tmp_path), LoadOptions())

@@ -90,9 +90,13 @@ class Estimator(Original):
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """See ``Original.run``."""
+        import joblib
+
         if inputs is self._last[0]:
             return self._last[1]
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
+        # A sandboxed worker may not start processes, which some estimators do for n_jobs.
+        threads = joblib.parallel_config(backend="threading")
+        with threads, warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             answer = answers.compute(self._model, self._inputs.table(inputs), self._answers)
         self._last = (inputs, answer)
