@@ -1,7 +1,8 @@
-"""Label tables: how outputs of strings are told from places in a table, and back.
+"""Label tables: how strings are told from places in a table, and back.
 
-A library computes no strings. An output that is made of strings in the model holds int64 places in
-a table of them (``TensorSpec.labels``); whoever has the table gives the strings back.
+A library computes no strings. An input or output that is made of strings in the model holds int64
+places in a table of them (``TensorSpec.labels``); whoever has the table gives the strings back. An
+input may hold -1, for a string that is not in its table.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from mlopsc.errors import BrokenPackageError
 from mlopsc.schema.common import TensorSpec
 
 Array = np.ndarray[Any, Any]
-METADATA_KEY = "mlopsc.labels"  # of an output in a serialised graph: the table, a JSON array
+METADATA_KEY = "mlopsc.labels"  # of an input or output in a graph: the table, a JSON array
 
 
 def to_strings(outputs: Mapping[str, Array], specs: Iterable[TensorSpec]) -> dict[str, Array]:
@@ -49,3 +50,15 @@ def to_places(strings: Array, labels: Sequence[str]) -> Array:
     places = {label: place for place, label in enumerate(labels)}
     found = [places.get(str(string), -1) for string in strings.ravel().tolist()]
     return np.array(found, np.int64).reshape(strings.shape)
+
+
+def strings_of(places: Array, labels: Sequence[str]) -> Array:
+    """Return the strings (dtype object) that places of an input stand for.
+
+    What is outside the table becomes a string that is not in it.
+    """
+    other = "?"
+    while other in labels:
+        other += "?"
+    known = [labels[p] if 0 <= p < len(labels) else other for p in places.ravel().tolist()]
+    return np.array(known, object).reshape(places.shape)

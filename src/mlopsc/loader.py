@@ -15,7 +15,7 @@ from mlopsc.abi import RUN_ERRORS, Descriptor, read_descriptor
 from mlopsc.dtypes import from_file
 from mlopsc.errors import BrokenPackageError, InputError, MissingToolError
 from mlopsc.host import cpu_flags
-from mlopsc.labels import to_strings
+from mlopsc.labels import to_places, to_strings
 from mlopsc.package_reader import LoadedPackage, read_package
 from mlopsc.schema.common import TensorSpec
 from mlopsc.schema.target import Target
@@ -136,8 +136,8 @@ class Model:
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
-        """Names, types and shapes of the raw inputs."""
-        return self.descriptor.inputs
+        """Names, types and shapes of the raw inputs, and the labels of those that are strings."""
+        return self._package.info.inputs
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
@@ -305,7 +305,7 @@ def _open_library(path: Path) -> ctypes.CDLL:
 
 
 def check_inputs(arrays: Mapping[str, Array], specs: tuple[TensorSpec, ...]) -> dict[str, Array]:
-    """Return ``arrays`` contiguous and in the order of ``specs``.
+    """Return ``arrays`` contiguous and in the order of ``specs``; strings become places.
 
     Raises:
         InputError: An array is missing, unknown, or has another type or shape.
@@ -319,7 +319,10 @@ def check_inputs(arrays: Mapping[str, Array], specs: tuple[TensorSpec, ...]) -> 
         )
     checked = {}
     for spec in specs:
-        array = from_file(np.asarray(arrays[spec.name]), spec.dtype)
+        array = np.asarray(arrays[spec.name])
+        if spec.labels is not None and array.dtype.kind in "OSU":
+            array = to_places(array, spec.labels)
+        array = from_file(array, spec.dtype)
         if array.dtype.name != spec.dtype or array.shape != spec.shape:
             raise InputError(
                 f"input '{spec.name}' is {array.dtype.name}{list(array.shape)}; expected "
@@ -339,13 +342,16 @@ def check_descriptor(descriptor: Descriptor, package: LoadedPackage) -> None:
         BrokenPackageError: They contradict each other.
     """
     info = package.info
-    unlabelled = tuple(s.model_copy(update={"labels": None}) for s in info.outputs)
+    inputs, outputs = (
+        tuple(spec.model_copy(update={"labels": None}) for spec in specs)
+        for specs in (info.inputs, info.outputs)
+    )
     for what, found, expected in (
         ("name", descriptor.name, info.name),
         ("target", descriptor.target, info.target.name),
         ("bundle", descriptor.bundle, info.bundle),
-        ("inputs", descriptor.inputs, info.inputs),
-        ("outputs", descriptor.outputs, unlabelled),
+        ("inputs", descriptor.inputs, inputs),
+        ("outputs", descriptor.outputs, outputs),
         ("arena size", descriptor.arena_bytes, info.memory.arena),
         ("arena alignment", descriptor.arena_align, info.memory.arena_align),
         ("places in the arena", descriptor.arena_io, info.arena_io),

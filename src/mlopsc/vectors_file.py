@@ -11,6 +11,7 @@ import numpy as np
 
 from mlopsc.dtypes import from_file
 from mlopsc.errors import InputError
+from mlopsc.labels import to_places
 from mlopsc.schema.common import TensorSpec
 
 Array = np.ndarray[Any, Any]
@@ -65,9 +66,13 @@ def load_vectors(
 def fit(array: Array, spec: TensorSpec) -> Array:
     """Return ``array`` with the shape of ``spec``; axes of size 1 may be missing or extra.
 
+    Strings become places, where ``spec`` has labels.
+
     Raises:
         InputError: Type or shape do not fit.
     """
+    if spec.labels is not None and array.dtype.kind in "SU":
+        array = to_places(array, spec.labels)
     array = from_file(array, spec.dtype)
     squeezed = tuple(d for d in array.shape if d != 1)
     if array.dtype.name != spec.dtype or squeezed != tuple(d for d in spec.shape if d != 1):

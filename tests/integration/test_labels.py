@@ -15,6 +15,7 @@ from support import run_cli
 
 import mlopsc
 from mlopsc.bundle import read_bundle
+from mlopsc.errors import UnsupportedOpError
 from mlopsc.reference import run_graph
 from mlopsc.schema.conformance import ConformanceReport
 from mlopsc.tools import run_program, run_zig
@@ -131,3 +132,120 @@ def test_a_program_in_c_prints_the_strings(folder: Path, tmp_path: Path) -> None
     )  # fmt: skip
     printed = run_program(tmp_path / "main", []).stdout.decode()
     assert printed == "".join(f"{label}\n" for label in CLASSES)
+
+
+CITIES, SIZES = ["Bern", "Zürich", ""], ["S", "M"]
+
+
+def encoders() -> onnx.ModelProto:
+    """What exporters make of columns of categories: an encoder each, and a sum of weights."""
+    ml = {"domain": "ai.onnx.ml"}
+    nodes = [
+        node("OneHotEncoder", ["city"], ["c"], cats_strings=CITIES, zeros=1, **ml),
+        node("Reshape", ["c", "row"], ["cr"]),
+        node("LabelEncoder", ["size"], ["s"], keys_strings=SIZES, values_floats=[1.0, 2.0],
+             default_float=-7.0, **ml),
+        node("Equal", ["city", "bern"], ["e"]),
+        node("Cast", ["e"], ["b"], to=onnx.TensorProto.FLOAT),
+        node("Concat", ["cr", "s", "b", "x"], ["y"], axis=1),
+    ]  # fmt: skip
+    bern = helper.make_tensor("bern", onnx.TensorProto.STRING, [1, 1], ["Bern"])
+    made = models.model(
+        nodes,
+        [
+            value("city", ["n", 1], "string"),
+            value("size", ["n", 1], "string"),
+            value("x", ["n", 1]),
+        ],
+        [value("y", ["n", 6])],
+        {"row": np.array([1, 3])},
+    )
+    made.graph.initializer.append(bern)
+    made.opset_import.append(helper.make_opsetid("ai.onnx.ml", 2))
+    return made
+
+
+ROWS = [
+    ("Bern", "M", [1, 0, 0, 2, 1]), ("Zürich", "S", [0, 1, 0, 1, 0]),
+    ("", "L", [0, 0, 1, -7, 0]), ("Basel", "M", [0, 0, 0, 2, 0]),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def encoded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the bundle of ``encoders``, and a package for each target in ``out``."""
+    folder = tmp_path_factory.mktemp("encoders")
+    models.save(encoders(), folder / "town.onnx")
+    columns = {
+        "city": np.array([[[city]] for city, _, _ in ROWS]),
+        "size": np.array([[[size]] for _, size, _ in ROWS]),
+        "x": np.ones((len(ROWS), 1, 1), np.float32),
+    }
+    np.savez(folder / "vectors.npz", **columns)
+    mlopsc.import_model(folder / "town.onnx", folder / "town.mlb", vectors=folder / "vectors.npz")
+    mlopsc.build(folder / "town.mlb", TARGETS, folder / "out")
+    return folder
+
+
+def test_inputs_of_strings_are_places_in_a_table(encoded: Path) -> None:
+    bundle = read_bundle(encoded / "town.mlb")
+    assert [str(spec) for spec in bundle.manifest.inputs] == [
+        "city: int64[1, 1] of 3 labels", "size: int64[1, 1] of 2 labels", "x: float32[1, 1]"
+    ]  # fmt: skip
+    assert bundle.manifest.inputs[0].labels == tuple(CITIES)
+    assert bundle.manifest.origin.compared
+    assert [int(v.inputs["city"][0, 0]) for v in bundle.vectors] == [0, 1, 2, -1]
+    for vector, (_, _, expected) in zip(bundle.vectors, ROWS, strict=True):
+        assert vector.outputs["y"].tolist() == [[*expected, 1]]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_packages_look_strings_up(encoded: Path, target: str) -> None:
+    report = mlopsc.conform(encoded / "out" / target, bundle=encoded / "town.mlb")
+    assert report.verdict == "pass"
+
+
+def test_python_takes_strings_and_places(encoded: Path) -> None:
+    model = mlopsc.load(encoded / "out" / "host")
+    x = np.zeros((1, 1), np.float32)
+    for city, size, expected in ROWS:
+        given = {"city": np.array([[city]]), "size": np.array([[size]], object)}
+        assert model(**given, x=x)["y"].tolist() == [[*expected, 0]]
+    places = {"city": np.array([[1]]), "size": np.array([[-1]])}
+    assert model(**places, x=x)["y"].tolist() == [[0, 1, 0, -7, 0, 0]]
+
+
+def test_the_command_line_takes_strings(encoded: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "city.npy", np.array([["Zürich"]]))
+    np.save(tmp_path / "size.npy", np.array([["S"]]))
+    np.save(tmp_path / "x.npy", np.zeros((1, 1), np.float32))
+    inputs = [part for n in ("city", "size", "x") for part in ("-i", f"{n}={tmp_path / n}.npy")]
+    found = run_cli("run", encoded / "out" / "host", *inputs, "--json")
+    assert json.loads(found.stdout)["outputs"]["y"] == [[0, 1, 0, 1, 0, 0]]
+
+
+def test_vectors_of_strings_are_synthesised(tmp_path: Path) -> None:
+    models.save(encoders(), tmp_path / "town.onnx")
+    bundle = mlopsc.import_model(tmp_path / "town.onnx", tmp_path / "town.mlb")
+    places = {int(v.inputs["city"][0, 0]) for v in bundle.vectors}
+    assert places <= {-1, 0, 1, 2}
+    assert bundle.manifest.origin.compared
+
+
+def test_the_header_has_the_tables_of_inputs(encoded: Path) -> None:
+    header = (encoded / "out" / "host" / "include" / "town.h").read_text(encoding="utf-8")
+    assert "#define TOWN_INPUT_CITY_LABEL_COUNT 3" in header
+
+
+@pytest.mark.parametrize("case", ["given back", "compared with each other"])
+def test_strings_that_no_table_can_tell_apart_are_refused(case: str, tmp_path: Path) -> None:
+    city, other = value("city", [1], "string"), value("other", [1], "string")
+    made = (
+        models.model([node("Identity", ["city"], ["y"])], [city], [value("y", [1], "string")])
+        if case == "given back"
+        else models.model([node("Equal", ["city", "other"], ["y"])], [city, other],
+                          [value("y", [1], "bool")], opset=19)
+    )  # fmt: skip
+    models.save(made, tmp_path / "m.onnx")
+    with pytest.raises(UnsupportedOpError):
+        mlopsc.import_model(tmp_path / "m.onnx", tmp_path / "m.mlb")

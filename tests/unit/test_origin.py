@@ -28,7 +28,7 @@ def stages() -> list[StageGraph]:
 
 
 def test_equal_outputs_are_recorded_with_who_computed_them() -> None:
-    found = compare_with_origin(stages(), [vector()], OUTPUTS)
+    found = compare_with_origin(stages(), [vector()], (), OUTPUTS)
     assert found.compared
     assert found.reference == reference_version()
     assert found.relative_to_max < 1e-6
@@ -38,17 +38,17 @@ def test_another_value_is_refused_and_named() -> None:
     wrong = vector()
     wrong.outputs["y"][2] += 1
     with pytest.raises(MismatchError, match="'y', vector 1, element 2"):
-        compare_with_origin(stages(), [vector(), wrong], OUTPUTS)
+        compare_with_origin(stages(), [vector(), wrong], (), OUTPUTS)
 
 
 def test_another_shape_is_refused() -> None:
     wrong = replace(vector(), outputs={"y": np.zeros((4, 1), np.float32)})
     with pytest.raises(MismatchError, match=r"float32\[4\], in the normal form float32\[4, 1\]"):
-        compare_with_origin(stages(), [wrong], OUTPUTS)
+        compare_with_origin(stages(), [wrong], (), OUTPUTS)
 
 
 def test_a_model_that_nothing_can_run_is_not_compared() -> None:
-    found = compare_with_origin([StageGraph("model", b"not a model")], [vector()], OUTPUTS)
+    found = compare_with_origin([StageGraph("model", b"not a model")], [vector()], (), OUTPUTS)
     assert not found.compared
     assert "cannot load" in found.reason
 

@@ -99,7 +99,7 @@ def import_bundle(source: Path, options: ImportOptions, exported: Path | None = 
     else:
         vectors, labels = synthesise(inputs, reference), ()
     _check_outputs(vectors, outputs)
-    origin = compare_with_origin(originals, vectors, outputs)
+    origin = compare_with_origin(originals, vectors, inputs, outputs)
     checked = None
     if quantised:
         vectors, checked = compare_integers(exact, reference, vectors, outputs)

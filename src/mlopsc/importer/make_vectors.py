@@ -25,8 +25,8 @@ def answer(reference: Reference, inputs: Sequence[dict[str, Array]]) -> list[Vec
 def synthesise(specs: Sequence[TensorSpec], reference: Reference) -> list[Vector]:
     """Return vectors drawn with a fixed seed, with the reference's outputs.
 
-    ``draw_array`` says how. Where the reference refuses such inputs (a division by zero, say), all
-    integers are 1, then 0.
+    ``draw_array`` says how; of strings, places in their table. Where the reference refuses such
+    inputs (a division by zero, say), all integers are 1, then 0.
 
     Raises:
         SourceError: The reference fails on everything that was drawn.
@@ -35,9 +35,15 @@ def synthesise(specs: Sequence[TensorSpec], reference: Reference) -> list[Vector
     vectors = []
     for number in range(SYNTHESISED):
         last = number == SYNTHESISED - 1
-        given = {s.name: draw_array(rng, s.dtype, s.shape, last=last) for s in specs}
+        given = {s.name: _draw(rng, s, last=last) for s in specs}
         vectors.append(_first_answered(reference, [given, _with(given, 1), _with(given, 0)]))
     return vectors
+
+
+def _draw(rng: np.random.Generator, spec: TensorSpec, *, last: bool) -> Array:
+    if spec.labels is not None:  # places in the table, and of a string that is not in it
+        return rng.integers(-1, len(spec.labels), spec.shape)
+    return draw_array(rng, spec.dtype, spec.shape, last=last)
 
 
 def _first_answered(reference: Reference, choices: Sequence[dict[str, Array]]) -> Vector:

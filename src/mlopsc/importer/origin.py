@@ -6,7 +6,7 @@ operator by operator, the normal form as the bundle holds it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -16,7 +16,7 @@ from mlopsc.bundle import Vector
 from mlopsc.compare import compare
 from mlopsc.dtypes import BY_ONNX_CODE
 from mlopsc.errors import MismatchError, SourceError
-from mlopsc.labels import to_places
+from mlopsc.labels import strings_of, to_places
 from mlopsc.reference import Reference
 from mlopsc.schema.bundle import OriginCheck
 from mlopsc.schema.common import TensorSpec
@@ -32,7 +32,10 @@ RANDOM: Final = (
 
 
 def compare_with_origin(
-    stages: Sequence[StageGraph], vectors: Sequence[Vector], outputs: Sequence[TensorSpec]
+    stages: Sequence[StageGraph],
+    vectors: Sequence[Vector],
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
 ) -> OriginCheck:
     """Run ``stages`` as they came and judge what the normal form gave.
 
@@ -42,7 +45,8 @@ def compare_with_origin(
     Args:
         stages: The models as they came, in the order they run.
         vectors: Inputs, and the outputs of the normal form.
-        outputs: The signature of the normal form.
+        inputs: The signature of the normal form.
+        outputs: The same of what it gives.
 
     Raises:
         MismatchError: The normal form computes something else.
@@ -52,7 +56,7 @@ def compare_with_origin(
     for specification in (False, True):
         try:
             reference = Reference(stages, literal=True, specification=specification)
-            answers = [reference.run(vector.inputs) for vector in vectors]
+            answers = [reference.run(_as_given(vector.inputs, inputs)) for vector in vectors]
             worst = _worst(answers, vectors, outputs, _widest_tolerance(stages))
         except SourceError as error:
             reasons.append(error.message)
@@ -63,6 +67,17 @@ def compare_with_origin(
     if mismatch is not None:
         raise mismatch
     return OriginCheck(compared=False, reason=reasons[0])
+
+
+def _as_given(
+    arrays: Mapping[str, np.ndarray[Any, Any]], specs: Sequence[TensorSpec]
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Return inputs of the normal form as the model takes them: strings instead of places."""
+    named = dict(arrays)
+    for spec in specs:
+        if spec.labels is not None:
+            named[spec.name] = strings_of(arrays[spec.name], spec.labels)
+    return named
 
 
 def _worst(

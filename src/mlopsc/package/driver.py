@@ -52,9 +52,10 @@ def header(program: Program, *, version: str, target: str, threads: bool = True)
         for spec, name in zip(specs, _unique(specs), strict=True):
             lines.append(f"#define {prefix}_{kind}_{name.upper()}_ELEMENTS {spec.elements}")
     lines += _offsets(program)
-    for spec, name in zip(program.outputs, _unique(program.outputs), strict=True):
-        if spec.labels is not None:
-            lines += _labels(f"{prefix}_OUTPUT_{name.upper()}", spec.name, spec.labels)
+    for kind, specs in (("INPUT", program.inputs), ("OUTPUT", program.outputs)):
+        for spec, name in zip(specs, _unique(specs), strict=True):
+            if spec.labels is not None:
+                lines += _labels(f"{prefix}_{kind}_{name.upper()}", spec.name, spec.labels)
     lines += [
         "",
         "/* Runs the model once. Returns MLOPSC_OK or an error of mlopsc.h.",

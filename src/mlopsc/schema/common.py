@@ -51,7 +51,8 @@ class TensorSpec(Frozen):
         name: As in the graph.
         dtype: Element type.
         shape: Sizes of the axes.
-        labels: Of an output of strings, which holds places in this table; no string is there twice.
+        labels: Of an input or output of strings, which holds places in this table; no string is
+            there twice. Of an input, the place -1 stands for every other string.
     """
 
     name: str

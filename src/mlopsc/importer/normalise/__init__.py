@@ -154,7 +154,7 @@ def normalise(
     model.ir_version = IR_VERSION
     check_normal_form(model, refusals)
     _check_signature(proto, model)
-    for value in model.graph.outputs:
+    for value in (*model.graph.inputs, *model.graph.outputs):
         if value.name in strings.tables:
             value.metadata_props[METADATA_KEY] = json.dumps(strings.tables[value.name])
     findings = tuple(find_oddities(model))

@@ -9,7 +9,7 @@ import onnx
 from mlopsc.errors import UnsupportedOpError
 
 STRINGS: Final = (
-    "feed integers, such as LabelEncoder makes of strings, or make what is computed with strings "
+    "let encoders alone take strings, or feed integers, or make what is computed with strings "
     "constant; mlopsc.backend binds inputs that are strings"
 )
 LABELS: Final = (

@@ -1,9 +1,13 @@
 """Pass *NumberStrings*: strings become int64 places in tables of strings.
 
 Requires: inferred types, *PrepareBodies*, constants folded. Ensures: a tensor of strings is left
-only where it meets an input of the graph, or a node that does more with strings than move, compare,
-look up or give them. Strings that meet share one table, in the order in which the graph names
-them; ``tables`` says what the outputs of the graph stand for.
+only where it meets a node that does more with strings than move, compare, look up or give them.
+Strings that meet share one table, in the order in which the graph names them; ``tables`` says what
+the inputs and outputs of the graph stand for.
+
+A string that is given to an input and is not in the table has the place -1, which no encoder finds
+and no constant equals. Two such strings would be equal, and none can be given back: where an input
+meets an output of the graph, or is compared with what is no constant, strings are left.
 """
 
 from __future__ import annotations
@@ -41,7 +45,7 @@ class NumberStrings(ir.passes.InPlacePass):
     """See the module's docstring.
 
     Attributes:
-        tables: The strings that an output of the graph chooses from, by its name.
+        tables: The strings that an input or output of the graph chooses from, by its name.
     """
 
     def __init__(self) -> None:
@@ -52,7 +56,8 @@ class NumberStrings(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Number every group of strings that meet, unless something else is done with them."""
         groups = _Groups(model)
-        outputs = {str(v.name): groups.table(v) for v in model.graph.outputs}
+        edges = (*model.graph.inputs, *model.graph.outputs)
+        found = {str(v.name): groups.table(v) for v in edges}
         modified = False
         for node in list(model.graph.all_nodes()):
             for value in node.inputs:
@@ -62,7 +67,7 @@ class NumberStrings(ir.passes.InPlacePass):
             _number_constant(value, groups)  # what no node reads
             value.type = _INT64
             modified = True
-        self.tables |= {name: tuple(t) for name, t in outputs.items() if t is not None}
+        self.tables |= {name: tuple(t) for name, t in found.items() if t is not None}
         return ir.passes.PassResult(model, modified)
 
 
@@ -95,7 +100,8 @@ class _Groups:
 
     def __init__(self, model: ir.Model) -> None:
         self._parents: dict[ir.Value, ir.Value] = {}
-        kept = [v for v in model.graph.inputs if _is_string(v)]
+        kept: list[ir.Value] = []
+        given = [v for v in model.graph.inputs if _is_string(v)]
         for graph in all_graphs(model):
             for value in (*graph.inputs, *graph.initializers.values()):
                 self._add(value)
@@ -108,6 +114,10 @@ class _Groups:
                 for one, *others in meeting or ():
                     for other in others:
                         self._join(one, other)
+        open_roots = {self._root(value) for value in given}
+        ends = [v for v in model.graph.outputs if _is_string(v)]
+        for value in (*ends, *_compared(model)):
+            kept += [value] if self._root(value) in open_roots else []
         kept_roots = {self._root(value) for value in kept}
         roots = {self._root(value) for value in self._parents}
         self._tables = {root: _Table() for root in roots - kept_roots}
@@ -138,6 +148,16 @@ class _Groups:
 def _is_string(value: ir.Value | None) -> bool:
     tensor = value is not None and isinstance(value.type, ir.TensorType)
     return tensor and value is not None and value.dtype == STRING
+
+
+def _compared(model: ir.Model) -> list[ir.Value]:
+    """Return strings that are compared with strings that are no constants."""
+    found: list[ir.Value] = []
+    for node in model.graph.all_nodes():
+        strings = [v for v in node.inputs if v is not None and _is_string(v)]
+        if node.op_type == "Equal" and not any(v.const_value is not None for v in strings):
+            found += strings
+    return found
 
 
 def _meeting(node: ir.Node) -> list[list[ir.Value]] | None:
