@@ -239,6 +239,16 @@ def _categories() -> Any:
     return make_pipeline(encoder, LogisticRegression()).fit(*people(coded=True))
 
 
+def _strings() -> Any:
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder
+
+    encoder = columns(OneHotEncoder(handle_unknown="ignore"))
+    forest = RandomForestClassifier(10, max_depth=5, random_state=0)
+    return make_pipeline(encoder, forest).fit(*people(coded=False))
+
+
 def _ordinal() -> Any:
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.pipeline import make_pipeline
@@ -283,4 +293,7 @@ CASES = (
     _case("polynomial", "PowerTransformer, PolynomialFeatures, linear", _polynomial),
     _case("categories", "ColumnTransformer with OneHotEncoder, linear", _categories, **_PANDAS),
     _case("ordinal", "ColumnTransformer with OrdinalEncoder, boosting", _ordinal, **_PANDAS),
+    _case(
+        "strings", "ColumnTransformer with OneHotEncoder of strings, forest", _strings, **_PANDAS
+    ),
 )

@@ -17,7 +17,6 @@ from mlopsc.errors import (
     DivergenceError,
     SourceError,
     UnsafeSourceError,
-    UnsupportedOpError,
 )
 from mlopsc.frontends import LoadOptions, recognise
 from mlopsc.frontends.base import Exported
@@ -299,17 +298,3 @@ def test_columns_of_a_frame_are_inputs(tmp_path: Path) -> None:
         ("plan_code", "tensor(int64)"),
     ]
     assert not done.notes
-
-
-@pytest.mark.slow
-@pytest.mark.xfail(raises=UnsupportedOpError, strict=True, reason="inputs of strings are refused")
-def test_categories_that_are_strings_import(tmp_path: Path) -> None:
-    pytest.importorskip("pandas")
-    from sklearn.ensemble import RandomForestClassifier
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import OneHotEncoder
-
-    frame, labels = people(coded=False)
-    forest = RandomForestClassifier(10, max_depth=5, random_state=0)
-    model = make_pipeline(columns(OneHotEncoder(handle_unknown="ignore")), forest)
-    mlopsc.import_model(model.fit(frame, labels), tmp_path / "strings.mlb", example=frame)
