@@ -45,6 +45,10 @@ __all__ = [
 ONNX: Final = "onnx"
 # In the order in which they are asked: what has a signature of its own before what has none.
 FRONTENDS: Final = {
+    # Before scikit-learn: their estimators are its, too.
+    "xgboost": "mlopsc.frontends.xgboost",
+    "lightgbm": "mlopsc.frontends.lightgbm",
+    "catboost": "mlopsc.frontends.catboost",
     "sklearn": "mlopsc.frontends.sklearn",
     ONNX: "mlopsc.frontends.onnx",
 }
