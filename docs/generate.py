@@ -45,6 +45,7 @@ from mlopsc.targets import load_target, target_names
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "docs"))  # this file is also loaded by its path
 import coverage_tables  # noqa: E402
+import frontend_tables  # noqa: E402
 
 WIDTH = 80  # of the help texts
 ONNX_OPSET = 26  # whose names of operator inputs are shown
@@ -275,6 +276,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "docs/cli.md": {"help": command_help},
     "docs/core-ops.md": {"operators": core_op_lists, "element types": dtype_table},
     "docs/coverage.md": coverage_tables.PARTS,
+    "docs/frontends.md": frontend_tables.PARTS,
     "docs/errors.md": {"exit codes": error_table},
     "docs/preprocessing.md": {"example": example_of_steps, "steps": step_reference},
     "docs/targets.md": {"targets": target_table, "boards": board_table},

@@ -272,7 +272,7 @@ def fit(
     """Say whether a model fits a board: flash, RAM, instructions and an estimate of the time.
 
     Args:
-        source: Folder of a package, a bundle, or an ONNX file; the last two are built for the
+        source: Folder of a package, a bundle, or a model; the last two are built for the
             target, in a temporary folder.
         target: Name of the target, or path of a target file; a package's own by default.
         generator: As of ``build``.

@@ -69,7 +69,7 @@ def import_to(
         shown: What ``output`` is called in messages.
         timeout: Seconds until the import is stopped.
         cache: Where the bundle may be already, and is kept.
-        taken: Told what the source was taken for.
+        taken: Told what a source that is no ONNX was taken for.
 
     Returns:
         Whether it came from the cache.
@@ -78,9 +78,10 @@ def import_to(
         MlopscError: See ``mlopsc.errors``.
     """
     found = recognise(source)
-    taken(found.what)
     if found.framework == ONNX:
         source = onnx_file(source)
+    else:
+        taken(found.what)
     snapshot = _snapshot(source, found, options, timeout, cache)
     key = None if snapshot is None else _key(snapshot, source, options)
     if key is not None and cache.fetch(key, output):

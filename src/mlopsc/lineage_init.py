@@ -20,6 +20,8 @@ from google.protobuf.message import DecodeError
 
 from mlopsc.data import digest_text, read_contents
 from mlopsc.errors import CompilerError, SourceError
+from mlopsc.frontends import ONNX, recognise
+from mlopsc.frontends.onnx import onnx_file
 from mlopsc.schema.common import Digest
 from mlopsc.schema.lineage import Dataset, Framework, Lineage, TrainingCode
 from mlopsc.tools import run_program
@@ -38,12 +40,12 @@ def synthesise(
 
     Args:
         folder: Where the training code is; its repository is looked at.
-        model: ONNX file, or None.
+        model: A model that a frontend recognises, or None.
         data: Files and folders of the training data; each is fingerprinted.
         preprocessing: Digest of the preprocessing that made the inputs.
 
     Raises:
-        SourceError: The model is no ONNX file.
+        SourceError: The model is nothing that a frontend recognises.
         DataError: Data cannot be read.
     """
     return Lineage(
@@ -150,8 +152,11 @@ def _frameworks(model: Path | None) -> list[Framework]:
 
 
 def _producer(model: Path) -> tuple[str, str]:
+    """Return what an ONNX file names as its exporter; nothing of other models."""
+    if recognise(model).framework != ONNX:
+        return "", ""
     try:
-        proto = onnx.load(model, load_external_data=False)
+        proto = onnx.load(onnx_file(model), load_external_data=False)
     except (OSError, DecodeError, ValueError) as error:
         raise SourceError(f"cannot read '{model}' as an ONNX file") from error
     return proto.producer_name, proto.producer_version

@@ -98,7 +98,8 @@ def import_model(
         force: Replace a bundle that exists.
         cache: Whether the result may come from the cache, and is kept there.
         timeout: Seconds until the import is stopped.
-        progress: Told what the source was taken for, and if the bundle is ``UNCHANGED``.
+        progress: Told what a source that is no ONNX was taken for, and if the bundle is
+            ``UNCHANGED``.
 
     Raises:
         MlopscError: See ``mlopsc.errors``; nothing is written then.
@@ -108,7 +109,7 @@ def import_model(
     with atomic_file(output, force=force) as path, as_onnx(options) as ready:
         if import_to(
             source, path, ready, shown=output, timeout=timeout, cache=found,
-            taken=lambda what: progress("import", what),
+            taken=lambda what: progress("source", what),
         ):  # fmt: skip
             progress("import", UNCHANGED)
         return _finish(path, source, output)
@@ -343,7 +344,7 @@ def as_bundle(
     with as_onnx(with_lineage(source, options or ImportOptions())) as ready:
         if import_to(
             source, path, ready, shown=path, timeout=IMPORT_TIMEOUT_S, cache=cache,
-            taken=lambda what: progress("import", what),
+            taken=lambda what: progress("source", what),
         ):  # fmt: skip
             progress("import", UNCHANGED)
     return path

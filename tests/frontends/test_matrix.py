@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import pytest
-from matrix import Case, all_cases
-from support import SHARED_MODELS
+from matrix import Case, all_cases, missing, run_case
 
-import mlopsc
-from mlopsc.frontends import frontend
+from mlopsc.errors import ConversionError
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", all_cases(), ids=lambda case: case.name)
 def test_matrix(case: Case, tmp_path: Path) -> None:
-    needed = (*frontend(case.framework).MODULES, *case.needs)
-    missing = [name for name in needed if importlib.util.find_spec(name) is None]
-    if missing:
-        pytest.skip(f"not installed: {', '.join(missing)}")
-    if case.shared and not SHARED_MODELS.is_dir():
-        pytest.skip("no shared models")
-    (tmp_path / "source").mkdir()
-    source = case.make(tmp_path / "source")
-    bundle = tmp_path / f"{case.name}.mlb"
-    made = mlopsc.import_model(source.model, bundle, **source.options)
-    check = made.manifest.framework
-    assert check is not None
-    assert check.compared, check.reason
-    assert not check.accepted
-    mlopsc.build(bundle, case.targets, tmp_path / "packages")
-    for target in case.targets:
-        report = mlopsc.conform(tmp_path / "packages" / target)
-        assert report.verdict == "pass", (target, report)
+    if absent := missing(case):
+        pytest.skip(absent)
+    if case.fails:
+        with pytest.raises(ConversionError):
+            run_case(case, tmp_path)
+        return
+    result = run_case(case, tmp_path)
+    assert result.check.compared, result.check.reason
+    assert result.check.drawn > 0
+    assert not result.check.accepted
+    assert result.verdicts == dict.fromkeys(case.targets, "pass")
+
+
+def test_matrix_covers_what_is_promised() -> None:
+    cases = all_cases()
+    names = [case.name for case in cases]
+    assert len(set(names)) == len(names)
+    assert all(case.targets for case in cases)

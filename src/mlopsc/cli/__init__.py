@@ -25,9 +25,9 @@ _interrupted = False
 _VERBS = {
     "init": ("init", "Write a lineage.yaml to edit: how a model came to be."),
     "preprocess": ("preprocess", "Write the ONNX file of steps or of a Python function."),
-    "import": ("import_verb", "Import an ONNX model into a bundle."),
+    "import": ("import_verb", "Import a framework's model into a bundle."),
     "quantize": ("quantize", "Quantise a float model, and say what that costs."),
-    "build": ("build", "Build a package for each target from a bundle or an ONNX file."),
+    "build": ("build", "Build a package for each target from a bundle or a model."),
     "fit": ("fit", "Say whether a model fits a board, before anything is flashed."),
     "conform": ("conform", "Prove packages against the reference runtime."),
     "run": ("run", "Run a package on your arrays, on whatever it was built for."),

@@ -66,7 +66,7 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Build one package folder per target inside DIR from a bundle or an ONNX file."""
+    """Build one package folder per target inside DIR from a bundle or a model."""
     from mlopsc import pipeline
 
     how = collect_build_options(options)

@@ -58,8 +58,8 @@ def command(
 ) -> None:
     """Say whether SOURCE fits a board: flash, RAM, instructions and time, measured beforehand.
 
-    SOURCE is an ONNX file or a bundle, which is built for the target, or a package. Fails if the
-    target has not enough memory, with what to change.
+    SOURCE is a model or a bundle, which is built for the target, or a package. Fails if the target
+    has not enough memory, with what to change.
     """
     from mlopsc.fitting import Measuring, fit, require_fit
     from mlopsc.fitting.page import page

@@ -49,6 +49,7 @@ def command(
     """
     from mlopsc import pipeline
     from mlopsc.documents import lineage_of
+    from mlopsc.pipeline import UNCHANGED
 
     if check:
         if output is not None or force:
@@ -66,7 +67,7 @@ def command(
             collect_import_options(options),
             force=force,
             cache=cache,
-            progress=lambda target, what: update(f"{source}: {what}", keep=True),
+            progress=lambda target, what: update(f"{target}: {what}", keep=what == UNCHANGED),
         )
     manifest = bundle.manifest
     if as_json:
@@ -76,18 +77,20 @@ def command(
         return
     click.echo(f"{output}: {manifest.name} {manifest.version}, {size(output.stat().st_size)}")
     click.echo(f"  digest   {bundle.digest}")
+    framework = manifest.framework
+    click.echo(f"  source   {'ONNX model' if framework is None else framework.what}")
     for spec in manifest.inputs:
         click.echo(f"  input    {spec}")
     for spec in manifest.outputs:
         click.echo(f"  output   {spec}")
     click.echo(f"  vectors  {manifest.vectors.count} {manifest.vectors.origin}")
-    if manifest.framework is not None:
-        for found in manifest.framework.preprocessing:
-            click.echo(f"  found    {found}: the preprocessing stage")
-        for found in manifest.framework.postprocessing:
-            click.echo(f"  found    {found}: the postprocessing stage")
-        click.echo(f"  original {manifest.framework}")
-        for note in manifest.framework.notes:
+    if framework is not None:
+        for found in framework.preprocessing:
+            click.echo(f"  found    {found}: in the preprocessing stage")
+        for found in framework.postprocessing:
+            click.echo(f"  found    {found}: in the postprocessing stage")
+        click.echo(f"  original {framework}")
+        for note in framework.notes:
             click.echo(f"  warning  {note}", err=True)
     if manifest.integers is not None:
         click.echo(f"  integers {manifest.integers} ({manifest.vectors.arithmetic})")

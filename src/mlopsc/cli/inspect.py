@@ -45,6 +45,7 @@ def _bundle(path: Path, as_json: bool) -> None:
         ["vectors", f"{manifest.vectors.count} {manifest.vectors.origin}, answered by "
          f"{manifest.vectors.reference}"],
     ]  # fmt: skip
+    rows += _framework(manifest)
     if manifest.integers is not None:
         rows.append(["integers", f"{manifest.integers} ({manifest.vectors.arithmetic})"])
     for stage in manifest.stages:
@@ -54,6 +55,21 @@ def _bundle(path: Path, as_json: bool) -> None:
         rows += [["finding", finding] for finding in stage.findings]
     rows += _history(manifest, artefact.lineage, bundle.signatures)
     echo_table(str(path), ["", ""], rows)
+
+
+def _framework(manifest: Manifest) -> list[list[str]]:
+    """Return how the bundle compares with a framework's original."""
+    check = manifest.framework
+    if check is None:
+        return []
+    return [
+        ["made of", check.what + (f", written by {check.written_by}" if check.written_by else "")],
+        *(["converter", name] for name in (check.converter,) if name),
+        *(["found", f"{text}: preprocessing"] for text in check.preprocessing),
+        *(["found", f"{text}: postprocessing"] for text in check.postprocessing),
+        ["original", str(check)],
+        *(["note", text] for text in check.notes),
+    ]
 
 
 def _history(

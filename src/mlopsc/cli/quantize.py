@@ -117,7 +117,7 @@ def command(
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Quantise the float model of a bundle, or of an ONNX file that is imported first.
+    """Quantise the float model of a bundle, or a model that is imported first.
 
     Prints what that costs: errors by layer and output, and on labelled samples accuracy by class.
     The new bundle names the float one as its parent.

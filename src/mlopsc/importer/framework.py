@@ -79,6 +79,7 @@ def compare_with_framework(
     """
     export = runs.export
     check = FrameworkCheck(
+        what=export.what,
         compared=export.compared,
         reason=export.reason,
         framework=export.version,

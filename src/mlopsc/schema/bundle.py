@@ -100,6 +100,7 @@ class FrameworkCheck(Frozen):
     """How the bundle compares with the original, run by its own framework.
 
     Attributes:
+        what: What the source was taken for.
         compared: Whether the original could run where it was imported.
         reason: Why not.
         framework: Name and version of the framework that ran it.
@@ -115,6 +116,7 @@ class FrameworkCheck(Frozen):
         notes: What was not carried over.
     """
 
+    what: str
     compared: bool
     reason: str = ""
     framework: str

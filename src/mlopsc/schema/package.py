@@ -67,7 +67,7 @@ class KernelUse(Frozen):
 
 
 class Package(Frozen):
-    """``model.json``, schema version 3.
+    """``model.json``, schema version 4.
 
     Attributes:
         name: Name of the model and prefix of its C symbols.
@@ -84,7 +84,7 @@ class Package(Frozen):
         timeline: Which nodes the steps compute, and when the blocks of the arena are needed.
     """
 
-    schema_version: Literal[3] = 3
+    schema_version: Literal[4] = 4
     name: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
     version: str
     bundle: Digest
@@ -117,7 +117,12 @@ def _from_2(package: dict[str, Any]) -> dict[str, Any]:
     return {**package, "schema_version": 3}
 
 
-_UPGRADES: Final[dict[int, Upgrade]] = {1: _from_1, 2: _from_2}
+def _from_3(package: dict[str, Any]) -> dict[str, Any]:
+    """Version 3 knew no inputs with labels."""
+    return {**package, "schema_version": 4}
+
+
+_UPGRADES: Final[dict[int, Upgrade]] = {1: _from_1, 2: _from_2, 3: _from_3}
 PACKAGE_VERSIONS: Final = len(_UPGRADES) + 1
 
 
