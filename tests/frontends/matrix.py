@@ -22,7 +22,7 @@ from mlopsc.schema.bundle import FrameworkCheck
 
 HOST = ("host",)
 EVERYWHERE = ("host", "cortex-m4f", "wasm32-simd")
-MODULES = ("cases_sklearn",)
+MODULES = ("cases_sklearn", "cases_boosting")
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,9 @@ def read(data: bytes | str) -> Ensemble:
         },
     )
     if "oblivious_trees" in document:
-        ensemble.trees = [_symmetric(t, features, float(scale)) for t in document["oblivious_trees"]]
+        ensemble.trees = [
+            _symmetric(t, features, float(scale)) for t in document["oblivious_trees"]
+        ]
     else:
         ensemble.trees = [_nested(t, features, float(scale)) for t in document["trees"]]
     widths = {

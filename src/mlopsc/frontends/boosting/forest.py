@@ -145,9 +145,7 @@ def check(ensemble: Ensemble) -> None:
     if not 1 <= ensemble.features <= 1 << 20 or not 1 <= ensemble.targets <= 1 << 16:
         raise SourceError(f"it has {ensemble.features} features and {ensemble.targets} outputs")
     if len(ensemble.base) not in (0, ensemble.targets):
-        raise SourceError(
-            f"it has {len(ensemble.base)} base scores for {ensemble.targets} outputs"
-        )
+        raise SourceError(f"it has {len(ensemble.base)} base scores for {ensemble.targets} outputs")
     if not np.isfinite(np.asarray(ensemble.base, np.float64)).all():
         raise SourceError("a base score is not finite")
     for number, tree in enumerate(ensemble.trees):

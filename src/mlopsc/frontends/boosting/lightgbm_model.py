@@ -148,7 +148,10 @@ def _read_tree(part: Section, target: int, missing: _Missing) -> Tree:
     }
     if not inner:
         return Tree(nodes, 0, target)
-    features, kinds = _integers(part, "split_feature", inner), _integers(part, "decision_type", inner)
+    features, kinds = (
+        _integers(part, "split_feature", inner),
+        _integers(part, "decision_type", inner),
+    )
     left, right = _integers(part, "left_child", inner), _integers(part, "right_child", inner)
     thresholds = _numbers(part, "threshold", inner)
     sets = list(_category_sets(part))
@@ -210,7 +213,9 @@ def _category_sets(part: Section) -> Iterator[tuple[float, ...]]:
     words = [int(word) for word in part["cat_threshold"].split()]
     for start, end in zip(starts, starts[1:], strict=False):
         if not 0 <= start <= end <= len(words):
-            raise SourceError(f"a set of categories takes the words {start} to {end} of {len(words)}")
+            raise SourceError(
+                f"a set of categories takes the words {start} to {end} of {len(words)}"
+            )
         chosen = np.array(words[start:end], np.uint32)
         bits = np.unpackbits(chosen.view(np.uint8), bitorder="little")
         yield tuple(float(v) for v in np.flatnonzero(bits))

@@ -16,6 +16,7 @@ from mlopsc.frontends.tree_inputs import Splits, draw_around
 from mlopsc.schema.export import MODEL_FILE
 from mlopsc.schema.lineage import Framework
 
+_LARGE = 1e30  # thresholds beyond this tell NaN from numbers, and are no place to draw around
 Answer = Callable[[Array], dict[str, Array]]
 
 
@@ -58,7 +59,9 @@ class Boosted(Original):
             return self._answer(x)
         except Exception as error:
             text = " ".join(str(error).split())
-            raise CannotRun(f"{self.version} fails: {type(error).__name__}: {text[:300]}") from error
+            raise CannotRun(
+                f"{self.version} fails: {type(error).__name__}: {text[:300]}"
+            ) from error
 
     def draw(
         self, rng: np.random.Generator, inputs: Sequence[RawInput], *, last: bool
@@ -105,7 +108,7 @@ def _splits(ensemble: Ensemble) -> dict[int, Splits]:
             splits = found.setdefault(node.feature, Splits(missing=True))
             if node.mode == MEMBER:
                 splits.categories.update(node.members)
-            else:
+            elif abs(node.threshold) < _LARGE:
                 splits.thresholds.add(node.threshold)
     for feature in ensemble.zero_is_missing:
         found.setdefault(feature, Splits(missing=True)).thresholds.add(0.0)

@@ -48,6 +48,10 @@ class Graph:
         )
         return made
 
+    def name_last(self, name: str) -> None:
+        """Give the output of the last node another name; no node reads it."""
+        self.nodes[-1].output[0] = name
+
     def constant(self, value: Array) -> str:
         """Add a constant and return its name."""
         name = f"{self._prefix}constant_{len(self.initializers)}"
@@ -119,6 +123,10 @@ def add_answers(graph: Graph, ensemble: Ensemble, x: str, *, named: bool) -> tup
         chances = _add_link(graph, ensemble, scores, name)
         # Of sums that differ the probabilities may be equal, once they are rounded.
         place = graph.add("ArgMax", scores, axis=1, keepdims=0)
+    if ensemble.labels == tuple(range(len(ensemble.labels))):
+        if named:
+            graph.name_last(label)
+        return label or place, chances
     table = graph.constant(_label_table(ensemble))
     return graph.add("Gather", table, place, name=label, axis=0), chances
 
@@ -156,7 +164,9 @@ def _add_link(graph: Graph, ensemble: Ensemble, scores: str, last: str) -> str:
     if ensemble.link == forest.SIGN:
         above = graph.add("Greater", scores, graph.constant(np.float32(0)))
         return graph.add("Cast", above, name=last, to=onnx.TensorProto.FLOAT)
-    return graph.add("Identity", scores, name=last) if last else scores
+    if last:
+        graph.name_last(last)
+    return last or scores
 
 
 def _add_scores(graph: Graph, ensemble: Ensemble, x: str) -> str:
@@ -202,7 +212,9 @@ def _without_stumps(ensemble: Ensemble) -> tuple[list[Tree], Array]:
         else:
             constant[tree.target : tree.target + len(root.values)] += root.values
     if not trees:  # what does not look at its input is a model, too
-        trees = [Tree({0: Split(0, forest.LEQ, 0.0, False, 1, 2), 1: Leaf((0.0,)), 2: Leaf((0.0,))})]
+        trees = [
+            Tree({0: Split(0, forest.LEQ, 0.0, False, 1, 2), 1: Leaf((0.0,)), 2: Leaf((0.0,))})
+        ]
     return trees, constant
 
 

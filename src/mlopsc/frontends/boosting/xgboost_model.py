@@ -243,7 +243,11 @@ def _categories(tree: Json) -> dict[int, tuple[float, ...]]:
     found = {}
     for node, start, size in zip(*columns, strict=True):
         members = taken[int(start) : int(start) + int(size)]
-        if len(members) != int(size) or int(start) < 0 or any(not 0 <= v < 1 << 24 for v in members):
+        if (
+            len(members) != int(size)
+            or int(start) < 0
+            or any(not 0 <= v < 1 << 24 for v in members)
+        ):
             raise SourceError(f"the categories of node {node} are damaged")
         found[int(node)] = tuple(float(v) for v in members)
     return found
