@@ -1,4 +1,4 @@
-"""Frontend *catboost*: models that CatBoost saves as ``.cbm`` or JSON, whatever language wrote them.
+"""Frontend *catboost*: models that CatBoost saves as ``.cbm`` or JSON, from any language.
 
 JSON is read here, without CatBoost; ``.cbm`` is turned into JSON by CatBoost.
 """
@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Final
 
-from mlopsc.errors import SourceError
+from mlopsc.errors import ConversionError, SourceError
 from mlopsc.frontends.base import (
     Array,
     LoadOptions,
@@ -92,9 +92,9 @@ def _read(path: Path | None, model: Any) -> Boosted:
             model.save_model(str(file), format="json")
         except Exception as error:
             text = " ".join(str(error).split())
-            raise SourceError(
-                f"CatBoost cannot write {'the model' if path is None else repr(str(path))} as JSON: "
-                f"{text[:300]}"
+            what = "the model" if path is None else f"'{path}'"
+            raise ConversionError(
+                f"{versions_of('catboost')} cannot write {what} as JSON: {text[:300]}"
             ) from error
         data = file.read_bytes()
     ensemble = read_checked(path, TITLE, lambda: catboost_model.read(data))

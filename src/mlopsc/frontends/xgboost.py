@@ -140,7 +140,7 @@ def _predict(
     )
     if ensemble.objective != "multi:softmax":
         return outputs_of(ensemble, booster.predict(matrix, iteration_range=rounds))
-    labels = booster.predict(matrix, iteration_range=rounds)
+    labels = booster.predict(matrix, iteration_range=rounds).astype(np.int64)
     sums = booster.predict(matrix, iteration_range=rounds, output_margin=True).astype(np.float64)
     chances = np.exp(sums - sums.max(axis=1, keepdims=True))
     return outputs_of(ensemble, chances / chances.sum(axis=1, keepdims=True), labels)

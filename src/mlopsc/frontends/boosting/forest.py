@@ -212,9 +212,9 @@ def below(threshold: float, mode: int) -> np.float32:
     that is not below.
     """
     with np.errstate(over="ignore"):
-        near = np.float32(threshold)
+        near: np.float32 = np.float32(threshold)
     if mode in (LEQ, GT) and float(near) > threshold:
-        return np.nextafter(near, np.float32(-np.inf))
+        return np.float32(np.nextafter(near, np.float32(-np.inf)))
     if mode == LT and float(near) < threshold:
-        return np.nextafter(near, np.float32(np.inf))
+        return np.float32(np.nextafter(near, np.float32(np.inf)))
     return near

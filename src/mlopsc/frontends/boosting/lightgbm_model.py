@@ -6,6 +6,7 @@ format, which differ in what is not read here.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -135,8 +136,8 @@ def _read_tree(part: Section, target: int, missing: _Missing) -> Tree:
     leaves = int(part["num_leaves"])
     if part.get("is_linear", "0").strip() == "1":
         raise ConversionError(
-            "LightGBM: the leaves of this model are linear models (linear_tree=true), which an ONNX "
-            "TreeEnsemble cannot hold",
+            "LightGBM: the leaves of this model are linear models (linear_tree=true), which an "
+            "ONNX TreeEnsemble cannot hold",
             hint="train it with linear_tree=false",
         )
     values = _numbers(part, "leaf_value", leaves)
@@ -211,7 +212,7 @@ def _category_sets(part: Section) -> Iterator[tuple[float, ...]]:
         return
     starts = _integers(part, "cat_boundaries", count + 1)
     words = [int(word) for word in part["cat_threshold"].split()]
-    for start, end in zip(starts, starts[1:], strict=False):
+    for start, end in itertools.pairwise(starts):
         if not 0 <= start <= end <= len(words):
             raise SourceError(
                 f"a set of categories takes the words {start} to {end} of {len(words)}"
@@ -223,8 +224,7 @@ def _category_sets(part: Section) -> Iterator[tuple[float, ...]]:
 
 def _parameters(text: str) -> Iterator[tuple[str, str]]:
     """Yield what the training was told: lines ``[name: value]``."""
-    for name, value in re.findall(r"^\[(\w+): (.*)\]$", text, re.MULTILINE):
-        yield name, value
+    yield from re.findall(r"^\[(\w+): (.*)\]$", text, re.MULTILINE)
 
 
 def _note_categories(ensemble: Ensemble, text: str) -> None:

@@ -21,7 +21,11 @@ Answer = Callable[[Array], dict[str, Array]]
 
 
 class Boosted(Original):
-    """See the module's docstring."""
+    """See the module's docstring.
+
+    Attributes:
+        ensemble: What it is.
+    """
 
     def __init__(self, ensemble: Ensemble, version: str, answer: Answer | str) -> None:
         """Take a model.
@@ -32,7 +36,7 @@ class Boosted(Original):
             answer: Computes the outputs of the graph, by name, from a matrix of features; or why
                 nothing does.
         """
-        self._ensemble = ensemble
+        self.ensemble = ensemble
         self._answer = answer
         self.version = version
         self.written_by = ensemble.written_by
@@ -44,10 +48,10 @@ class Boosted(Original):
     def export(self, folder: Path, options: LoadOptions) -> Exported:
         """See ``Original.export``."""
         del options
-        model = write.to_model(self._ensemble)
+        model = write.to_model(self.ensemble)
         (folder / MODEL_FILE).write_bytes(model.SerializeToString())
         return Exported(
-            folder / MODEL_FILE, notes=self._ensemble.notes, converter=f"mlopsc {__version__}"
+            folder / MODEL_FILE, notes=self.ensemble.notes, converter=f"mlopsc {__version__}"
         )
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -67,7 +71,7 @@ class Boosted(Original):
         self, rng: np.random.Generator, inputs: Sequence[RawInput], *, last: bool
     ) -> dict[str, Array]:
         """See ``Original.draw``: around thresholds, among categories, with missing values."""
-        return draw_around(rng, {write.INPUT: _splits(self._ensemble)}, inputs, last=last)
+        return draw_around(rng, {write.INPUT: _splits(self.ensemble)}, inputs, last=last)
 
 
 def outputs_of(ensemble: Ensemble, answer: Any, labels: Any = None) -> dict[str, Array]:

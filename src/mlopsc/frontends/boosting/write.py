@@ -12,6 +12,7 @@ from onnx import helper, numpy_helper
 from mlopsc import __version__
 from mlopsc.frontends.boosting import forest
 from mlopsc.frontends.boosting.forest import MEMBER, Ensemble, Leaf, Split, Tree, below
+from mlopsc.frontends.boosting.old_columns import old_columns
 
 INPUT: Final = "X"
 LABEL: Final = "label"
@@ -29,10 +30,12 @@ class Graph:
     Attributes:
         nodes: In the order they run.
         initializers: Constants.
+        tabular: Version of ``ai.onnx.ml``; ``TreeEnsemble`` came with 5.
     """
 
-    def __init__(self, prefix: str = "") -> None:
+    def __init__(self, prefix: str = "", tabular: int = OPSETS["ai.onnx.ml"]) -> None:
         """Start empty."""
+        self.tabular = tabular
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self._prefix = prefix
@@ -52,7 +55,7 @@ class Graph:
         """Give the output of the last node another name; no node reads it."""
         self.nodes[-1].output[0] = name
 
-    def constant(self, value: Array) -> str:
+    def constant(self, value: Array | np.floating[Any]) -> str:
         """Add a constant and return its name."""
         name = f"{self._prefix}constant_{len(self.initializers)}"
         self.initializers.append(numpy_helper.from_array(np.asarray(value), name))
@@ -181,8 +184,12 @@ def _add_scores(graph: Graph, ensemble: Ensemble, x: str) -> str:
         x = _add_zeros(graph, ensemble, x)
         trees, constant = _without_stumps(ensemble)
         base = base + constant / ensemble.divisor
-        columns = _columns(trees, ensemble.targets)
-        scores = graph.add("TreeEnsemble", x, domain="ai.onnx.ml", **columns)
+        if graph.tabular >= OPSETS["ai.onnx.ml"]:
+            columns = _columns(trees, ensemble.targets)
+            scores = graph.add("TreeEnsemble", x, domain="ai.onnx.ml", **columns)
+        else:
+            columns = old_columns(trees, ensemble.targets)
+            scores = graph.add("TreeEnsembleRegressor", x, domain="ai.onnx.ml", **columns)
         if ensemble.divisor != 1:
             scores = graph.add("Div", scores, graph.constant(np.float32(ensemble.divisor)))
     if base.any():

@@ -1,7 +1,7 @@
 """Reads the model that XGBoost saves as JSON or UBJSON into an ``Ensemble``.
 
-Source: ``doc/model.schema`` of XGBoost and its C++ (``tree_model.cc``, ``multi_target_tree_model.cc``,
-``gbtree_model.cc``, ``learner.cc``); versions 1.0 to 3.2 write it.
+Source: ``doc/model.schema`` of XGBoost and its C++ (``tree_model.cc``, ``gbtree_model.cc``,
+``multi_target_tree_model.cc``, ``learner.cc``); versions 1.0 to 3.2 write it.
 """
 
 from __future__ import annotations
@@ -240,6 +240,8 @@ def _categories(tree: Json) -> dict[int, tuple[float, ...]]:
     """Return the set of categories of each node that asks for one."""
     taken = tree.get("categories", ())
     columns = [tree.get(f"categories_{name}", ()) for name in ("nodes", "segments", "sizes")]
+    if sum(int(size) for size in columns[2]) > len(taken):
+        raise SourceError("its sets of categories overlap")
     found = {}
     for node, start, size in zip(*columns, strict=True):
         members = taken[int(start) : int(start) + int(size)]
