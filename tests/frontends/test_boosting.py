@@ -154,6 +154,24 @@ def test_xgboost_is_read_without_xgboost(form: str, tmp_path: Path) -> None:
         original.run({"X": np.zeros((1, 2), np.float32)})
 
 
+def test_vectors_of_older_versions_are_read_but_not_run(tmp_path: Path) -> None:
+    document = json.loads(json.dumps(XGBOOST))
+    document["learner"]["learner_model_param"]["num_target"] = "2"
+    document["learner"]["gradient_booster"]["model"]["trees"][0].update(
+        base_weights=[0, 0, 1, 2, 3, 4],
+        split_conditions=[0.1, float("nan"), float("nan")],
+        tree_param={"size_leaf_vector": "2"},
+    )
+    (tmp_path / "m.json").write_text(json.dumps(document))
+    original = load(tmp_path / "m.json")
+    assert [a[0].tolist() for a in answers(original, [[0, 0], [0, 1]], tmp_path)] == [
+        [[1.5, 2.5]],
+        [[3.5, 4.5]],
+    ]
+    with pytest.raises(CannotRun, match="XGBoost"):  # which crashes, or is not there
+        original.run({"X": np.zeros((1, 2), np.float32)})
+
+
 @pytest.mark.usefixtures("alone")
 def test_lightgbm_is_read_without_lightgbm(tmp_path: Path) -> None:
     (tmp_path / "m.bin").write_text(LIGHTGBM)

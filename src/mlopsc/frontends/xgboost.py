@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -96,6 +97,10 @@ def _read(path: Path | None, data: bytes, booster: Any, estimator: Any) -> Boost
     from xgboost import Booster
 
     if booster is None:
+        own = versions_of("xgboost")
+        if xgboost_model.has_old_vectors(document) and int(version("xgboost").split(".")[0]) > 2:
+            reason = f"{own} crashes on trees of several outputs that {ensemble.written_by} saved"
+            return Boosted(ensemble, own, reason)
         booster = Booster()
         try:
             booster.load_model(bytearray(data))

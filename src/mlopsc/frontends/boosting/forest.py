@@ -6,6 +6,7 @@ walk ends and reads what is there, before a framework's own loader sees the file
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -163,11 +164,11 @@ def _check_node(ensemble: Ensemble, tree: Tree, place: int, node: Leaf | Split) 
                 f"leaf {place} has {len(node.values)} values from output {tree.target} on; "
                 f"there are {ensemble.targets} outputs"
             )
-        if not np.isfinite(node.values).all():
+        if not all(map(math.isfinite, node.values)):
             raise SourceError(f"a value of leaf {place} is not finite")
     elif not 0 <= node.feature < ensemble.features:
         raise SourceError(f"node {place} reads feature {node.feature} of {ensemble.features}")
-    elif np.isnan(node.threshold):
+    elif math.isnan(node.threshold):
         raise SourceError(f"the threshold of node {place} is not a number")
 
 

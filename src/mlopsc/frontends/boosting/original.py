@@ -42,8 +42,9 @@ class Boosted(Original):
         self.written_by = ensemble.written_by
         self.configuration = ensemble.configuration
         name, _, number = ensemble.written_by.partition(" ")
-        if name:
-            self.frameworks = (Framework(name=name, version=number),)
+        if name:  # as lineage.yaml calls it: the distribution's name
+            number = number if number[:1].isdigit() else ""
+            self.frameworks = (Framework(name=name.lower(), version=number),)
 
     def export(self, folder: Path, options: LoadOptions) -> Exported:
         """See ``Original.export``."""

@@ -107,6 +107,16 @@ def feature_types(document: Json) -> tuple[str, ...]:
     return tuple(str(kind) for kind in document["learner"].get("feature_types", ()))
 
 
+def has_old_vectors(document: Json) -> bool:
+    """Whether leaves are vectors in the form of version 2, on which version 3.2 crashes."""
+    booster = document["learner"]["gradient_booster"]
+    trees = booster.get("gbtree", booster)["model"].get("trees", ())
+    return any(
+        int(tree["tree_param"].get("size_leaf_vector", 1)) > 1 and "leaf_weights" not in tree
+        for tree in trees
+    )
+
+
 def _version(document: Json) -> str:
     numbers = document.get("version", ())
     return "XGBoost " + ".".join(str(int(v)) for v in numbers) if numbers else "XGBoost"
