@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mlopsc import __version__
+from mlopsc._version import __version__
 from mlopsc.frontends.base import Array, CannotRun, Exported, LoadOptions, Original, RawInput
 from mlopsc.frontends.boosting import write
 from mlopsc.frontends.boosting.forest import MEMBER, Ensemble, Split

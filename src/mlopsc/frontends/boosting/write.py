@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from mlopsc import __version__
+from mlopsc._version import __version__
 from mlopsc.frontends.boosting import forest
 from mlopsc.frontends.boosting.forest import MEMBER, Ensemble, Leaf, Split, Tree, below
 from mlopsc.frontends.boosting.old_columns import old_columns
