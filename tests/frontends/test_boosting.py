@@ -56,7 +56,6 @@ label_index=0
 max_feature_idx=1
 objective=binary sigmoid:1
 feature_names=a b
-tree_sizes=100
 
 Tree=0
 num_leaves=3
@@ -203,6 +202,7 @@ def test_catboost_json_is_read_without_catboost(tmp_path: Path) -> None:
         (b"CONFIG-offset:" + bytes(200), "old binary format"),
         (bytes(136) + struct.pack("<q", 15) + b"binary:logistic" + bytes(50), "old binary format"),
         (LIGHTGBM.replace("v4", "v9").encode(), "version is v9"),
+        (LIGHTGBM.replace("a b", "a b\ntree_sizes=9").encode(), "the header tells of 9"),
         (LIGHTGBM.replace("end of trees", "").encode(), "cut off"),
         (LIGHTGBM.replace("right_child=1", "right_child=0").encode(), "reached twice"),
         (LIGHTGBM.replace("right_child=1", "right_child=5").encode(), "leads to node 5"),

@@ -80,7 +80,7 @@ def _read(path: Path | None, text: str, booster: Any, estimator: Any) -> Boosted
 
     if booster is None:
         try:
-            booster = Booster(model_str=text)
+            booster = Booster(model_str=lightgbm_model.without_sizes(text))
         except Exception as error:
             reason = " ".join(str(error).split())
             raise SourceError(f"'{path}' cannot be loaded by LightGBM: {reason[:300]}") from error

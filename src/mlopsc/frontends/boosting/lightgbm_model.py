@@ -61,10 +61,7 @@ def read(text: str) -> Ensemble:
     per_round = int(header["num_tree_per_iteration"])
     if per_round < 1 or len(parts) % per_round:
         raise SourceError(f"it has {len(parts)} trees, {per_round} to a round")
-    if "tree_sizes" in header and len(header["tree_sizes"].split()) != len(parts):
-        raise SourceError(
-            f"it has {len(parts)} trees and tells of {len(header['tree_sizes'].split())}"
-        )
+    _check_sizes(header, parts)
     zeros = _Missing()
     trees = [
         _read_tree(_section(part), number % per_round, zeros) for number, part in enumerate(parts)
@@ -87,6 +84,29 @@ def read(text: str) -> Ensemble:
     }
     _note_categories(ensemble, rest)
     return ensemble
+
+
+def without_sizes(text: str) -> str:
+    """Return a model without the sizes of its trees.
+
+    By them LightGBM reads trees on several threads, where an error ends the process.
+    """
+    return re.sub(r"^tree_sizes=.*\n", "", text, count=1, flags=re.MULTILINE)
+
+
+def _check_sizes(header: Section, parts: list[str]) -> None:
+    """Make sure that trees are as long as the header says: a file was changed otherwise."""
+    if "tree_sizes" not in header:
+        return
+    told = [int(word) for word in header["tree_sizes"].split()]
+    if len(told) != len(parts):
+        raise SourceError(f"it has {len(parts)} trees and tells of {len(told)}")
+    # The last part ends before the line break that belongs to 'end of trees'.
+    for number, (size, part) in enumerate(zip(told, parts, strict=True)):
+        if size != len(part.encode()) + 1:
+            raise SourceError(
+                f"tree {number} has {len(part.encode()) + 1} bytes and the header tells of {size}"
+            )
 
 
 def _section(text: str) -> dict[str, str]:
