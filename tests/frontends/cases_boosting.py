@@ -77,6 +77,16 @@ def _xgboost_forest(folder: Path) -> Source:
     return Source(XGBRFClassifier(n_estimators=8, max_depth=3, n_jobs=1).fit(data.gaps, data.group))
 
 
+def _pipeline(folder: Path) -> Source:
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from xgboost import XGBClassifier
+
+    data = make_data()
+    model = make_pipeline(StandardScaler(), XGBClassifier(**SMALL))
+    return Source(model.fit(data.gaps, data.group))
+
+
 def _lightgbm(folder: Path, features: Any, label: Any, rounds: int = 8, **options: Any) -> Source:
     import lightgbm
 
@@ -162,6 +172,8 @@ CASES = (
          needs=_XGBOOST),
     Case("xgboost_linear", "xgboost", "linear (gblinear)", _xgboost_linear, needs=_XGBOOST),
     Case("xgboost_forest", "xgboost", "random forest, in memory", _xgboost_forest, needs=_XGBOOST),
+    Case("xgboost_pipeline", "sklearn", "Pipeline that ends with XGBoost", _pipeline,
+         needs=_XGBOOST),
     Case("lightgbm_binary", "lightgbm", "binary classifier, values missing", _lightgbm_binary,
          needs=_LIGHTGBM),
     Case("lightgbm_categories", "lightgbm", "classifier with categories", _lightgbm_categories,

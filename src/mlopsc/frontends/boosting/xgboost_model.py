@@ -108,11 +108,12 @@ def feature_types(document: Json) -> tuple[str, ...]:
 
 
 def has_old_vectors(document: Json) -> bool:
-    """Whether leaves are vectors in the form of version 2, on which version 3.2 crashes."""
+    """Whether leaves are vectors and lack columns of version 3.2, which crashes without them."""
     booster = document["learner"]["gradient_booster"]
     trees = booster.get("gbtree", booster)["model"].get("trees", ())
     return any(
-        int(tree["tree_param"].get("size_leaf_vector", 1)) > 1 and "leaf_weights" not in tree
+        int(tree["tree_param"].get("size_leaf_vector", 1)) > 1
+        and not {"leaf_weights", "loss_changes", "parents", "sum_hessian"} <= tree.keys()
         for tree in trees
     )
 
