@@ -204,6 +204,7 @@ def test_catboost_json_is_read_without_catboost(tmp_path: Path) -> None:
         (LIGHTGBM.replace("v4", "v9").encode(), "version is v9"),
         (LIGHTGBM.replace("a b", "a b\ntree_sizes=9").encode(), "the header tells of 9"),
         (LIGHTGBM.replace("end of trees", "").encode(), "cut off"),
+        (LIGHTGBM[:-60].encode(), "end of parameters"),
         (LIGHTGBM.replace("right_child=1", "right_child=0").encode(), "reached twice"),
         (LIGHTGBM.replace("right_child=1", "right_child=5").encode(), "leads to node 5"),
         (LIGHTGBM.replace("split_feature=0", "split_feature=7").encode(), "feature 7 of 2"),

@@ -54,6 +54,9 @@ def read(text: str) -> Ensemble:
     body, ended, rest = text.replace("\r\n", "\n").partition("\nend of trees")
     if not ended:
         raise SourceError("it does not come to 'end of trees': the file is cut off")
+    if "\nparameters:" in rest and "\nend of parameters\n" not in f"{rest}\n":
+        # Otherwise it is whole, but LightGBM 4.7 crashes.
+        raise SourceError("it does not come to 'end of parameters': the file is cut off")
     first, *parts = re.split(r"\n(?=Tree=\d+\n)", body)
     header = _section(first)
     if header["version"] not in VERSIONS:
