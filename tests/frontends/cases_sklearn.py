@@ -215,6 +215,12 @@ def _isolation() -> Any:
     return IsolationForest(n_estimators=10, max_samples=64, random_state=0).fit(_iris()[0])
 
 
+def _one_class() -> Any:
+    from sklearn.svm import OneClassSVM
+
+    return OneClassSVM(nu=0.1).fit(_iris()[0])
+
+
 def _polynomial() -> Any:
     from sklearn.linear_model import Ridge
     from sklearn.pipeline import make_pipeline
@@ -273,6 +279,7 @@ CASES = (
     _case("pca", "principal components", _pca),
     _case("pca_logistic_regression", "MinMaxScaler, principal components, linear", _components),
     _case("isolation_forest", "isolation forest", _isolation),
+    _case("one_class_svm", "support vectors of one class", _one_class),
     _case("polynomial", "PowerTransformer, PolynomialFeatures, linear", _polynomial),
     _case("categories", "ColumnTransformer with OneHotEncoder, linear", _categories, **_PANDAS),
     _case("ordinal", "ColumnTransformer with OrdinalEncoder, boosting", _ordinal, **_PANDAS),

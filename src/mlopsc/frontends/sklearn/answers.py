@@ -78,16 +78,19 @@ def compute(model: Any, table: Any, answers: Sequence[Answer]) -> dict[str, Arra
     return found
 
 
-def undecided(answer: dict[str, Array]) -> bool:
+def undecided(answer: dict[str, Array], scale: float) -> bool:
     """Whether two classes are so near each other that rounding may choose between them.
 
-    Classes that are exactly equal are decided: the first one wins.
+    Classes that are exactly equal are decided: the first one wins. A lone score decides by its
+    sign, so it is undecided below a hundredth of ``scale``: how large scores are.
     """
     if "label" not in answer or len(answer) == 1:
         return False
     (scores,) = (v for name, v in answer.items() if name != "label")
     rows = np.asarray(scores, np.float64).reshape(len(answer["label"]), -1)
-    ordered = np.sort(rows if rows.shape[1] > 1 else np.concatenate([rows, 0 * rows], 1), axis=1)
+    if rows.shape[1] == 1:
+        return bool((np.abs(rows) < 1e-2 * scale).any())
+    ordered = np.sort(rows, axis=1)
     gaps = np.minimum(ordered[:, -1] - ordered[:, -2], ordered[:, 1] - ordered[:, 0])
     return bool(((gaps > 0) & (gaps < 1e-5 * (np.abs(rows).max(axis=1) + 1e-30))).any())
 

@@ -59,6 +59,7 @@ class Estimator(Original):
         self._model = split.unwrap(model)
         self._inputs = find_inputs(self._model, example)
         self._answers = answers.answers_of(self._model, options.signature)
+        self._scale: float | None = None
         self._last: tuple[Mapping[str, Array], dict[str, Array]] = ({}, {})
         self._drawing = Drawing(self._model, self._inputs, example)
         self.version = versions_of("scikit-learn")
@@ -113,7 +114,7 @@ class Estimator(Original):
         for _ in range(_TRIES):
             drawn = self._drawing.draw(rng, inputs)
             try:
-                if not answers.undecided(self.run(drawn)):
+                if not answers.undecided(self.run(drawn), self._scale or 0.0):
                     break
             except ValueError:  # scikit-learn refuses NaN unless a model learned what to do with it
                 if self._drawing.missing is False:
@@ -147,11 +148,22 @@ class Estimator(Original):
         self._drawing.look_at(graphs.all)
         chain = measure.Chain(graphs.all)
         rng = np.random.Generator(np.random.PCG64(SEED))
-        worst = 0.0
+        if self._scale is None:
+            self._scale = self._typical(chain.inputs)
+        got, expected = [], []
         for _ in range(measure.RUNS):
             sample = self.draw(rng, chain.inputs, last=False)
-            worst = max(worst, measure.difference(chain.run(sample), self.run(sample)))
-        return worst
+            got.append(chain.run(sample))
+            expected.append(self.run(sample))
+        return measure.worst(got, expected)
+
+    def _typical(self, inputs: Sequence[RawInput]) -> float:
+        """Return how large scores are, where a decision is about their sign."""
+        if self._answers[-1].name != "scores":
+            return 0.0
+        rng = np.random.Generator(np.random.PCG64(SEED))
+        drawn = [self.draw(rng, inputs, last=False) for _ in range(16)]
+        return max(float(np.abs(self.run(sample)["scores"]).max()) for sample in drawn)
 
     def _convert(self, head: Any, rest: Any, *, wide: bool) -> _Graphs:
         types = self._inputs.types(wide)
