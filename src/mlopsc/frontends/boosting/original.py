@@ -17,6 +17,8 @@ from mlopsc.schema.export import MODEL_FILE
 from mlopsc.schema.lineage import Framework
 
 _LARGE = 1e30  # thresholds beyond this tell NaN from numbers, and are no place to draw around
+_TIE = 1e-6
+_TRIES = 8
 Answer = Callable[[Array], dict[str, Array]]
 
 
@@ -38,6 +40,7 @@ class Boosted(Original):
         """
         self.ensemble = ensemble
         self._answer = answer
+        self._splits: dict[int, Splits] | None = None
         self.version = version
         self.written_by = ensemble.written_by
         self.configuration = ensemble.configuration
@@ -71,8 +74,29 @@ class Boosted(Original):
     def draw(
         self, rng: np.random.Generator, inputs: Sequence[RawInput], *, last: bool
     ) -> dict[str, Array]:
-        """See ``Original.draw``: around thresholds, among categories, with missing values."""
-        return draw_around(rng, {write.INPUT: _splits(self.ensemble)}, inputs, last=last)
+        """See ``Original.draw``: around thresholds, among categories, with missing values.
+
+        Where two classes are as likely, rounding chooses; that is no place to compare labels.
+        """
+        if self._splits is None:
+            self._splits = _splits(self.ensemble)
+        for _ in range(_TRIES):
+            drawn = draw_around(rng, {write.INPUT: self._splits}, inputs, last=last)
+            if not self._is_undecided(drawn[write.INPUT]):
+                break
+        return drawn
+
+    def _is_undecided(self, x: Array) -> bool:
+        if self.ensemble.labels is None or isinstance(self._answer, str):
+            return False
+        try:
+            rows = self._answer(x)[write.PROBABILITIES]
+        except Exception:  # ``run`` meets the same, and says so
+            return False
+        if self.ensemble.many:
+            return bool((np.abs(rows - 0.5) < _TIE).any())
+        ordered = np.sort(rows, axis=1)
+        return bool((ordered[:, -1] - ordered[:, -2] < _TIE).any())
 
 
 def outputs_of(ensemble: Ensemble, answer: Any, labels: Any = None) -> dict[str, Array]:
