@@ -229,7 +229,19 @@ def _read_tree(tree: Json, target: int, scale: float, outputs: int) -> Tree:
             # JSON has the shortest decimal that is read as this float32.
             threshold = float(np.float32(conditions[place]))
             nodes[place] = Split(int(features[place]), LT, threshold, missing, then, other)
-    return Tree(nodes, 0, 0 if width > 1 else target)
+    found = Tree(nodes, 0, 0 if width > 1 else target)
+    if "parents" in tree:
+        _check_parents(found, tree["parents"])
+    return found
+
+
+def _check_parents(tree: Tree, parents: Sequence[Any]) -> None:
+    """Make sure that the ways back are those of the tree; XGBoost crashes on others."""
+    for place, node in tree.reached():
+        if isinstance(node, Split):
+            for child in (node.then, node.other):
+                if not 0 <= child < len(parents) or int(parents[child]) != place:
+                    raise SourceError(f"the parent of node {child} is not {place}")
 
 
 def _leaf(tree: Json, place: int, width: int, outputs: int) -> list[float]:
