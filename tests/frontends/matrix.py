@@ -29,6 +29,7 @@ MODULES = (
     "cases_tflite",
     "cases_jax",
     "cases_sklearn",
+    "cases_boosting",
 )
 
 

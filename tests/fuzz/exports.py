@@ -219,13 +219,14 @@ def judge_of(framework: str) -> Iterator[Judge]:
 
 def _serve(framework: str, connection: Connection) -> None:
     """Fork a child for each request."""
-    import importlib
+    import importlib.util
 
     import mlopsc.frontend_worker
     import mlopsc.import_worker  # noqa: F401 - loaded once, for all children
 
-    for name in frontend(framework).MODULES:
-        importlib.import_module(name)
+    for name in (*frontend(framework).MODULES, framework):  # which may need itself to run only
+        if importlib.util.find_spec(name):
+            importlib.import_module(name)
     while True:
         try:
             source, folder, options = connection.recv()

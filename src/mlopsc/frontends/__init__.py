@@ -46,6 +46,10 @@ ONNX: Final = "onnx"
 # In the order in which they are asked: what has a signature of its own before what has none.
 FRONTENDS: Final = {
     "tflite": "mlopsc.frontends.tflite",
+    # Before scikit-learn: their estimators are its, too.
+    "xgboost": "mlopsc.frontends.xgboost",
+    "lightgbm": "mlopsc.frontends.lightgbm",
+    "catboost": "mlopsc.frontends.catboost",
     "sklearn": "mlopsc.frontends.sklearn",
     "torch": "mlopsc.frontends.torch",
     "keras": "mlopsc.frontends.keras",

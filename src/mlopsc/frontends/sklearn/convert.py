@@ -13,6 +13,7 @@ from onnx import helper, numpy_helper
 
 from mlopsc.errors import ConversionError
 from mlopsc.frontends.base import versions_of
+from mlopsc.frontends.boosting.pipeline import register_converters
 from mlopsc.frontends.sklearn import mended, samples, trees
 
 _FOREST: Final = trees.forest
@@ -68,6 +69,7 @@ def convert(
     """
     from skl2onnx import convert_sklearn, get_latest_tested_opset_version
 
+    register_converters()
     opsets = {"": get_latest_tested_opset_version(), "ai.onnx.ml": _TABULAR_OPSET}
     try:
         with warnings.catch_warnings():
