@@ -147,7 +147,7 @@ def test_map_as_output_is_refused_with_what_to_do() -> None:
 @pytest.mark.parametrize(
     ("op", "attributes", "hint"),
     [
-        ("OneHotEncoder", {"cats_strings": ["a"]}, "feed integers, such as LabelEncoder makes"),
+        ("OneHotEncoder", {"cats_strings": ["a"]}, "let encoders alone take strings"),
         ("LabelEncoder", {"keys_strings": ["a"], "values_int64s": [1]}, "feed integers"),
         ("TreeEnsembleClassifier", {"classlabels_strings": ["a"]}, "or use integers"),
     ],

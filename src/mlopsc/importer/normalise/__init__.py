@@ -46,7 +46,7 @@ from mlopsc.importer.normalise.sequences import EliminateSequences
 from mlopsc.importer.normalise.shapes import InferShapes
 from mlopsc.importer.normalise.storage_types import StorageTypes
 from mlopsc.importer.normalise.strings import NumberStrings
-from mlopsc.importer.normalise.subgraphs import PrepareBodies, RemoveUnused
+from mlopsc.importer.normalise.subgraphs import PrepareBodies, RemoveUnused, all_graphs
 from mlopsc.importer.normalise.transposes import RemoveTransposes
 from mlopsc.importer.normalise.upgrade import OPSET, upgrade_opset
 from mlopsc.labels import METADATA_KEY
@@ -110,6 +110,7 @@ def normalise(
     refuse_maps(proto)
     model = ir.from_proto(proto)
     check_tensors(model)
+    _forget_shapes(model)
     binder = BindDimensions(bind)
     changed: list[str] = []
     for step in (
@@ -174,6 +175,18 @@ def normalise(
         passes=tuple(dict.fromkeys(changed)),
         findings=findings,
     )
+
+
+def _forget_shapes(model: ir.Model) -> None:
+    """Forget what a file says of the shapes inside it: exporters err, and inference would believe.
+
+    The signature stays; it is held against what is computed.
+    """
+    ends = {value for graph in all_graphs(model) for value in (*graph.inputs, *graph.outputs)}
+    for node in model.graph.all_nodes():
+        for value in node.outputs:
+            if value not in ends:
+                value.shape = None
 
 
 def _upgrade(model: ir.Model, opset: int, changed: list[str]) -> ir.Model:
