@@ -2,10 +2,10 @@
 
 Usage: ``python benchmarks/frontends.py [--framework NAME]... [--match REGEX] [--json FILE]``. The
 models are those of ``tests/frontends``, made anew with fixed seeds; those of a framework run in one
-process. *Difference* is the largest of all outputs between the bundle's graphs and the original in its
-own framework, relative to the largest value of its output. With ``--json FILE`` what was measured
-is merged into FILE, which the tables of ``docs/frontends.md`` are generated from. Exits with 1 if a
-model fails that is not known to.
+process. *Difference* is the largest of all outputs between the bundle's graphs and the original in
+its own framework, relative to the largest value of its output. With ``--json FILE`` what was
+measured is merged into FILE, which the tables of ``docs/frontends.md`` are generated from. Exits
+with 1 if a model fails that is not known to.
 """
 
 from __future__ import annotations

