@@ -36,9 +36,9 @@ from matrix import Case, all_cases, missing
 
 # One of each kind of file.
 MUTATED = (
-    "torch_cnn", "keras_dense", "tf_old_style", "tf_frozen", "tflite_int8", "sklearn_logistic",
-    "sklearn_random_forest", "sklearn_strings", "xgboost_binary", "xgboost_categories",
-    "lightgbm_binary", "catboost_regressor", "catboost_strings",
+    "torch_cnn", "keras_dense", "tf_old_style", "tf_frozen", "tflite_int8",
+    "sklearn_logistic_regression", "sklearn_random_forest", "sklearn_strings", "xgboost_binary",
+    "xgboost_categories", "lightgbm_binary", "catboost_regressor", "catboost_strings",
 )  # fmt: skip
 LIMIT_S = 60.0
 _THREADED = ("torch", "tensorflow", "keras", "tflite", "jax")  # start threads when they compute
