@@ -1,11 +1,11 @@
 """The matrix of frontends: every model imports, agrees with its framework, builds and conforms.
 
 Usage: ``python benchmarks/frontends.py [--framework NAME]... [--match REGEX] [--json FILE]``. The
-models are those of ``tests/frontends``, made anew with fixed seeds. Each runs in a process of its
-own. *Difference* is the largest of all outputs between the bundle's graphs and the original in its
-own framework, relative to the largest value of its output. With ``--json FILE`` what was measured
-is merged into FILE, which the tables of ``docs/frontends.md`` are generated from. Exits with 1 if a
-model fails that is not known to.
+models are those of ``tests/frontends``, made anew with fixed seeds; those of a framework run in one
+process. *Difference* is the largest of all outputs between the bundle's graphs and the original in
+its own framework, relative to the largest value of its output. With ``--json FILE`` what was
+measured is merged into FILE, which the tables of ``docs/frontends.md`` are generated from. Exits
+with 1 if a model fails that is not known to.
 """
 
 from __future__ import annotations
@@ -38,16 +38,19 @@ def main(frameworks: tuple[str, ...], match: str, output: Path | None) -> None:
     from matrix import all_cases
 
     chosen = [
-        case.name
+        case
         for case in all_cases()
         if (not frameworks or case.framework in frameworks) and re.search(match, case.name)
     ]
     records: dict[str, dict[str, Any]] = {}
-    for name in chosen:
-        start = time.monotonic()
-        records[name] = record = _in_process(name)
-        text = record["failed"] or record["skipped"] or error_text(record["difference"])
-        click.echo(f"{name}: {text} ({time.monotonic() - start:.0f} s)", err=True)
+    with Processes() as processes:
+        for case in chosen:
+            start = time.monotonic()
+            records[case.name] = record = processes.measure(case.framework, case.name)
+            text = record["failed"] or record["skipped"] or error_text(record["difference"])
+            click.echo(f"{case.name}: {text} ({time.monotonic() - start:.0f} s)", err=True)
+            if output is not None:
+                _keep(records, output)
     rows = [
         [
             name,
@@ -66,22 +69,52 @@ def main(frameworks: tuple[str, ...], match: str, output: Path | None) -> None:
     echo_table("Frontends", columns, rows)
     good = sum(1 for r in records.values() if not r["failed"] and not r["skipped"])
     click.echo(f"{good} of {len(records)} import, agree, build and conform")
-    if output is not None:
-        kept = json.loads(output.read_text()) if output.is_file() else {}
-        known = {case.name for case in all_cases()}
-        kept |= {name: r for name, r in records.items() if not r["skipped"]}
-        kept = {name: r for name, r in kept.items() if name in known}
-        output.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
     sys.exit(1 if any(r["failed"] and not r["known"] for r in records.values()) else 0)
 
 
-def _in_process(name: str) -> dict[str, Any]:
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
+def _keep(records: dict[str, dict[str, Any]], output: Path) -> None:
+    """Merge what was measured into ``output``; models that are no more go."""
+    from matrix import all_cases
+
+    known = {case.name for case in all_cases()}
+    kept = json.loads(output.read_text()) if output.is_file() else {}
+    kept |= {name: record for name, record in records.items() if not record["skipped"]}
+    kept = {name: record for name, record in kept.items() if name in known}
+    output.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
+
+
+class Processes:
+    """A process for each framework, one at a time; a new one where one has crashed."""
+
+    def __init__(self) -> None:
+        """Start none yet."""
+        self._framework = ""
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Processes:
+        """Return this."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the process."""
+        self._end()
+
+    def measure(self, framework: str, name: str) -> dict[str, Any]:
+        """Return what became of one model of ``framework``, as JSON."""
+        if self._pool is None or framework != self._framework:
+            self._end()
+            context = multiprocessing.get_context("spawn")
+            self._pool, self._framework = ProcessPoolExecutor(1, mp_context=context), framework
         try:
-            return pool.submit(measure, name).result()
+            return self._pool.submit(measure, name).result()
         except BrokenProcessPool:
+            self._end()
             return {**_about(name), "failed": "crashed"}
+
+    def _end(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
+        self._pool = None
 
 
 def _about(name: str) -> dict[str, Any]:

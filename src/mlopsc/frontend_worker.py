@@ -129,7 +129,13 @@ def _run_original(
         return record.model_copy(update={"reason": str(reason)})
     np.savez(folder / RUNS_FILE, allow_pickle=False, **arrays)
     return record.model_copy(
-        update={"compared": True, "given": given, "runs": len(samples), "whole": whole}
+        update={
+            "compared": True,
+            "given": given,
+            "runs": len(samples),
+            "whole": whole,
+            "tolerance": original.tolerance,  # some know it when they have run
+        }
     )
 
 

@@ -197,6 +197,15 @@ def equalities(label: str) -> Case:
     return _case("Regressor", label, n_targets=1, rows=30, **tree)
 
 
+def coarse(label: str) -> Case:
+    """Trees as measurements of few bits make them: few splits, few different leaves."""
+    trees = columns(label, "class", each(3), trees=30, depth=6)
+    splits, weights = trees["nodes_values"], trees["class_weights"]
+    trees["nodes_values"] = [round(4 * split) / 4 for split in splits]
+    trees["class_weights"] = [float(weight > 0.8) for weight in weights]
+    return _case("Classifier", label, classlabels_int64s=[0, 1, 2], **trees)
+
+
 def cases() -> list[Case]:
     """Cases of the operators before ``TreeEnsemble``."""
-    return [*_regressors(), *_classifiers(), equalities("chain")]
+    return [*_regressors(), *_classifiers(), equalities("chain"), coarse("coarse")]

@@ -22,7 +22,16 @@ from mlopsc.schema.bundle import FrameworkCheck
 
 HOST = ("host",)
 EVERYWHERE = ("host", "cortex-m4f", "wasm32-simd")
-MODULES = ("cases_sklearn", "cases_pmml")
+MODULES = (
+    "cases_torch",
+    "cases_keras",
+    "cases_tensorflow",
+    "cases_tflite",
+    "cases_jax",
+    "cases_sklearn",
+    "cases_boosting",
+    "cases_pmml",
+)
 
 
 @dataclass(frozen=True)

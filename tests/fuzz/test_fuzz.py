@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+import exports
 import models
 import mutants
 import numpy as np
@@ -122,3 +123,17 @@ def test_arithmetic_keeps_what_only_floats_do(nodes: list[Any]) -> None:
     )
     sample = {"x": np.array([0, 1, -0.0, np.inf, np.nan, 3], np.float32)}
     random_graphs.check([(model, [sample] * random_graphs.SAMPLES)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", exports.MUTATED)
+def test_mutants_of_framework_files(name: str) -> None:
+    case = next((case for case in exports.formats() if case.name == name), None)
+    if case is None:
+        pytest.skip("its framework is not installed")
+    base = exports.format_of(case)
+    with exports.judge_of(case.framework) as judge:
+        assert judge.judge(base.files, base).kind == "imported"
+        for seed in range(5):
+            outcome = judge.judge(exports.mutant(base, seed), base)
+            assert outcome.kind != "fault", (seed, outcome.text)

@@ -115,7 +115,7 @@ def test_accepted_model_is_described(tmp_path: Path) -> None:
     with unchanged(tmp_path):
         result = CliRunner().invoke(cli, ["import", "--check", str(source)])
     assert result.exit_code == 0
-    assert f"{source}: ok" in result.stdout
+    assert f"{source}: ONNX model; ok" in result.stdout
     for line in ("input    left: float32[2, 3]", "1 Greater: bool, float32", "1 MatMul: float32"):
         assert line in result.stdout
 

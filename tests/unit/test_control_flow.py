@@ -307,3 +307,25 @@ def test_branch_that_makes_no_sense_is_no_error_if_it_is_not_taken() -> None:
     }"""
     done = normalise(parse(text), {})
     assert operators(onnx.load_model_from_string(done.model).graph) == ["Neg"]
+
+
+COUNTED = """g (float[2,3] x) => (float[2,3] y, float[{count},2,3] s)
+<bool on = {{1}}, int32 zero = {{0}}, int32 one = {{1}}, int32 most = {{{most}}}, int64 n = {{{n}}}>
+{{ i, y, s = Loop <body = b (int64 k, bool c, int32 i0, float[2,3] a)
+     => (bool go, int32 i1, float[2,3] d, float[2,3] e)
+   {{ i1 = Add(i0, one)
+      f = Cast<to = 1>(i1)
+      m = Cast<to = 1>(most)
+      less = Less(f, m)
+      same = Identity(k)
+      there = GreaterOrEqual(same, k)
+      go = And(less, there)
+      d = Tanh(a)
+      e = Identity(a) }}> (n, on, zero, x) }}"""
+
+
+@pytest.mark.parametrize(("most", "n", "count"), [(4, 9, 4), (9, 5, 5), (1, 7, 1)])
+def test_loop_that_counts_by_itself_gets_a_trip_count(most: int, n: int, count: int) -> None:
+    left = same(COUNTED.format(most=most, n=n, count=count), x=X)
+    assert "Loop/Less" not in left
+    assert ("Loop" in left) == (count > 1)

@@ -14,7 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from mlopsc.errors import MlopscError, UnsupportedOpError
 from mlopsc.importer.normalise import Normalised, normalise
 from mlopsc.lower.ops.node import Node
-from mlopsc.lower.ops.trees import _Reader, _tables
+from mlopsc.lower.ops.tree_reader import Reader
+from mlopsc.lower.ops.tree_tables import tables
 from mlopsc.reference import run_graph
 
 DOMAIN = "ai.onnx.ml"
@@ -146,7 +147,7 @@ def test_map_as_output_is_refused_with_what_to_do() -> None:
 @pytest.mark.parametrize(
     ("op", "attributes", "hint"),
     [
-        ("OneHotEncoder", {"cats_strings": ["a"]}, "feed integers, such as LabelEncoder makes"),
+        ("OneHotEncoder", {"cats_strings": ["a"]}, "let encoders alone take strings"),
         ("LabelEncoder", {"keys_strings": ["a"], "values_int64s": [1]}, "feed integers"),
         ("TreeEnsembleClassifier", {"classlabels_strings": ["a"]}, "or use integers"),
     ],
@@ -199,8 +200,8 @@ def _ensemble(splits: Array, copies: int) -> Node:
 
 def test_trees_of_one_shape_are_walked_once_and_equal_leaves_are_held_once() -> None:
     node = _ensemble(np.array([0.5, -1.0, 3.0], np.float32), copies=4)
-    trees = list(_Reader(node).trees())
-    heads, words, splits, leaves = _tables(trees, 4, 0.0)
+    trees = list(Reader(node).trees())
+    heads, words, splits, leaves = tables(trees, 4, 0.0)
     assert heads.tolist() == [[0, 0], [1, 0], [2, 0]]
     assert splits.tolist() == [0.5, -1.0, 3.0]
     assert leaves.tolist() == [[1.0] * 4, [2.0] * 4]

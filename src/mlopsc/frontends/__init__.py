@@ -45,9 +45,19 @@ __all__ = [
 ONNX: Final = "onnx"
 # In the order in which they are asked: what has a signature of its own before what has none.
 FRONTENDS: Final = {
+    "tflite": "mlopsc.frontends.tflite",
+    # Before scikit-learn: their estimators are its, too.
+    "xgboost": "mlopsc.frontends.xgboost",
+    "lightgbm": "mlopsc.frontends.lightgbm",
+    "catboost": "mlopsc.frontends.catboost",
     "sklearn": "mlopsc.frontends.sklearn",
+    "torch": "mlopsc.frontends.torch",
+    "keras": "mlopsc.frontends.keras",
+    "tensorflow": "mlopsc.frontends.tensorflow",
     "pmml": "mlopsc.frontends.pmml",
     ONNX: "mlopsc.frontends.onnx",
+    # Takes any function, so it is asked last.
+    "jax": "mlopsc.frontends.jax",
 }
 
 

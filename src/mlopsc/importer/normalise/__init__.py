@@ -22,6 +22,7 @@ from mlopsc.importer.normalise.batch_norm import FoldBatchNormalization
 from mlopsc.importer.normalise.bind import BindDimensions
 from mlopsc.importer.normalise.check import check_normal_form, check_tensors, find_oddities
 from mlopsc.importer.normalise.conditionals import InlineConditionals
+from mlopsc.importer.normalise.counted_loops import CountLoops
 from mlopsc.importer.normalise.duplicates import DeduplicateInitializers
 from mlopsc.importer.normalise.empties import RemoveEmpties
 from mlopsc.importer.normalise.expand import ExpandComposites, Refusals
@@ -38,13 +39,15 @@ from mlopsc.importer.normalise.quantised_parts import (
 )
 from mlopsc.importer.normalise.recurrent import ExpandRecurrent
 from mlopsc.importer.normalise.reverse_sequence import ExpandReverseSequence
+from mlopsc.importer.normalise.scales import FoldScales
 from mlopsc.importer.normalise.scan import ExpandScan
 from mlopsc.importer.normalise.sequence_inputs import is_tensor
 from mlopsc.importer.normalise.sequences import EliminateSequences
 from mlopsc.importer.normalise.shapes import InferShapes
 from mlopsc.importer.normalise.storage_types import StorageTypes
 from mlopsc.importer.normalise.strings import NumberStrings
-from mlopsc.importer.normalise.subgraphs import PrepareBodies, RemoveUnused
+from mlopsc.importer.normalise.subgraphs import PrepareBodies, RemoveUnused, all_graphs
+from mlopsc.importer.normalise.transposes import RemoveTransposes
 from mlopsc.importer.normalise.upgrade import OPSET, upgrade_opset
 from mlopsc.labels import METADATA_KEY
 from mlopsc.schema.bundle import StageName
@@ -107,6 +110,7 @@ def normalise(
     refuse_maps(proto)
     model = ir.from_proto(proto)
     check_tensors(model)
+    _forget_shapes(model)
     binder = BindDimensions(bind)
     changed: list[str] = []
     for step in (
@@ -140,7 +144,9 @@ def normalise(
         _apply(model, FoldConstants(), changed)
     for step in (
         RemoveIdentities(),
+        RemoveTransposes(),
         FoldBatchNormalization(),
+        FoldScales(),
         common.CommonSubexpressionEliminationPass(),
         DeduplicateInitializers(),
         RemoveUnused(),
@@ -169,6 +175,18 @@ def normalise(
         passes=tuple(dict.fromkeys(changed)),
         findings=findings,
     )
+
+
+def _forget_shapes(model: ir.Model) -> None:
+    """Forget what a file says of the shapes inside it: exporters err, and inference would believe.
+
+    The signature stays; it is held against what is computed.
+    """
+    ends = {value for graph in all_graphs(model) for value in (*graph.inputs, *graph.outputs)}
+    for node in model.graph.all_nodes():
+        for value in node.outputs:
+            if value not in ends:
+                value.shape = None
 
 
 def _upgrade(model: ir.Model, opset: int, changed: list[str]) -> ir.Model:
@@ -200,6 +218,7 @@ def _settle(model: ir.Model, changed: list[str], refusals: Refusals) -> None:
             ExpandRecurrent(),
             ExpandReverseSequence(),
             RemoveUnused(),
+            CountLoops(),
             SimplifyLoops(),
             ExpandComposites(COMPOSITE, refusals, kept_composites),
             ExpandFunctions(refusals),

@@ -1,199 +1,61 @@
-"""Decision trees as tables that one function of ``kernels/runtime`` walks.
+"""Decision trees as tables that functions of ``kernels/runtime`` walk.
 
-Source: the ONNX operator schema ``ai.onnx.ml::TreeEnsemble``; what the tables hold is described in
-``mlopsc_trees.h``. Every comparison is written as one of two, exactly: ``x < t`` is ``x <= u`` with
-``u`` the number before ``t``, the other comparisons are those with the ways swapped, and membership
-is a chain of equalities. Trees of one shape that follow each other are walked once, and equal
-leaves are held once.
+Source: the ONNX operator schema ``ai.onnx.ml::TreeEnsemble``. Sums of trees that only ask whether a
+feature is at most a split become words (``tree_words.py``), all others tables of three words and a
+split for a comparison (``tree_tables.py``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Final
 
 import numpy as np
 from tvm import te, tirx
 
 from mlopsc.errors import CompilerError
-from mlopsc.lower.ops.node import Array, Lowering, Node
+from mlopsc.lower.ops.node import Lowering, Node
+from mlopsc.lower.ops.tree_reader import Reader, Tree
+from mlopsc.lower.ops.tree_tables import tables
+from mlopsc.lower.ops.tree_words import Words, pack
 
-LEQ, LT, GTE, GT, EQ, NEQ, MEMBER = range(7)  # of nodes_modes
 _RULES = {1: 0, 2: 1, 3: 2}  # aggregate_function (sum, least, largest), and the runtime's number
-Way = tuple[int, int]  # number of a node or leaf, and whether it is a leaf
-_NEXT: Way = (-1, 0)  # the comparison that follows in the same node
-
-
-class _Comparison(NamedTuple):
-    """``x[feature] <= split``, or ``==``; ``missing`` says whether NaN goes where that holds."""
-
-    feature: int
-    equal: bool
-    missing: bool
-    split: float
-    then: Way
-    other: Way
-
-
-@dataclass
-class _Tree:
-    """One tree, its comparisons and leaves numbered in the order a walk from the root meets them.
-
-    Attributes:
-        words: Per comparison: feature, flags, and the two places to go; leaves are negative.
-        splits: Per comparison.
-        root: Where the walk starts.
-        rows: Per leaf its weights by target.
-    """
-
-    words: Array
-    splits: Array
-    root: int
-    rows: list[dict[int, Any]]
-
-    def adds_to(self, other: _Tree) -> bool:
-        """Whether this tree has the shape of ``other``, and each leaf targets of its own."""
-        return (
-            np.array_equal(self.words, other.words)
-            and np.array_equal(self.splits, other.splits, equal_nan=True)
-            and not any(a.keys() & b.keys() for a, b in zip(self.rows, other.rows, strict=True))
-        )
-
-
-class _Reader:
-    """Reads trees out of the attributes of a ``TreeEnsemble``."""
-
-    def __init__(self, node: Node) -> None:
-        """Decode the attributes."""
-
-        def integers(name: str) -> list[int]:
-            return [int(v) for v in node.attribute(name) or ()]
-
-        def array(name: str) -> Array:
-            tensor = node.attribute(name)
-            return np.zeros(0) if tensor is None else np.asarray(tensor.numpy()).reshape(-1)
-
-        self._modes, self._splits = array("nodes_modes"), array("nodes_splits")
-        self._weights, self._targets = array("leaf_weights"), integers("leaf_targetids")
-        self._features = integers("nodes_featureids")
-        tracks = integers("nodes_missing_value_tracks_true")
-        self._missing = tracks or [0] * len(self._features)
-        self._then, self._other = (
-            list(zip(integers(f"nodes_{way}nodeids"), integers(f"nodes_{way}leafs"), strict=True))
-            for way in ("true", "false")
-        )
-        self._members = list(self._sets(array("membership_values")))
-        self._roots = integers("tree_roots")
-
-    def trees(self) -> Iterator[_Tree]:
-        """Yield the trees, those walked at once as one."""
-        last: _Tree | None = None
-        for root in self._roots:
-            tree = self._tree(root)
-            if last is not None and tree.adds_to(last):
-                for row, more in zip(last.rows, tree.rows, strict=True):
-                    row.update(more)
-                continue
-            if last is not None:
-                yield last
-            last = tree
-        if last is not None:
-            yield last
-
-    def _sets(self, values: Array) -> Iterator[list[float]]:
-        """Yield the set of each node that asks for membership; NaN ends a set."""
-        sets = iter(np.split(values, np.flatnonzero(np.isnan(values))))
-        for mode in self._modes:
-            found = next(sets, np.zeros(0)) if mode == MEMBER else np.zeros(0)
-            yield [float(v) for v in found[~np.isnan(found)]]
-
-    def _tree(self, root: int) -> _Tree:
-        comparisons: list[_Comparison] = []
-        rows: list[dict[int, Any]] = []
-        places: dict[Way, int] = {}
-        pending: list[Way] = [(root, 0)]
-        while pending:
-            way = pending.pop()
-            if way in places:
-                continue
-            number, is_leaf = way
-            if is_leaf:
-                places[way] = ~len(rows)
-                rows.append({self._targets[number]: self._weights[number]})
-            else:
-                places[way] = len(comparisons)
-                comparisons += self._comparisons(number)
-                pending += [self._other[number], self._then[number]]
-        words = [
-            (
-                c.feature, c.equal, c.missing, places[c.then],
-                index + 1 if c.other == _NEXT else places[c.other],
-            )
-            for index, c in enumerate(comparisons)
-        ]  # fmt: skip
-        splits = np.array([c.split for c in comparisons], self._splits.dtype)
-        return _Tree(np.array(words, np.int64), splits, places[root, 0], rows)
-
-    def _comparisons(self, number: int) -> Iterator[_Comparison]:
-        """Yield what stands for a node."""
-        mode, missing = int(self._modes[number]), bool(self._missing[number])
-        feature, split = self._features[number], self._splits[number]
-        then, other = self._then[number], self._other[number]
-        if mode == MEMBER:
-            members = self._members[number] or [np.nan]
-            for member in members[:-1]:
-                yield _Comparison(feature, True, missing, member, then, _NEXT)
-            yield _Comparison(feature, True, missing, members[-1], then, other)
-            return
-        if mode in (LT, GTE):
-            split = np.nextafter(split, -split.dtype.type(np.inf)) if split > -np.inf else np.nan
-        if mode in (GTE, GT, NEQ):
-            then, other = other, then
-            missing = mode != NEQ and not missing
-        yield _Comparison(feature, mode in (EQ, NEQ), missing, float(split), then, other)
-
-
-def _tables(trees: Sequence[_Tree], targets: int, absent: float) -> tuple[Array, ...]:
-    """Return the tables ``trees``, ``nodes``, ``splits`` and ``leaves``, the last one of rows.
-
-    Args:
-        trees: At least one.
-        targets: Number of targets.
-        absent: The weight of a target that a leaf does not name.
-    """
-    spans = [(min(map(min, t.rows)), max(map(max, t.rows))) for t in trees]
-    width = max(last - first + 1 for first, last in spans)
-    heads, words, splits = [], [], []
-    rows: dict[bytes, int] = {}
-    leaves: list[Array] = []
-    offset = 0
-    for tree, (lowest, _) in zip(trees, spans, strict=True):
-        first = min(lowest, targets - width)
-        numbers = np.zeros(len(tree.rows), np.int64)
-        for index, weights in enumerate(tree.rows):
-            row = np.full(width, absent, tree.splits.dtype)
-            for target, weight in weights.items():
-                row[target - first] = weight
-            numbers[index] = rows.setdefault(row.tobytes(), len(leaves))
-            if numbers[index] == len(leaves):
-                leaves.append(row)
-        heads.append((offset + tree.root, first))
-        own = tree.words.copy()
-        ways = own[:, 3:]
-        own[:, 3:] = np.where(ways < 0, ~numbers[np.where(ways < 0, ~ways, 0)], ways + offset)
-        words.append(own)
-        splits.append(tree.splits)
-        offset += len(own)
-    return np.array(heads), np.concatenate(words), np.concatenate(splits), np.array(leaves)
+_SUM = 0
 
 
 def _tree_ensemble(node: Node) -> Any:
-    x, dtype = node.operand(0), node.operand(0).dtype
-    rows, targets = node.result.shape
     rule = _RULES[int(node.attribute("aggregate_function", 1))]
-    trees = list(_Reader(node).trees())
-    heads, words, splits, leaves = _tables(trees, targets, 0.0 if rule == 0 else np.nan)
+    trees = list(Reader(node).trees())
+    words = pack(trees, node.result.shape[1]) if rule == _SUM else None
+    return _tables(node, trees, rule) if words is None else _words(node, words, len(trees))
+
+
+def _words(node: Node, words: Words, count: int) -> Any:
+    """Call a function of ``mlopsc_tree_words.h`` after one that computes keys."""
+    x, keys = node.operand(0), words.keys
+    rows, columns = x.shape[0], len(keys.features)
+    made = _call(
+        keys.function,
+        [x.tensor, node.table(keys.features), *map(node.table, keys.tables)],
+        (rows, columns),
+        "uint32",
+        (rows, x.shape[-1], columns, keys.missing, *keys.numbers, words.key_shift),
+    )
+    sizes = (rows, columns, node.result.shape[1], count, keys.column_bits)
+    return _call(
+        words.function,
+        [made, *(node.table(t.reshape(-1)) for t in words.tables)],
+        node.result.shape,
+        x.dtype,
+        (*sizes, words.place_shift, words.leaf_form),
+    )
+
+
+def _tables(node: Node, trees: Sequence[Tree], rule: int) -> Any:
+    """Call a function of ``mlopsc_trees.h``."""
+    x = node.operand(0)
+    rows, targets = node.result.shape
+    heads, words, splits, leaves = tables(trees, targets, 0.0 if rule == _SUM else np.nan)
     narrow = max(len(words), len(leaves), targets, int(words[:, 0].max()) * 2 + 2) <= 1 << 15
     word = np.uint16 if narrow else np.uint32
     top = 1 << (15 if narrow else 31)
@@ -202,24 +64,30 @@ def _tree_ensemble(node: Node) -> Any:
     nodes = np.empty((len(words), 3), word)
     nodes[:, 0] = words[:, 0] + words[:, 1] * (top // 2) + words[:, 2] * top
     nodes[:, 1:] = np.where(words[:, 3:] < 0, ~words[:, 3:] + top, words[:, 3:])
-    tables = [node.table(t.reshape(-1)) for t in (heads.astype(word), nodes, splits, leaves)]
-    inputs = [x.tensor, *tables]
+    found = [node.table(t.reshape(-1)) for t in (heads.astype(word), nodes, splits, leaves)]
+    name = f"{x.dtype.replace('float', 'f')}_{np.dtype(word).name.replace('int', '')}"
     sizes = (rows, x.shape[-1], targets, len(heads), leaves.shape[1], rule)
-    name = f"mlopsc_trees_{dtype.replace('float', 'f')}_{np.dtype(word).name.replace('int', '')}"
+    return _call(f"mlopsc_trees_{name}", [x.tensor, *found], node.result.shape, x.dtype, sizes)
+
+
+def _call(
+    function: str, inputs: list[Any], shape: tuple[int, ...], dtype: str, sizes: tuple[int, ...]
+) -> Any:
+    """Return what a runtime function writes that takes pointers and then numbers."""
 
     def call(ins: Any, outs: Any) -> Any:
         pointers = [buffer.access_ptr("r") for buffer in ins] + [outs[0].access_ptr("w")]
         numbers = [tirx.const(size, "int32") for size in sizes]
-        return tirx.Evaluate(tirx.call_extern("void", name, *pointers, *numbers))
+        return tirx.Evaluate(tirx.call_extern("void", function, *pointers, *numbers))
 
     return te.extern(
-        node.result.shape,
+        shape,
         inputs,
         call,
         name="trees",
         dtype=dtype,
         in_buffers=[tirx.decl_buffer(t.shape, t.dtype) for t in inputs],
-        out_buffers=[tirx.decl_buffer(node.result.shape, dtype)],
+        out_buffers=[tirx.decl_buffer(shape, dtype)],
     )
 
 

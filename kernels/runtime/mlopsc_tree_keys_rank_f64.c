@@ -1,0 +1,4 @@
+/* Keys of features from searches among splits: see mlopsc_tree_words.h. */
+#define NAME mlopsc_tree_keys_rank_f64
+#define REAL double
+#include "mlopsc_tree_keys_rank_body.h"

@@ -1,0 +1,6 @@
+/* Sums of trees of words: see mlopsc_tree_words.h. */
+#define NAME mlopsc_tree_long_shared_f32
+#define REAL float
+#define LONG 1
+#define SHARED 1
+#include "mlopsc_tree_words_body.h"

@@ -1,0 +1,98 @@
+"""TFLite files: quantisation is kept exactly, ends become stages, what is damaged is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from cases_tflite import _converted, _int8
+from onnx import numpy_helper
+
+import mlopsc
+from mlopsc.errors import MlopscError, SourceError
+from mlopsc.frontends import recognise
+
+needs_tensorflow = pytest.mark.framework("tensorflow", "tf2onnx")
+
+
+def test_files_are_recognised_by_their_identifier(tmp_path: Path) -> None:
+    (tmp_path / "m").write_bytes(b"\x1c\0\0\0TFL3" + bytes(64))
+    assert recognise(tmp_path / "m").framework == "tflite"
+
+
+@pytest.fixture(scope="module")
+def integers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network in 8-bit integers."""
+    return Path(_converted(_int8, tmp_path_factory.mktemp("tflite")).model)
+
+
+@needs_tensorflow
+@pytest.mark.slow
+def test_every_scale_and_zero_point_of_the_file_is_in_the_graph(
+    integers: Path, tmp_path: Path
+) -> None:
+    from tf2onnx.tflite.Model import Model
+
+    from mlopsc.frontends.tflite.convert import to_onnx
+    from mlopsc.frontends.tflite.file import read
+
+    to_onnx(read(integers, None), tmp_path / "m.onnx")
+    graph = onnx.load(tmp_path / "m.onnx").graph
+    constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+    constants |= {
+        n.output[0]: numpy_helper.to_array(n.attribute[0].t)
+        for n in graph.node
+        if n.op_type == "Constant"
+    }
+    kept = set()
+    for node in graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            scale = constants[node.input[1]].ravel()
+            zero = constants[node.input[2]].ravel() if len(node.input) > 2 else np.zeros_like(scale)
+            kept.add((scale.tobytes(), tuple(int(z) for z in zero)))
+    model = Model.GetRootAsModel(bytearray(integers.read_bytes()), 0)
+    tensors = [model.Subgraphs(0).Tensors(k) for k in range(model.Subgraphs(0).TensorsLength())]
+    quantised = [t.Quantization() for t in tensors if t.Quantization().ScaleLength()]
+    assert len(quantised) > 10
+    for found in quantised:
+        scale = found.ScaleAsNumpy().astype(np.float32)
+        zero = tuple(int(z) for z in found.ZeroPointAsNumpy())
+        assert (scale.tobytes(), zero) in kept
+
+
+@needs_tensorflow
+@pytest.mark.slow
+def test_ends_become_stages_or_stay_integers(integers: Path, tmp_path: Path) -> None:
+    real = mlopsc.import_model(integers, tmp_path / "real.mlb").manifest
+    assert [stage.name for stage in real.stages] == ["preprocess", "model", "postprocess"]
+    assert (real.inputs[0].dtype, real.outputs[0].dtype) == ("float32", "float32")
+    assert real.vectors.arithmetic == "integer"
+    check = real.framework
+    assert check is not None
+    assert "real values -> int8, scale" in check.preprocessing[0]
+    whole = mlopsc.import_model(integers, tmp_path / "whole.mlb", split=False).manifest
+    assert [stage.name for stage in whole.stages] == ["model"]
+    assert (whole.inputs[0].dtype, whole.outputs[0].dtype) == ("int8", "int8")
+    assert whole.framework is not None
+    assert whole.framework.compared
+
+
+@needs_tensorflow
+@pytest.mark.slow
+def test_damaged_files_are_refused(integers: Path, tmp_path: Path) -> None:
+    data = integers.read_bytes()
+    for number, damaged in enumerate((data[:200], data[: len(data) // 2], b"\xff" * 4 + data[4:])):
+        path = tmp_path / f"{number}.tflite"
+        path.write_bytes(damaged)
+        with pytest.raises(SourceError) as caught:
+            mlopsc.import_model(path, tmp_path / "m.mlb")
+        assert caught.value.hint
+
+
+@needs_tensorflow
+@pytest.mark.slow
+def test_a_signature_that_is_not_there_is_refused(integers: Path, tmp_path: Path) -> None:
+    with pytest.raises(MlopscError, match="no signature 'other'; it has: serving_default"):
+        mlopsc.import_model(integers, tmp_path / "m.mlb", signature="other")

@@ -1,0 +1,138 @@
+"""Transposes that layouts leave vanish, and what scales channels becomes weights."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import models
+import numpy as np
+import onnx
+import pytest
+from numpy.testing import assert_allclose
+
+from mlopsc.importer.normalise import normalise
+from mlopsc.reference import Reference, run_graph
+
+LAST = [0, 2, 3, 1]  # channels first to last
+FIRST = [0, 3, 1, 2]
+X = models.random(2, 3, 4, 5)
+
+
+def after(
+    nodes: list[onnx.NodeProto], shape: list[int], constants: dict[str, Any] | None = None
+) -> Counter[str]:
+    """Normalise nodes from ``x`` to ``y``, compare, and count the operators that are left."""
+    proto = models.model(
+        nodes, [models.value("x", X.shape)], [models.value("y", shape)], constants or {}
+    )
+    done = normalise(proto, {})
+    expected = run_graph(proto.SerializeToString(), {"x": X})["y"]
+    given = Reference([done.graph]).run({"x": X})["y"]
+    assert_allclose(given, expected, rtol=1e-5, atol=1e-5)
+    graph = onnx.load_model_from_string(done.model).graph
+    return Counter(node.op_type for node in graph.node)
+
+
+def to_last(name: str = "x", output: str = "t") -> onnx.NodeProto:
+    return models.node("Transpose", [name], [output], perm=LAST)
+
+
+def test_two_that_cancel_vanish_with_what_is_between_them() -> None:
+    nodes = [
+        to_last(),
+        models.node("Mul", ["t", "scale"], ["m"]),
+        models.node("Relu", ["m"], ["r"]),
+        models.node("Transpose", ["r"], ["y"], perm=FIRST),
+    ]
+    left = after(nodes, [2, 3, 4, 5], {"scale": models.random(3)})
+    assert left["Transpose"] == 0
+
+
+def test_two_that_do_not_cancel_become_one() -> None:
+    nodes = [to_last(), models.node("Transpose", ["t"], ["y"], perm=LAST)]
+    assert after(nodes, [2, 5, 3, 4]) == {"Transpose": 1}
+
+
+@pytest.mark.parametrize(("keep", "shape"), [(0, [2, 3]), (1, [2, 1, 1, 3])])
+def test_a_reduction_takes_the_layout_that_is_there(keep: int, shape: list[int]) -> None:
+    nodes = [to_last(), models.node("ReduceMean", ["t", "axes"], ["m"], keepdims=keep)]
+    nodes.append(models.node("Neg", ["m"], ["y"]))
+    left = after(nodes, shape, {"axes": np.array([1, -2])})
+    assert left["Transpose"] == (1 if keep else 0)  # its result is an output, in its layout
+
+
+def test_a_reduction_that_leaves_another_order_keeps_its_transpose() -> None:
+    nodes = [to_last(), models.node("ReduceSum", ["t", "axes"], ["y"], keepdims=0)]
+    assert after(nodes, [2, 4, 3], {"axes": np.array([2])})["Transpose"] == 1
+
+
+@pytest.mark.parametrize("transposed", [0, 1])
+def test_weights_behind_a_flattened_tensor_are_put_in_order(transposed: int) -> None:
+    weights = models.random(7, 60) if transposed else models.random(60, 7)
+    nodes = [
+        to_last(),
+        models.node("Reshape", ["t", "shape"], ["f"]),
+        models.node("Gemm", ["f", "w", "b"], ["y"], transB=transposed),
+    ]
+    constants = {"w": weights, "b": models.random(7, seed=2), "shape": np.array([2, 60])}
+    assert after(nodes, [2, 7], constants)["Transpose"] == 0
+
+
+def test_branches_that_meet_share_the_layout() -> None:
+    nodes = [
+        models.node("Relu", ["x"], ["a"]),
+        models.node("Sigmoid", ["x"], ["b"]),
+        to_last("a", "ta"),
+        to_last("b", "tb"),
+        models.node("Concat", ["ta", "tb"], ["c"], axis=3),
+        models.node("Softmax", ["c"], ["s"], axis=-1),
+        models.node("Add", ["s", "bias"], ["d"]),
+        models.node("ReduceMax", ["d", "axes"], ["y"], keepdims=0),
+    ]
+    constants = {"bias": models.random(5, 6), "axes": np.array([1, 2])}
+    assert after(nodes, [2, 6], constants)["Transpose"] == 0
+
+
+def test_a_branch_that_others_read_stays() -> None:
+    nodes = [
+        to_last(),
+        models.node("Relu", ["t"], ["r"]),
+        models.node("ReduceMean", ["r", "axes"], ["m"], keepdims=1),
+        models.node("Add", ["r", "m"], ["y"]),
+    ]
+    assert after(nodes, [2, 4, 5, 3], {"axes": np.array([1, 2])})["Transpose"] == 1
+
+
+def test_a_tensor_of_another_layout_stays_out() -> None:
+    nodes = [
+        to_last(),
+        models.node("Reshape", ["x", "shape"], ["o"]),
+        models.node("Add", ["t", "o"], ["a"]),
+        models.node("Transpose", ["a"], ["y"], perm=FIRST),
+    ]
+    left = after(nodes, [2, 3, 4, 5], {"shape": np.array([2, 4, 5, 3])})
+    assert left["Transpose"] == 2
+
+
+def test_scales_and_shifts_of_channels_become_weights() -> None:
+    nodes = [
+        models.node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1]),
+        models.node("Mul", ["scale", "c"], ["m"]),
+        models.node("Add", ["m", "shift"], ["y"]),
+    ]
+    constants = {
+        "w": models.random(6, 3, 3, 3),
+        "scale": models.random(1, 6, 1, 1, seed=2),
+        "shift": models.random(6, 1, 1, seed=3),
+    }
+    assert after(nodes, [2, 6, 4, 5], constants) == {"Conv": 1}
+
+
+def test_what_differs_within_a_channel_stays() -> None:
+    nodes = [
+        models.node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1]),
+        models.node("Add", ["c", "shift"], ["y"]),
+    ]
+    constants = {"w": models.random(6, 3, 3, 3), "shift": models.random(1, 5)}
+    assert after(nodes, [2, 6, 4, 5], constants) == {"Conv": 1, "Add": 1}
