@@ -39,6 +39,7 @@ MUTATED = (
     "torch_cnn", "keras_dense", "tf_old_style", "tf_frozen", "tflite_int8",
     "sklearn_logistic_regression", "sklearn_random_forest", "sklearn_strings", "xgboost_binary",
     "xgboost_categories", "lightgbm_binary", "catboost_regressor", "catboost_strings",
+    "pmml_multinomial", "pmml_tree",
 )  # fmt: skip
 LIMIT_S = 60  # of the processor's time, whatever else the machine does
 _WAIT_S = 600.0
