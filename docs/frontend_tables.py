@@ -54,7 +54,7 @@ def families() -> str:
         rows.append([
             frontend(name).TITLE,
             str(len(good)),
-            ", ".join(families),
+            "; ".join(families),
             ", ".join(f"`{op}`" for op in operators),
         ])  # fmt: skip
     return _table(["Framework", "Models", "Families", "Operators in the bundles"], rows)
