@@ -6,6 +6,7 @@ with limits of memory and time, without network and without programs (``sandbox`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -15,14 +16,14 @@ import onnx
 
 from mlopsc.drawing import SEED
 from mlopsc.dtypes import BY_ONNX_CODE
-from mlopsc.errors import ConversionError, MlopscError
+from mlopsc.errors import ConversionError, InputError, MlopscError
 from mlopsc.frontends import CannotRun, Exported, LoadOptions, Original, RawInput, frontend
 from mlopsc.importer import SYNTHESISED, load_onnx
 from mlopsc.reference import Reference
 from mlopsc.schema.common import TensorSpec, digest_file
 from mlopsc.schema.export import EXPORT_FILE, RUNS_FILE, Export
 from mlopsc.schema.import_options import ImportOptions
-from mlopsc.vectors_file import load_vectors
+from mlopsc.vectors_file import fit, load_vectors, read_samples
 
 Array = np.ndarray[Any, Any]
 DRAWN: Final = SYNTHESISED + 16  # runs of the original on inputs that are drawn
@@ -195,11 +196,26 @@ def _given(inputs: Sequence[RawInput], options: ImportOptions) -> Iterator[dict[
 
 
 def _given_strings(inputs: Sequence[RawInput], path: Path) -> Iterator[dict[str, Array]]:
-    """Yield vectors whose strings are arrays of ``str``, as ``.npz`` holds them."""
-    with np.load(path, allow_pickle=False) as archive:
-        arrays = {i.name: archive[i.name] for i in inputs}
-    for number in range(min(MAX_GIVEN, *(len(a) for a in arrays.values()))):
-        yield {i.name: arrays[i.name][number].reshape(i.shape) for i in inputs}
+    """Yield vectors of which some are strings: no table has places for them yet.
+
+    Raises:
+        InputError: The file cannot be read or does not fit the signature.
+    """
+    arrays, _ = read_samples(path, [i.name for i in inputs])
+    for number in range(min(MAX_GIVEN, *(len(array) for array in arrays.values()))):
+        sample = {}
+        for given in inputs:
+            array = arrays[given.name][number]
+            if given.dtype != _STRING:
+                spec = TensorSpec(name=given.name, dtype=given.dtype, shape=given.shape)  # type: ignore[arg-type]
+                array = fit(array, spec)
+            elif array.dtype.kind not in "SU" or array.size != math.prod(given.shape):
+                raise InputError(
+                    f"input '{given.name}' is {array.dtype.name}{list(array.shape)}, expected "
+                    f"strings{list(given.shape)}"
+                )
+            sample[given.name] = array.reshape(given.shape)
+        yield sample
 
 
 def _plain(value: Array) -> Array:

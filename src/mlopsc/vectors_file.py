@@ -28,6 +28,19 @@ def load_vectors(
     Raises:
         InputError: The file cannot be read or does not fit the signature.
     """
+    names = [spec.name for spec in specs]
+    arrays, labels = read_samples(path, names)
+    count = len(arrays[names[0]]) if names else 0
+    samples = [{s.name: fit(arrays[s.name][number], s) for s in specs} for number in range(count)]
+    return samples, labels
+
+
+def read_samples(path: Path, names: Sequence[str]) -> tuple[dict[str, Array], tuple[int, ...]]:
+    """Return the arrays of an ``.npz``, as many samples of each, and the expected classes.
+
+    Raises:
+        InputError: The file cannot be read, lacks an array or has others.
+    """
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
@@ -38,17 +51,17 @@ def load_vectors(
             f"cannot read test vectors from '{path}': {reason}; expected an .npz of plain arrays",
             hint="write one with numpy.savez(path, input_name=array, ...)",
         ) from error
-    labels = arrays.pop(LABEL, None) if LABEL not in {s.name for s in specs} else None
-    missing = [s.name for s in specs if s.name not in arrays]
-    extra = sorted(set(arrays) - {s.name for s in specs})
+    labels = arrays.pop(LABEL, None) if LABEL not in names else None
+    missing = [name for name in names if name not in arrays]
+    extra = sorted(set(arrays) - set(names))
     if missing or extra:
         raise InputError(
             f"'{path}' holds arrays {sorted(arrays)}; expected one per input: "
-            f"{[s.name for s in specs]} (and optionally '{LABEL}')"
+            f"{list(names)} (and optionally '{LABEL}')"
         )
-    counts = {len(arrays[s.name]) if arrays[s.name].ndim else 0 for s in specs}
+    counts = {len(arrays[name]) if arrays[name].ndim else 0 for name in names}
     if len(counts) != 1 or counts == {0}:
-        shapes = {s.name: list(arrays[s.name].shape) for s in specs}
+        shapes = {name: list(arrays[name].shape) for name in names}
         raise InputError(
             f"the arrays in '{path}' have shapes {shapes}; expected the same number of samples, at "
             "least 1, as the first axis of each"
@@ -59,8 +72,7 @@ def load_vectors(
             f"'{LABEL}' in '{path}' is {labels.dtype.name}{list(labels.shape)}; expected one "
             f"integer for each of the {count} samples"
         )
-    samples = [{s.name: fit(arrays[s.name][number], s) for s in specs} for number in range(count)]
-    return samples, tuple(int(v) for v in labels) if labels is not None else ()
+    return arrays, tuple(int(v) for v in labels) if labels is not None else ()
 
 
 def fit(array: Array, spec: TensorSpec) -> Array:

@@ -249,3 +249,13 @@ def test_strings_that_no_table_can_tell_apart_are_refused(case: str, tmp_path: P
     models.save(made, tmp_path / "m.onnx")
     with pytest.raises(UnsupportedOpError):
         mlopsc.import_model(tmp_path / "m.onnx", tmp_path / "m.mlb")
+
+
+def test_an_encoder_that_refuses_unknown_strings_is_compared_on_known_ones(tmp_path: Path) -> None:
+    encoder = node("OneHotEncoder", ["city"], ["y"], cats_strings=CITIES, zeros=0,
+                   domain="ai.onnx.ml")  # fmt: skip
+    made = models.model([encoder], [value("city", [2], "string")], [value("y", [2, 3])])
+    made.opset_import.append(helper.make_opsetid("ai.onnx.ml", 1))
+    models.save(made, tmp_path / "m.onnx")
+    bundle = mlopsc.import_model(tmp_path / "m.onnx", tmp_path / "m.mlb")
+    assert bundle.manifest.origin.compared

@@ -41,8 +41,8 @@ def synthesise(specs: Sequence[TensorSpec], reference: Reference) -> list[Vector
 
 
 def _draw(rng: np.random.Generator, spec: TensorSpec, *, last: bool) -> Array:
-    if spec.labels is not None:  # places in the table, and of a string that is not in it
-        return rng.integers(-1, len(spec.labels), spec.shape)
+    if spec.labels is not None:  # places in the table, and at last of strings that are not in it
+        return rng.integers(-1 if last or not spec.labels else 0, len(spec.labels), spec.shape)
     return draw_array(rng, spec.dtype, spec.shape, last=last)
 
 
