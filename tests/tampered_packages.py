@@ -191,8 +191,8 @@ def of_descriptors(shop: Workshop) -> Cases:
         "key twice": raw.replace(b'"name":', b'"name": "x",\n  "name":', 1), "nothing": b"",
         "brackets": b"[" * 100_000, "surrogate": raw.replace(b"digits", b"\\ud800", 1),
         "digits": text.replace('"abi_version": 1', '"abi_version": 1' + "0" * 5000).encode(),
-        "newer": raw.replace(b'"schema_version": 3', b'"schema_version": 99'),
-        "older": raw.replace(b'"schema_version": 3', b'"schema_version": 1'),
+        "newer": canonical_json({**info, "schema_version": 99}).encode(),
+        "older": canonical_json({**info, "schema_version": 1}).encode(),
         "a file less": canonical_json({**info, "files": info["files"][1:]}).encode(),
         "a file twice": canonical_json({**info, "files": [*info["files"], info["files"][0]]})
         .encode(),
@@ -200,6 +200,7 @@ def of_descriptors(shop: Workshop) -> Cases:
         "other size": raw.replace(b'"size": ', b'"size": 1', 1),
     }  # fmt: skip
     for what, data in texts.items():
+        assert data != raw, what
         yield f"descriptor: {what}", partial(put, DESCRIPTOR, data)
 
 

@@ -22,6 +22,7 @@ import onnx
 from onnx.reference import ReferenceEvaluator
 
 from mlopsc.errors import SourceError
+from mlopsc.exact_products import make_products_exact
 from mlopsc.external_data import external_tensors, place_of, set_external
 from mlopsc.reference_types import run_widened, widen_signature
 from mlopsc.schema.graph import ALIGN, StageGraph
@@ -169,7 +170,7 @@ def _open(stage: StageGraph, *, literal: bool) -> _Stage:
     kept: list[Any] = []  # weights that the session uses as they lie
     try:
         placed = _place_weights(stage, Path(files.name), options, kept)
-        model, small = widen_signature(placed)
+        model, small = widen_signature(make_products_exact(placed))
         session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime raises its own unexported classes
         files.cleanup()

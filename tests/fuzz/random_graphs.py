@@ -200,6 +200,7 @@ def reduce(g: Graph, x: Value) -> None:
         return binary(g, x)
     axes = sorted({g.number(0, len(x.shape) - 1) for _ in range(g.number(1, len(x.shape)))})
     keep = g.number(0, 1)
+    x = without_nan(g, x)
     if x.exact and x.dtype in ("float32", "int32") and g.number(0, 4) == 0:
         shape = [1 if i == axes[0] else d for i, d in enumerate(x.shape)]
         shape = shape if keep else [d for i, d in enumerate(x.shape) if i != axes[0]]
@@ -207,7 +208,6 @@ def reduce(g: Graph, x: Value) -> None:
         axis = axes[0] - (len(x.shape) if g.flag() else 0)
         return g.add(op, [x.name], g.result("int64", shape, True), axis=axis, keepdims=keep)
     ops = ["ReduceMax", "ReduceMin"]
-    x = without_nan(g, x)
     if x.dtype in ("float32", "float64"):
         ops += ["ReduceSum", "ReduceMean", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceProd"]
     elif x.dtype in ("int32", "int64"):

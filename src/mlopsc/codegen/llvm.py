@@ -29,10 +29,34 @@ def write_llvm(kernels: Any, target: Any, folder: Path) -> Path:
     module = tvm.transform.Sequential(
         [transform.FP8StorageLegalize(), transform.BF16StorageLegalize(), transform.LowerIntrin()]
     )(_with_integers(kernels))
-    text = str(tvm.get_global_func("target.build.llvm")(module, target).inspect_source("ll"))
+    text = _optimised(module, target)
     path = folder / "kernels.ll"
     path.write_text(_clean(text), encoding="utf-8")
     return path
+
+
+def _optimised(module: Any, target: Any) -> str:
+    """Return the IR of ``module`` as TVM's LLVM leaves it.
+
+    LLVM 22 at times joins scalars to vectors (SLP) ahead of what they are made of, and says so when
+    it verifies the module: such modules do without.
+    """
+    build = tvm.get_global_func("target.build.llvm")
+    try:
+        made = build(module, target)
+    except tvm.error.InternalError as error:
+        if "Instruction does not dominate all uses" not in str(error):
+            raise
+        made = build(module, _with_option(target, "-vectorize-slp:bool=0"))
+    return str(made.inspect_source("ll"))
+
+
+def _with_option(target: Any, option: str) -> Any:
+    """Return ``target`` with one more option of LLVM."""
+    description = {name: value for name, value in target.export().items() if name != "host"}
+    options = [*description.get("cl-opt", ()), option]
+    made = tvm.target.Target({**description, "cl-opt": options})
+    return made.with_host(made)
 
 
 def _with_integers(kernels: Any) -> Any:
