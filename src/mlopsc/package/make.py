@@ -34,7 +34,7 @@ from mlopsc.schema.package import (
 from mlopsc.schema.program import Program, calls_in
 from mlopsc.schema.sbom import SBOM_FILE
 from mlopsc.schema.target import Target
-from mlopsc.toolchain import compile_object, link_shared, make_archive
+from mlopsc.toolchain import DRIVER_FLAGS, compile_object, link_shared, make_archive
 from mlopsc.tools import zig_version
 
 _MEDIA_TYPES = {
@@ -159,7 +159,7 @@ def _write_sources(work: Path, compiled: CompiledModel, bundle: Bundle, target: 
 
 def _compile(work: Path, program: Program, target: Target, kernels: str) -> list[str]:
     objects = [
-        compile_object(target, "model.c", folder=work, include=["."]),
+        compile_object(target, "model.c", folder=work, include=["."], flags=DRIVER_FLAGS),
         compile_object(target, kernels, folder=work),
     ]
     if program.weights_bytes:
