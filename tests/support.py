@@ -6,13 +6,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import models
 import numpy as np
@@ -20,7 +24,9 @@ import onnx
 import pytest
 
 import mlopsc
+from mlopsc import zygote
 from mlopsc.bundle import load_graph, read_bundle
+from mlopsc.cli import main
 from mlopsc.errors import MlopscError
 from mlopsc.host import cpu_flags
 from mlopsc.schema.common import canonical_json
@@ -39,7 +45,7 @@ VECTOR_TARGETS = (
     X86_WITH_AVX2,
     "aarch64-generic",
     "wasm32-simd",
-    pytest.param("riscv64-gcv", marks=pytest.mark.tool("qemu-riscv64")),
+    pytest.param("riscv64-gcv", marks=[pytest.mark.tool("qemu-riscv64"), pytest.mark.slow]),
 )
 # All but most microcontrollers, which are tested with small models (test_edge.py), and processors
 # that differ from others in products of integers alone (test_integer_forms.py).
@@ -56,6 +62,10 @@ PACKAGE_TARGETS = ("host", "cortex-m7", "wasm32-simd")  # what the example is al
 HANG_S = 180  # how long a command may take before a test calls it stuck
 
 
+# Read when an interpreter starts or a library is loaded.
+_START_VARIABLES = ("PYTHON", "LD_", "LC_", "LANG")
+
+
 def run_cli(
     *arguments: str | Path,
     cwd: Path | None = None,
@@ -64,13 +74,28 @@ def run_cli(
 ) -> subprocess.CompletedProcess[str]:
     """Run ``mlopsc`` as a user does, in a process of its own.
 
+    It is a fork of this one, whose modules and zygote it uses: starting an interpreter takes longer
+    than most commands. Where that would make a difference, it is a new one.
+
     Args:
         arguments: Of the command.
         cwd: Where it runs.
         env: Variables to set besides the inherited ones.
-        before: Called in the new process before the command starts.
+        before: Called in the new process before the command starts; makes it a new interpreter.
     """
-    command = [sys.executable, "-m", "mlopsc", *map(str, arguments)]
+    starts = any(name.startswith(_START_VARIABLES) for name in env or {})
+    if before or starts or not hasattr(os, "pidfd_open"):
+        return _start_cli([str(a) for a in arguments], cwd, env, before)
+    return _fork_cli([str(a) for a in arguments], cwd, env)
+
+
+def _start_cli(
+    arguments: Sequence[str],
+    cwd: Path | None,
+    env: Mapping[str, str] | None,
+    before: Callable[[], None] | None,
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mlopsc", *arguments]
     process = subprocess.Popen(
         command,
         cwd=cwd,
@@ -88,6 +113,61 @@ def run_cli(
         process.communicate()
         raise
     return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+
+
+def _fork_cli(
+    arguments: Sequence[str], cwd: Path | None, env: Mapping[str, str] | None
+) -> subprocess.CompletedProcess[str]:
+    shared = zygote._Zygote.current()
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        child = os.fork()
+        if child == 0:
+            zygote._Zygote._current = shared
+            _become_cli(arguments, cwd, env, (out.fileno(), err.fileno()))
+        ended = os.pidfd_open(child)
+        try:
+            hangs = not select.select([ended], [], [], HANG_S)[0]
+        finally:
+            os.close(ended)
+        if hangs:
+            os.kill(child, signal.SIGKILL)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if hangs:
+            raise subprocess.TimeoutExpired(arguments, HANG_S)
+        texts = []
+        for file in (out, err):
+            file.seek(0)
+            texts.append(file.read().decode())
+    return subprocess.CompletedProcess(["mlopsc", *arguments], status, *texts)
+
+
+def _become_cli(
+    arguments: Sequence[str],
+    cwd: Path | None,
+    env: Mapping[str, str] | None,
+    streams: tuple[int, int],
+) -> NoReturn:
+    """Make this forked process one of the command line, and end it."""
+    status = 70
+    try:
+        os.setsid()
+        for number, stream in enumerate((os.open(os.devnull, os.O_RDONLY), *streams)):
+            os.dup2(stream, number)
+        sys.stdin = os.fdopen(0)
+        sys.stdout, sys.stderr = (os.fdopen(n, "w", encoding="utf-8") for n in (1, 2))
+        os.chdir(cwd or Path.cwd())
+        os.environ.update(env or {})
+        sys.argv = ["mlopsc", *arguments]
+        try:
+            main()
+        except SystemExit as leave:
+            status = int(leave.code or 0)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def build_conforming(model: onnx.ModelProto, target: str, folder: Path) -> Package:

@@ -65,9 +65,10 @@ WHERE: list[tuple[str, Generator]] = [
 ]
 
 # Where the slow groups run by default too, and where only in the full run: other machines of the
-# same generators would show nothing about types.
-QUICK = (("host", "llvm"), ("host", "c"))
-SLOW = (("cortex-m7", "c"), ("aarch64-generic", "llvm"))
+# same generators would show nothing about types. All of C on this machine is for releases.
+QUICK = (("host", "llvm"),)
+SLOW = (("cortex-m7", "c"),)
+EXHAUSTIVE = (("host", "c"), ("aarch64-generic", "llvm"))
 # Only in the full run: processors without vectors whose generator others show already; of those
 # that compile the same C or use a generator that is not their own, few groups.
 FEW = (
@@ -82,13 +83,14 @@ def _runs() -> Iterator[Any]:
         for name, group in GROUPS.items():
             if group.hosted and target != "host":
                 continue
-            if group.slow and (target, generator) not in (*QUICK, *SLOW):
-                continue
             where = (target, generator)
+            if group.slow and where not in (*QUICK, *SLOW, *EXHAUSTIVE):
+                continue
             if where in FEW and name not in ("ordinary", "kernels"):
                 continue
             quick = where in QUICK or not (group.slow or where in UNUSUAL)
-            marks = [] if quick else [pytest.mark.slow]
+            rare = group.slow and where in EXHAUSTIVE
+            marks = [] if quick else [pytest.mark.exhaustive if rare else pytest.mark.slow]
             if load_target(target).run.runners == ("qemu",):
                 marks.append(pytest.mark.tool(load_target(target).run.qemu.program))
             yield pytest.param(target, generator, name, marks=marks)

@@ -33,7 +33,7 @@ PROCESSORS = [
     pytest.param("riscv32-imac", marks=[RISCV, pytest.mark.slow]),
 ]
 LINUX = [
-    pytest.param("aarch64-generic", marks=pytest.mark.tool("qemu-aarch64")),
+    pytest.param("aarch64-generic", marks=[pytest.mark.tool("qemu-aarch64"), pytest.mark.slow]),
     pytest.param("riscv64-gc", marks=[pytest.mark.tool("qemu-riscv64"), pytest.mark.slow]),
 ]
 

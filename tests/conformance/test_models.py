@@ -64,7 +64,13 @@ def check_targets(
 
 
 @pytest.mark.shared_models
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in ("resnet8_fp32", "vww_fp32") else name
+        for name in MODELS
+    ],
+)
 def test_model_conforms_on_every_target(name: str, tmp_path: Path) -> None:
     check_targets(name, CORE_TARGETS, tmp_path)
 
@@ -99,7 +105,7 @@ def test_labels_of_the_example_are_all_found(tmp_path: Path) -> None:
     ("target", "program"),
     [
         pytest.param("aarch64-generic", "", marks=pytest.mark.tool("qemu-aarch64")),
-        pytest.param("riscv64-gc", "", marks=pytest.mark.tool("qemu-riscv64")),
+        pytest.param("riscv64-gc", "", marks=[pytest.mark.tool("qemu-riscv64"), pytest.mark.slow]),
         pytest.param("cortex-m4f", "mps2-an386", marks=pytest.mark.tool("qemu-system-arm")),
         pytest.param("cortex-m7", "mps2-an500", marks=pytest.mark.tool("qemu-system-arm")),
     ],
@@ -125,7 +131,10 @@ def test_schedule_cuts_instructions_on_cortex_m7_to_a_quarter(name: str, tmp_pat
     assert 0 < counts["tiled"] <= counts["none"] / 4, counts
 
 
-@pytest.mark.parametrize("target", ["aarch64-generic", "riscv64-gc", "riscv32-imac"])
+@pytest.mark.parametrize(
+    "target",
+    ["aarch64-generic", "riscv64-gc", pytest.param("riscv32-imac", marks=pytest.mark.slow)],
+)
 def test_counted_instructions_equal_those_of_a_hook_per_instruction(
     target: str, tmp_path: Path
 ) -> None:
