@@ -140,7 +140,7 @@ def _tested() -> tuple[dict[str, set[str]], dict[str, set[str]], list[str]]:
     for make in test_expanded_ops.CASES.values():
         for case in make():
             host[case.op] |= _types_of(case.inputs)
-    all_groups = (*test_core_ops.QUICK, *test_core_ops.SLOW)
+    all_groups = (*test_core_ops.QUICK, *test_core_ops.SLOW, *test_core_ops.EXHAUSTIVE)
     targets = [f"`{target}` ({generator})" for target, generator in all_groups]
     others = [w for w in test_core_ops.WHERE if w not in all_groups]
     targets[-1] += "; the cases of single operators, without the table of types, also on " + (

@@ -64,8 +64,8 @@ WHERE: list[tuple[str, Generator]] = [
     ("riscv32-imac", "c"),
 ]
 
-# Where the slow groups run by default too, and where only in the full run: other machines of the
-# same generators would show nothing about types. All of C on this machine is for releases.
+# Where the slow groups run by default too, where only in the full run, and where before a release:
+# other machines of the same generators would show nothing about types.
 QUICK = (("host", "llvm"),)
 SLOW = (("cortex-m7", "c"),)
 EXHAUSTIVE = (("host", "c"), ("aarch64-generic", "llvm"))
