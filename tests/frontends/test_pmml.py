@@ -140,6 +140,17 @@ def test_missing_values_of_trees(strategy: str, last: str, asks: bool, tmp_path:
     assert str(mine["y"]) == str([[expected.get(strategy, otherwise)]])
 
 
+@pytest.mark.parametrize("last", ["returnNullPrediction", "returnLastPrediction"])
+def test_missing_value_has_no_result_where_two_ways_exclude_each_other(
+    last: str, tmp_path: Path
+) -> None:
+    nodes = SPLIT.format("lessThan", 0, "greaterOrEqual", 0)
+    options = {"missingValueStrategy": "nullPrediction", "noTrueChildStrategy": last}
+    body = tree_model(nodes, schema("y", "x"), "regression", **options)
+    theirs, mine = both(tmp_path, document(XY, body), x=math.nan)
+    assert str(theirs) == str(mine) == str({"y": [[math.nan]]})
+
+
 @pytest.mark.parametrize(
     "method", ["sum", "average", "weightedAverage", "max", "median", "selectFirst", "weightedSum"]
 )
@@ -187,6 +198,26 @@ def test_a_wrong_graph_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(frontend, "wrap", lambda *_: original)
     with pytest.raises(DivergenceError, match="score"):
         mlopsc.import_model(original, tmp_path / "m.mlb")
+
+
+def calling(*pairs: tuple[str, str]) -> str:
+    """Return functions: each adds two calls of another; the field ``z`` calls the last."""
+    call = '<Apply function="{0}"><FieldRef field="{1}"/></Apply>'
+    functions = "".join(
+        f'<DefineFunction name="{name}" optype="continuous"><ParameterField name="a"/>'
+        f'<Apply function="+">{call.format(called, "a") * 2}</Apply></DefineFunction>'
+        for name, called in pairs
+    )
+    last = call.format(pairs[-1][0], "x")
+    derived = f'<DerivedField name="z" optype="continuous" dataType="double">{last}</DerivedField>'
+    body = regression('<NumericPredictor name="z" coefficient="2"/>')
+    return document(XY, body, functions + derived)
+
+
+def test_functions_may_call_each_other(tmp_path: Path) -> None:
+    text = calling(("f0", "exp"), *((f"f{n + 1}", f"f{n}") for n in range(9)))
+    theirs, mine = both(tmp_path, text, x=0.5)
+    assert mine["y"][0][0] == pytest.approx(theirs["y"][0][0]) == 1 + 2 * 2**10 * math.exp(0.5)
 
 
 RULES = """<RuleSetModel functionName="classification"><MiningSchema/></RuleSetModel>"""
@@ -241,6 +272,12 @@ RULES = """<RuleSetModel functionName="classification"><MiningSchema/></RuleSetM
             "levels",
         ),
         (document(XY, ""), SourceError, "holds no model"),
+        (calling(("f", "g"), ("g", "f")), ConversionError, "calls itself"),
+        (
+            calling(("f0", "exp"), *((f"f{n + 1}", f"f{n}") for n in range(40))),
+            ConversionError,
+            "more than 100,000 calls",
+        ),
     ],
 )  # fmt: skip
 def test_refused(text: str, kind: type[MlopscError], words: str, tmp_path: Path) -> None:

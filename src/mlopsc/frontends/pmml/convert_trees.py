@@ -248,7 +248,8 @@ class _Walk:
                 # document asks for missing values.
                 no = part(children[-1])
                 exact = self.trees.misses or (self.last and self.strategy == "none")
-                lost = (nothing if self.strategy == "nullPrediction" else end) if exact else no
+                lost = end if exact else no
+                lost = nothing if self.strategy == "nullPrediction" else lost
             else:
                 no = chain
                 lost = nothing if self.strategy == "nullPrediction" else chain

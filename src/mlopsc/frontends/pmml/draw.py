@@ -14,7 +14,7 @@ from mlopsc.frontends.pmml.element import Element
 from mlopsc.frontends.pmml.fields import DataField, tests_missing
 
 _MISSING = 0.15  # share of missing values, where they may be
-_OPEN_STRATEGIES = ("lastPrediction", "defaultChild")
+_OPEN_STRATEGIES = ("lastPrediction", "defaultChild", "nullPrediction")
 
 
 class Drawer:

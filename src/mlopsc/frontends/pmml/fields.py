@@ -17,6 +17,7 @@ MODELS: Final = (
     "RegressionModel", "GeneralRegressionModel", "TreeModel", "MiningModel", "Scorecard",
     "NeuralNetwork",
 )  # fmt: skip
+MAX_CALLS: Final = 100_000
 _TARGETS: Final = ("target", "predicted")
 _NUMBERS: Final = ("integer", "float", "double", "boolean")
 V = TypeVar("V")
@@ -234,9 +235,37 @@ def root_scope(backend: Backend[V], document: Element) -> tuple[Scope[V], Elemen
     """
     model = model_of(document)
     dictionary = document.one("TransformationDictionary")
-    functions = [] if dictionary is None else dictionary.all("DefineFunction")
-    raw = Scope(backend, data_fields(document), {f.need("name"): f for f in functions})
+    defined = [] if dictionary is None else dictionary.all("DefineFunction")
+    functions = {f.need("name"): f for f in defined}
+    _check_calls(document, functions)
+    raw = Scope(backend, data_fields(document), functions)
     return raw.inside(model, *([] if dictionary is None else [dictionary])), model
+
+
+def _check_calls(document: Element, functions: Mapping[str, Element]) -> None:
+    """Refuse functions that never end, or call each other so often that they hardly do.
+
+    Raises:
+        ConversionError: One calls itself, or there are more than ``MAX_CALLS`` calls in all.
+    """
+    costs: dict[str, int] = {}
+    open_: list[str] = []
+
+    def calls(name: str) -> int:
+        if name in open_:
+            unsupported(functions[name], "calls itself")
+        if name not in costs:
+            open_.append(name)
+            costs[name] = 1 + inside(functions[name])
+            open_.pop()
+        return costs[name]
+
+    def inside(element: Element) -> int:
+        called = (e.get("function") for e in element.walk() if e.tag == "Apply")
+        return sum(calls(name) for name in called if name in functions)
+
+    if functions and inside(document) > MAX_CALLS:
+        unsupported(document, f"takes more than {MAX_CALLS:,} calls of its functions")
 
 
 def tests_missing(document: Element) -> set[str]:
