@@ -10,7 +10,7 @@ import re
 from typing import Any, Final
 
 from mlopsc.errors import ConversionError, SourceError, UnsafeSourceError
-from mlopsc.frontends.tensorflow.graph import all_nodes
+from mlopsc.frontends.tensorflow.graph import all_nodes, functions_of, node_of
 from mlopsc.frontends.tensorflow.library import import_tensorflow
 
 _VARIABLES: Final = frozenset(
@@ -40,6 +40,9 @@ _EFFECTS: Final = re.compile(
     r"^Save|^Restore|^Merge.*Checkpoint|^Print|Logging|Session|^Xla(Host|Recv|Send)|CustomCall"
 )
 _RESTORES: Final = re.compile(r"^Restore(V2|Slice)?$|^ShardedFilename$")
+_SAME_NAME: Final = ("Identity", "ShardedFilename")
+_CALLS: Final = ("PartitionedCall", "StatefulPartitionedCall")
+_STRING: Final = 7  # DT_STRING
 STRINGS: Final = re.compile(
     r"^(String|Regex|Static[Rr]egex|Unicode|Decode|Encode|Parse|Substr|AsString|ReduceJoin|"
     r"UnsortedSegmentJoin|LookupTable|HashTable|MutableHashTable)"
@@ -83,6 +86,51 @@ def check_operators(graph_def: Any, source: str, *, restores: bool = False) -> N
                 "does not have",
                 hint="export the model with operators of TensorFlow itself",
             )
+
+
+def check_restore(graph_def: Any, filename: str, source: str) -> None:
+    """Refuse a graph that reads other variables than those it is given.
+
+    Args:
+        graph_def: Only what restores.
+        filename: The tensor that says where the variables are.
+        source: What it is called in messages.
+
+    Raises:
+        UnsafeSourceError: It reads files by another name.
+    """
+    functions = {f.signature.name: f for f in graph_def.library.function}
+    scopes = [({n.name: n for n in graph_def.node}, {node_of(filename)})]
+    scopes += [
+        ({n.name: n for n in f.node_def}, {a.name for a in f.signature.input_arg})
+        for f in functions.values()
+    ]
+
+    def is_given(nodes: dict[str, Any], given: set[str], tensor: str) -> bool:
+        """Whether a tensor is the name that was given."""
+        seen = set()
+        while (place := node_of(tensor)) not in given:
+            node = nodes.get(place)
+            if node is None or place in seen or node.op not in _SAME_NAME or not node.input:
+                return False
+            seen.add(place)
+            tensor = node.input[0]
+        return True
+
+    for nodes, given in scopes:
+        for node in nodes.values():
+            names = list(node.input[:1]) if _RESTORES.search(node.op) else []
+            called = functions_of(node) | ({node.op} & functions.keys())
+            for function in called & functions.keys():
+                arguments = zip(functions[function].signature.input_arg, node.input, strict=False)
+                names += [name for argument, name in arguments if argument.type == _STRING]
+            plain = not called or node.op in (*_CALLS, *functions)
+            if not plain or not all(is_given(nodes, given, name) for name in names):
+                raise UnsafeSourceError(
+                    f"{source} restores its variables from a file that it names itself: operator "
+                    f"{node.op} ('{node.name}'); expected its own 'variables'; nothing was run",
+                    hint="save the model again with tf.saved_model.save",
+                )
 
 
 def refuse_state(graph_def: Any, source: str) -> None:

@@ -23,7 +23,11 @@ from mlopsc.frontends.tensorflow.graph import (
     sizes_of,
 )
 from mlopsc.frontends.tensorflow.library import import_tensorflow
-from mlopsc.frontends.tensorflow.operators import check_operators, refuse_state
+from mlopsc.frontends.tensorflow.operators import (
+    check_operators,
+    check_restore,
+    refuse_state,
+)
 
 FILE: Final = "saved_model.pb"
 _INIT: Final = "__saved_model_init_op"
@@ -135,7 +139,10 @@ class Serving:
         restore, start = _restore_of(model), _start_of(model)
         check_operators(prune(graph_def, ends), self._source)
         refuse_state(prune(graph_def, ends), self._source)
-        check_operators(prune(graph_def, restore + start), self._source, restores=True)
+        check_operators(prune(graph_def, start), self._source)
+        restoring = prune(graph_def, restore)
+        check_operators(restoring, self._source, restores=True)
+        check_restore(restoring, model.meta_graph.saver_def.filename_tensor_name, self._source)
         self._graph_def = prune(graph_def, [*ends, *restore, *start])
         self._session = tf.compat.v1.Session(graph=tf.Graph())
         try:
