@@ -187,6 +187,7 @@ def run_import(
         label=f"the import of '{source}'",
         timeout=timeout,
         memory=_memory_limit(source, options),
+        sandboxed=True,
     )
 
 
