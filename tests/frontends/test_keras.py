@@ -12,7 +12,7 @@ import pytest
 from cases_keras import _dense, _image_head, _keras, _stir
 
 import mlopsc
-from mlopsc.errors import SourceError, UnsafeSourceError
+from mlopsc.errors import MissingToolError, SourceError, UnsafeSourceError
 from mlopsc.frontends import recognise
 from mlopsc.frontends.keras import archive
 
@@ -167,3 +167,17 @@ def test_a_model_without_shapes_asks_for_an_example(tmp_path: Path) -> None:
     example = np.zeros((1, 3), np.float32)
     done = mlopsc.import_model(model, tmp_path / "m.mlb", example=example)
     assert done.manifest.inputs[0].shape == (1, 3)
+
+
+@_needs
+def test_keras_that_reads_files_of_others_is_not_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import keras
+
+    from mlopsc.frontends import LoadOptions, frontend
+
+    monkeypatch.setattr(keras, "__version__", "3.13.1")
+    path = write(tmp_path / "m.keras", layer("Dense", units=1))
+    with pytest.raises(MissingToolError, match=r"expected 3\.13\.2 or newer"):
+        frontend("keras").load(path, LoadOptions())

@@ -96,3 +96,26 @@ def test_damaged_files_are_refused(integers: Path, tmp_path: Path) -> None:
 def test_a_signature_that_is_not_there_is_refused(integers: Path, tmp_path: Path) -> None:
     with pytest.raises(MlopscError, match="no signature 'other'; it has: serving_default"):
         mlopsc.import_model(integers, tmp_path / "m.mlb", signature="other")
+
+
+@needs_tensorflow
+@pytest.mark.slow
+def test_operators_that_the_reference_kernels_lack(tmp_path: Path) -> None:
+    """Doubling an image of integers is a version of Tile that TFLite's reference set has not."""
+    from mlopsc.frontends.tensorflow.library import import_tensorflow
+
+    tf = import_tensorflow()
+    layers = tf.keras.layers
+    network = tf.keras.Sequential(
+        [layers.Input((4, 4, 2)), layers.Conv2D(2, 3), layers.UpSampling2D(2), layers.Conv2D(1, 3)]
+    )
+    rng = np.random.default_rng(0)
+    converter = tf.lite.TFLiteConverter.from_keras_model(network)
+    _int8(converter, tf)
+    converter.representative_dataset = lambda: (
+        [rng.normal(size=(1, 4, 4, 2)).astype(np.float32)] for _ in range(30)
+    )
+    (tmp_path / "m.tflite").write_bytes(converter.convert())
+    check = mlopsc.import_model(tmp_path / "m.tflite", tmp_path / "m.mlb").manifest.framework
+    assert check is not None
+    assert check.compared

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Final
 
-from mlopsc.errors import SourceError, UnsafeSourceError
+from mlopsc.errors import MissingToolError, SourceError, UnsafeSourceError
 from mlopsc.frontends.base import LoadOptions, Original, type_names
 from mlopsc.frontends.content import Content
 from mlopsc.frontends.keras import archive
@@ -13,6 +15,7 @@ from mlopsc.schema.lineage import Framework
 TITLE = "Keras"
 EXTRA = "tensorflow"
 MODULES = ("keras", "tensorflow", "tf2onnx")
+_SAFE_SINCE: Final = "3.13.2"  # CVE-2026-1669: weights in files that a HDF5 file names
 
 
 def recognise(content: Content) -> str | None:
@@ -36,6 +39,7 @@ def load(path: Path, options: LoadOptions) -> Original:
     """Load a ``.keras`` file in Keras's safe mode.
 
     Raises:
+        MissingToolError: Keras is too old to load files of others.
         SourceError: It is damaged.
         UnsafeSourceError: It holds code, or needs code that is not Keras's.
     """
@@ -48,6 +52,12 @@ def load(path: Path, options: LoadOptions) -> Original:
 
     from mlopsc.frontends.keras.model import KerasModel
 
+    if _numbers(keras.__version__) < _numbers(_SAFE_SINCE):
+        raise MissingToolError(
+            f"Keras {keras.__version__} reads files outside the one it loads; expected "
+            f"{_SAFE_SINCE} or newer",
+            hint=f"install it: pip install 'keras>={_SAFE_SINCE}'",
+        )
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except (MemoryError, KeyboardInterrupt):
@@ -66,6 +76,10 @@ def load(path: Path, options: LoadOptions) -> Original:
         original.written_by = f"Keras {found.keras}"
         original.frameworks = (Framework(name="Keras", version=found.keras),)
     return original
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
 
 
 def wrap(model: object, example: object, options: LoadOptions) -> Original | None:

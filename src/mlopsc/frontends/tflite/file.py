@@ -35,6 +35,7 @@ class Tensor:
         place: Its name in the file, which is that of the converter.
         name: What users call it: of the signature, or tidied.
         dtype: NumPy's name.
+        shape: Sizes, None where they are open or the file does not say.
         scale: Of its integers, or None.
         zero_point: Of its integers.
     """
@@ -43,6 +44,7 @@ class Tensor:
     place: str
     name: str
     dtype: str
+    shape: tuple[int | None, ...]
     scale: float | None
     zero_point: int
 
@@ -133,7 +135,8 @@ def _verify(path: Path) -> None:
         SourceError: It refuses the file, or the operators do not fit their tensors.
     """
     tf = import_tensorflow()
-    kind = tf.lite.experimental.OpResolverType.BUILTIN_REF
+    # The reference kernels are fewer, and delegates take what they cannot run.
+    kind = tf.lite.experimental.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     try:
         interpreter = tf.lite.Interpreter(
             model_content=path.read_bytes(), experimental_op_resolver_type=kind
@@ -217,7 +220,15 @@ def _tensor(graph: Any, index: int, names: dict[int, str]) -> Tensor:
         zero = int(quantised.ZeroPointAsNumpy()[0]) if quantised.ZeroPointLength() else 0
         if not np.isfinite(scale) or scale <= 0:
             raise SourceError(f"'{place}' has the scale {scale}; expected a number > 0", hint=_HINT)
-    return Tensor(index, place, tidy(names.get(index, place)), _TYPES[code], scale, zero)
+    name = tidy(names.get(index, place))
+    return Tensor(index, place, name, _TYPES[code], _shape(tensor), scale, zero)
+
+
+def _shape(tensor: Any) -> tuple[int | None, ...]:
+    open_ = not tensor.ShapeSignatureIsNone()
+    sizes = tensor.ShapeSignature if open_ else tensor.Shape
+    count = tensor.ShapeSignatureLength() if open_ else tensor.ShapeLength()
+    return tuple(int(sizes(k)) if sizes(k) > 0 else None for k in range(count))
 
 
 def _distinct(

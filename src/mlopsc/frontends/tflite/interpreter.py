@@ -30,6 +30,14 @@ class Interpreter:
         )
         self._shapes: tuple[tuple[int, ...], ...] | None = None
 
+    @classmethod
+    def of_reference(cls, file: TfliteFile) -> Interpreter | None:
+        """Open ``file`` with the reference kernels; None if they lack an operator's version."""
+        try:
+            return cls(file, reference=True)
+        except (ValueError, RuntimeError):  # the default kernels run it: it is not damaged
+            return None
+
     def run(self, inputs: Mapping[str, Array], *, real: bool) -> dict[str, Array]:
         """Return the outputs.
 
