@@ -166,6 +166,51 @@ def test_scales_and_shifts_of_channels_become_weights() -> None:
     assert after(nodes, [2, 6, 4, 5], constants) == {"Conv": 1}
 
 
+@pytest.mark.parametrize(
+    ("scale", "weight", "factors"),
+    [
+        (1e-25, 1e-3, (1e25, 1e25)),
+        (1e30, 1e-3, (1e-25, 1e-20)),
+        (1e-20, 1e20, (1e20,)),
+        (1e20, 1e-20, (1e-20,)),
+    ],
+)
+def test_scales_that_weights_cannot_have_stay(
+    scale: float, weight: float, factors: tuple[float, ...]
+) -> None:
+    f32, names = np.float32, ["c", *"de"[: len(factors) - 1], "y"]
+    nodes = [
+        models.node("Mul", ["x", "scale"], ["s"]),
+        models.node("Conv", ["s", "w", "b"], ["c"]),
+        *(models.node("Mul", [a, f"f{k}"], [names[k + 1]]) for k, a in enumerate(names[:-1])),
+    ]
+    constants = {
+        "scale": np.array(scale, f32),
+        "w": np.full((1, 3, 1, 1), weight, f32),
+        "b": np.zeros(1, f32),
+        **{f"f{k}": np.array(factor, f32) for k, factor in enumerate(factors)},
+    }
+    shape = [2, 1, 4, 5]
+    proto = models.model(nodes, [models.value("x", X.shape)], [models.value("y", shape)], constants)
+    done = normalise(proto, {})
+    expected = X.sum(1, keepdims=True, dtype=np.float64)
+    for factor in (scale, weight, *factors):
+        expected *= factor
+    given = Reference([done.graph]).run({"x": X})["y"]
+    assert_allclose(given / np.abs(expected).max(), expected / np.abs(expected).max(), atol=1e-6)
+    graph = onnx.load_model_from_string(done.model).graph
+    assert [node.op_type for node in graph.node] == ["Mul", "Conv", "Mul"]
+
+
+def test_a_scale_of_zero_becomes_weights() -> None:
+    nodes = [
+        models.node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1]),
+        models.node("Mul", ["c", "scale"], ["y"]),
+    ]
+    constants = {"w": models.random(2, 3, 3, 3), "scale": np.zeros((2, 1, 1), np.float32)}
+    assert after(nodes, [2, 2, 4, 5], constants) == {"Conv": 1}
+
+
 def test_what_differs_within_a_channel_stays() -> None:
     nodes = [
         models.node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1]),
