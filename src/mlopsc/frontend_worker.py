@@ -124,7 +124,7 @@ def _run_original(
     try:
         for number, sample in enumerate(samples):
             answer = original.run(sample)
-            arrays |= {f"in.{number}.{name}": value for name, value in sample.items()}
+            arrays |= {f"in.{number}.{name}": _plain(value) for name, value in sample.items()}
             arrays |= {f"out.{number}.{name}": _plain(value) for name, value in answer.items()}
     except CannotRun as reason:
         return record.model_copy(update={"reason": str(reason)})
@@ -219,6 +219,11 @@ def _given_strings(inputs: Sequence[RawInput], path: Path) -> Iterator[dict[str,
 
 
 def _plain(value: Array) -> Array:
-    """Return ``value`` without objects: strings in NumPy's own type."""
+    """Return ``value`` in a type that NumPy's files have: strings in NumPy's own.
+
+    Types that NumPy lacks become float32, which holds all that they can be.
+    """
     value = np.asarray(value)
-    return value.astype(str) if value.dtype.kind in "OSU" else value
+    if value.dtype.kind in "OSU":
+        return value.astype(str)
+    return value if value.dtype.isbuiltin == 1 else value.astype(np.float32)

@@ -36,6 +36,8 @@ from onnxruntime.capi import onnxruntime_pybind11_state
 Arrays = dict[str, np.ndarray[Any, Any]]
 # Beyond this, weights are used as they lie in their files: optimisations would make copies.
 LARGE_BYTES = 1 << 28
+# The normal form has done these, unless weights would overflow; the runtime does not look at that.
+_DONE = ["ConvAddFusion", "ConvBNFusion", "ConvMulFusion"]
 _FOLDER = "session.model_external_initializers_file_folder_path"
 
 
@@ -171,7 +173,9 @@ def _open(stage: StageGraph, *, literal: bool) -> _Stage:
     try:
         placed = _place_weights(stage, Path(files.name), options, kept)
         model, small = widen_signature(make_products_exact(placed))
-        session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(
+            model, options, providers=["CPUExecutionProvider"], disabled_optimizers=_DONE
+        )
     except Exception as error:  # the runtime raises its own unexported classes
         files.cleanup()
         text = " ".join(str(error).split())

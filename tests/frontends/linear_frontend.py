@@ -9,6 +9,7 @@ from typing import Any
 
 import models
 import numpy as np
+import onnx
 
 from mlopsc.frontends.base import CannotRun, Exported, LoadOptions, Original
 from mlopsc.frontends.content import Content
@@ -28,12 +29,14 @@ class Linear:
         weight: Of the model.
         wrong: What the conversion adds by mistake.
         silent: Whether it cannot run.
+        takes: The type of its input.
     """
 
     mean: float = 0.5
     weight: float = 3.0
     wrong: float = 0.0
     silent: bool = False
+    takes: str = "float32"
 
 
 def recognise(content: Content) -> str | None:
@@ -68,15 +71,17 @@ class _Loaded(Original):
         mean = {"m": np.array(self._model.mean, f)}
         weights = {"w": np.array(self._model.weight, f), "e": np.array(self._model.wrong, f)}
         last = [n("Mul", ["c", "w"], ["d"]), n("Add", ["d", "e"], ["y"])]
-        subtract = n("Sub", ["x", "m"], ["c"])
+        cast = n("Cast", ["x"], ["f"], to=onnx.TensorProto.FLOAT)
+        subtract = [cast, n("Sub", ["f", "m"], ["c"])]
         shape: list[Any] = ["batch", 4]
-        first = v("c" if options.split else "x", shape)
-        nodes, constants = ([], {}) if options.split else ([subtract], mean)
+        x = v("x", shape, self._model.takes)
+        first = v("c", shape) if options.split else x
+        nodes, constants = ([], {}) if options.split else (subtract, mean)
         model = models.model([*nodes, *last], [first], [v("y", shape)], {**constants, **weights})
         (folder / "model.onnx").write_bytes(model.SerializeToString())
         if not options.split:
             return Exported(folder / "model.onnx", converter="linear2onnx 2.0")
-        head = models.model([subtract], [v("x", shape)], [v("c", shape)], mean)
+        head = models.model(subtract, [x], [v("c", shape)], mean)
         (folder / "preprocess.onnx").write_bytes(head.SerializeToString())
         return Exported(
             folder / "model.onnx",

@@ -14,6 +14,7 @@ from support import check_words, run_cli
 
 import mlopsc
 from mlopsc.documents import lineage_of
+from mlopsc.dtypes import to_file
 from mlopsc.errors import DivergenceError, MissingToolError, SourceError
 from mlopsc.frontends import FRONTENDS, require_modules
 
@@ -86,6 +87,19 @@ def test_vectors_of_the_user_are_compared(tmp_path: Path) -> None:
     assert made.manifest.framework.vectors == 3
     assert made.manifest.vectors.origin == "given"
     assert np.array_equal(made.vectors[0].inputs["x"], np.full((1, 4), 7, np.float32))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float8_e5m2", "float8_e4m3fn", "uint4"])
+def test_inputs_of_types_that_numpy_lacks_are_compared(tmp_path: Path, dtype: str) -> None:
+    np.savez(tmp_path / "v.npz", x=to_file(np.full((3, 4), 6, dtype)))
+    for vectors in (None, tmp_path / "v.npz"):
+        linear = Linear(takes=dtype)
+        made = mlopsc.import_model(linear, tmp_path / "m.mlb", vectors=vectors, force=True)
+        check = made.manifest.framework
+        assert check is not None
+        assert check.compared
+        assert check.relative_to_max < 1e-6
+        assert made.vectors[0].inputs["x"].dtype == np.dtype(dtype)
 
 
 def test_preprocessing_of_the_user_replaces_what_is_found(tmp_path: Path) -> None:

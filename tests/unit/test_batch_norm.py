@@ -7,9 +7,11 @@ import numpy as np
 import onnx
 import pytest
 from numpy.testing import assert_allclose
+from onnx import numpy_helper
 
 from mlopsc.importer.normalise import normalise
-from mlopsc.reference import run_graph
+from mlopsc.reference import Reference, run_graph
+from mlopsc.schema.graph import StageGraph
 
 X = models.random(1, 3, 6, 6)
 PARAMETERS = {
@@ -50,6 +52,24 @@ def test_a_convolution_that_others_read_keeps_its_weights() -> None:
     done = normalise(proto, {})
     kinds = [n.op_type for n in onnx.load_model_from_string(done.model).graph.node]
     assert kinds == ["Conv", "BatchNormalization"]
+
+
+@pytest.mark.parametrize(("size", "factor"), [(1e-30, 1e38), (1e30, 1e-38)])
+def test_weights_that_would_overflow_or_underflow_stay(size: float, factor: float) -> None:
+    proto = network(conv_bias=False)
+    constants = {tensor.name: tensor for tensor in proto.graph.initializer}
+    scale = np.full(4, factor, np.float32)
+    weight = models.random(4, 3, 3, 3) * np.float32(10 if factor > 1 else 0.1)
+    for name, array in (("scale", scale), ("w", weight), ("mean", np.zeros(4, np.float32))):
+        constants[name].CopyFrom(numpy_helper.from_array(array, name))
+    done = normalise(proto, {})
+    kinds = [n.op_type for n in onnx.load_model_from_string(done.model).graph.node]
+    assert kinds == ["Conv", "BatchNormalization"]
+    x = X * np.float32(size)
+    stage = StageGraph("model", proto.SerializeToString())
+    given = run_graph(done.model, {"x": x})["y"]
+    expected = Reference([stage], literal=True).run({"x": x})["y"]
+    assert_allclose(given, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
 
 
 def test_names_may_be_taken() -> None:

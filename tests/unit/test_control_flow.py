@@ -274,6 +274,32 @@ def test_equal_names_in_branches_and_outside_stay_apart() -> None:
     assert same(text, x=X, c=np.array(True))[-3:] == ["If", "If/Neg", "If/Exp"]
 
 
+@pytest.mark.parametrize("choice", [True, False])
+def test_branch_may_return_its_own_constant(choice: bool) -> None:
+    text = """g (float[2,3] x, bool c) => (float[2,3] y) {
+        y = If <
+            then_branch = left () => (float[2,3] a) { a = Identity(x) },
+            else_branch = right () => (float[2,3] r) { r = Neg(x) }> (c)
+    }"""
+    model = parse(text)
+    for branch in model.graph.node[0].attribute:
+        if branch.g.name == "right":
+            del branch.g.node[:]
+            branch.g.initializer.append(onnx.numpy_helper.from_array(X + 1, "r"))
+    inputs = {"x": X, "c": np.array(choice)}
+    given = run_graph(normalise(model, {}).model, inputs)["y"]
+    np.testing.assert_array_equal(given, X if choice else X + 1)
+
+
+def test_loop_may_return_its_own_constant() -> None:
+    model = parse(loop("ho = Add(h, x)"))
+    (body,) = [a.g for n in model.graph.node for a in n.attribute if a.HasField("g")]
+    body.initializer.append(onnx.numpy_helper.from_array(X + 1, body.output[1].name))
+    del body.node[-1]
+    given = run_graph(normalise(model, {}).model, {"x": X})["y"]
+    np.testing.assert_array_equal(given, X + 1)
+
+
 def test_condition_counts_without_a_first_one() -> None:
     text = """g (float[2,3] x, int64 m) => (float[2,3] y) <int64 two = {2}> {
         y = Loop <body = b (int64 i, bool c, float[2,3] h) => (bool co, float[2,3] ho) {

@@ -11,6 +11,7 @@ import onnx_ir as ir
 import pytest
 from models import model, node, one_op, random, save, value
 from onnx import helper, numpy_helper
+from support import check_words
 
 from mlopsc.errors import MlopscError, OpenShapeError, SourceError, UnsupportedOpError
 from mlopsc.importer import ImportOptions, import_bundle
@@ -396,6 +397,39 @@ def test_functions_are_inlined() -> None:
     done = normalise(made, {})
     assert operators(done) == ["Add", "Relu"]
     assert not onnx.load_model_from_string(done.model).functions
+
+
+def call_of_softplus(version: int, last: str) -> onnx.ModelProto:
+    """Return a model with opset 18 whose function has another one."""
+    function = helper.make_function(
+        "com.example",
+        "Twice",
+        ["a"],
+        ["b"],
+        [node("Softplus", ["a"], ["t"]), node(last, ["t"], ["b"])],
+        [helper.make_opsetid("", version)],
+    )
+    return model(
+        [helper.make_node("Twice", ["x"], ["y"], name="call", domain="com.example")],
+        [value("x", [3])],
+        [value("y", [3])],
+        functions=[function],
+        domains=["com.example"],
+    )
+
+
+@pytest.mark.parametrize("version", [15, 21])
+def test_functions_may_have_an_opset_of_their_own(version: int) -> None:
+    done = normalise(call_of_softplus(version, "Neg"), {})
+    assert operators(done) == ["Softplus", "Neg"]
+    assert done.opset == OPSET
+
+
+def test_function_whose_operators_differ_in_the_models_opset_is_refused() -> None:
+    with pytest.raises(SourceError) as caught:
+        normalise(call_of_softplus(12, "HardSwish"), {})
+    words = "'Twice'", "opset 12", "opset 18", "HardSwish"
+    check_words(caught.value.message, caught.value.hint, *words)
 
 
 def test_names_of_inputs_and_outputs_are_kept() -> None:

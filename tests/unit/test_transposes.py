@@ -115,6 +115,43 @@ def test_a_tensor_of_another_layout_stays_out() -> None:
     assert left["Transpose"] == 2
 
 
+@pytest.mark.parametrize("cycle", [[1, 0], [1, 2, 0]])
+def test_one_that_reads_another_of_the_same_order_may_meet_it(cycle: list[int]) -> None:
+    x = models.random(*[3] * len(cycle))
+    nodes = [
+        models.node("Neg", ["x"], ["n"]),
+        models.node("Transpose", ["n"], ["a"], perm=cycle),
+        models.node("Transpose", ["a"], ["b"], perm=cycle),
+        models.node("Add", ["a", "b"], ["c"]),
+        models.node("Transpose", ["c"], ["y"], perm=[int(k) for k in np.argsort(cycle)]),
+    ]
+    proto = models.model(nodes, [models.value("x", x.shape)], [models.value("y", x.shape)])
+    done = normalise(proto, {})
+    expected = run_graph(proto.SerializeToString(), {"x": x})["y"]
+    assert_allclose(run_graph(done.model, {"x": x})["y"], expected, rtol=1e-6)
+    left = Counter(node.op_type for node in onnx.load_model_from_string(done.model).graph.node)
+    assert left == {"Neg": 1, "Transpose": 1, "Add": 1}
+
+
+@pytest.mark.parametrize("first", ["x", "m"])
+def test_two_that_cancel_leave_inputs_and_outputs_their_names(first: str) -> None:
+    nodes = [
+        models.node("Relu", ["x"], ["m"]),
+        to_last(first),
+        models.node("Transpose", ["t"], ["b"], perm=FIRST),
+        models.node("Neg", ["b"], ["y"]),
+    ]
+    outputs = [models.value(name, X.shape) for name in ("m", "y")]
+    proto = models.model(nodes, [models.value("x", X.shape)], outputs)
+    done = normalise(proto, {})
+    graph = onnx.load_model_from_string(done.model).graph
+    assert [v.name for v in (*graph.input, *graph.output)] == ["x", "m", "y"]
+    assert [node.op_type for node in graph.node] == ["Relu", "Neg"]
+    expected = run_graph(proto.SerializeToString(), {"x": X})
+    for name, array in run_graph(done.model, {"x": X}).items():
+        assert_allclose(array, expected[name])
+
+
 def test_scales_and_shifts_of_channels_become_weights() -> None:
     nodes = [
         models.node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1]),
@@ -127,6 +164,51 @@ def test_scales_and_shifts_of_channels_become_weights() -> None:
         "shift": models.random(6, 1, 1, seed=3),
     }
     assert after(nodes, [2, 6, 4, 5], constants) == {"Conv": 1}
+
+
+@pytest.mark.parametrize(
+    ("scale", "weight", "factors"),
+    [
+        (1e-25, 1e-3, (1e25, 1e25)),
+        (1e30, 1e-3, (1e-25, 1e-20)),
+        (1e-20, 1e20, (1e20,)),
+        (1e20, 1e-20, (1e-20,)),
+    ],
+)
+def test_scales_that_weights_cannot_have_stay(
+    scale: float, weight: float, factors: tuple[float, ...]
+) -> None:
+    f32, names = np.float32, ["c", *"de"[: len(factors) - 1], "y"]
+    nodes = [
+        models.node("Mul", ["x", "scale"], ["s"]),
+        models.node("Conv", ["s", "w", "b"], ["c"]),
+        *(models.node("Mul", [a, f"f{k}"], [names[k + 1]]) for k, a in enumerate(names[:-1])),
+    ]
+    constants = {
+        "scale": np.array(scale, f32),
+        "w": np.full((1, 3, 1, 1), weight, f32),
+        "b": np.zeros(1, f32),
+        **{f"f{k}": np.array(factor, f32) for k, factor in enumerate(factors)},
+    }
+    shape = [2, 1, 4, 5]
+    proto = models.model(nodes, [models.value("x", X.shape)], [models.value("y", shape)], constants)
+    done = normalise(proto, {})
+    expected = X.sum(1, keepdims=True, dtype=np.float64)
+    for factor in (scale, weight, *factors):
+        expected *= factor
+    given = Reference([done.graph]).run({"x": X})["y"]
+    assert_allclose(given / np.abs(expected).max(), expected / np.abs(expected).max(), atol=1e-6)
+    graph = onnx.load_model_from_string(done.model).graph
+    assert [node.op_type for node in graph.node] == ["Mul", "Conv", "Mul"]
+
+
+def test_a_scale_of_zero_becomes_weights() -> None:
+    nodes = [
+        models.node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1]),
+        models.node("Mul", ["c", "scale"], ["y"]),
+    ]
+    constants = {"w": models.random(2, 3, 3, 3), "scale": np.zeros((2, 1, 1), np.float32)}
+    assert after(nodes, [2, 2, 4, 5], constants) == {"Conv": 1}
 
 
 def test_what_differs_within_a_channel_stays() -> None:

@@ -29,6 +29,7 @@ from mlopsc.importer.normalise.expand import ExpandComposites, Refusals
 from mlopsc.importer.normalise.expansions import COMPOSITE, QUANTISED
 from mlopsc.importer.normalise.fixes import refuse_maps
 from mlopsc.importer.normalise.fold import FoldConstants
+from mlopsc.importer.normalise.function_opsets import AlignFunctionOpsets
 from mlopsc.importer.normalise.functions import ExpandFunctions
 from mlopsc.importer.normalise.identities import RemoveIdentities
 from mlopsc.importer.normalise.loops import SimplifyLoops, UnrollLoops
@@ -114,6 +115,7 @@ def normalise(
     binder = BindDimensions(bind)
     changed: list[str] = []
     for step in (
+        AlignFunctionOpsets(),
         common.InlinePass(),
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         PrepareBodies(),

@@ -1,7 +1,8 @@
 """Pass *FoldBatchNormalization*: scales the weights of a convolution instead of its result.
 
 Requires: inferred shapes. Ensures: no ``BatchNormalization`` with constant parameters follows a
-convolution with constant weights that nothing else reads. Factors are computed in float64.
+convolution with constant weights that nothing else reads, unless new weights would overflow or
+underflow. Factors are computed in float64.
 Source: Jacob et al., "Quantization and Training of Neural Networks for Efficient
 Integer-Arithmetic-Only Inference", 2018, section 3.2.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from mlopsc.importer.normalise.constants import constant_of
+from mlopsc.importer.normalise.constants import can_be_scaled, constant_of
 from mlopsc.importer.normalise.write import add_constant
 
 
@@ -47,10 +48,14 @@ def _fold(model: ir.Model, node: ir.Node) -> bool:
     factor = s / np.sqrt(v + epsilon)
     dtype = np.asarray(weight).dtype
     name = str(node.outputs[0].name)
-    folded_weight = w * factor.reshape(-1, *[1] * (w.ndim - 1))
+    rows = factor.reshape(-1, *[1] * (w.ndim - 1))
+    folded_weight, folded_bias = w * rows, (c - m) * factor + b
+    fits = can_be_scaled(np.asarray(weight), rows, folded_weight)
+    if not fits or np.any(np.abs(folded_bias) > np.finfo(dtype).max):
+        return False
     weights = [
         add_constant(model, folded_weight.astype(dtype), f"{name}_weight"),
-        add_constant(model, ((c - m) * factor + b).astype(dtype), f"{name}_bias"),
+        add_constant(model, folded_bias.astype(dtype), f"{name}_bias"),
     ]
     folded = ir.Node(
         "", "Conv", [conv.inputs[0], *weights], list(conv.attributes.values()), name=conv.name

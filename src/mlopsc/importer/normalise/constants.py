@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+Array = np.ndarray[Any, Any]
 
-def constant_of(value: ir.Value | None) -> np.ndarray[Any, Any] | None:
+
+def constant_of(value: ir.Value | None) -> Array | None:
     """Return the array of a constant, or None."""
     if value is None or value.const_value is None:
         return None
-    array: np.ndarray[Any, Any] = value.const_value.numpy()
+    array: Array = value.const_value.numpy()
     return array
 
 
@@ -62,3 +64,14 @@ def trip_count(loop: ir.Node) -> int | None:
         return None
     count = scalar_of(given)
     return None if count is None else max(0, int(count))
+
+
+def can_be_scaled(weight: Array, factor: Array, scaled: Array) -> bool:
+    """Whether ``scaled``, which is ``weight * factor`` in float64, fits in the type of ``weight``.
+
+    None of it may overflow, or lose digits that ``weight`` has: inputs may be small or large.
+    """
+    limits = np.finfo(weight.dtype)
+    size, before = np.abs(scaled), np.abs(weight)
+    lost = (size < limits.tiny) & (before >= limits.tiny) & (factor != 0)
+    return not np.any(lost | ((size > limits.max) & (before <= limits.max)))

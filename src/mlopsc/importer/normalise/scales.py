@@ -2,7 +2,8 @@
 
 Converters write batch normalisation as ``Mul`` and ``Add`` with constants, too. Requires: inferred
 shapes. Ensures: no ``Mul`` or ``Add`` with one constant per channel follows a convolution with
-constant weights that nothing else reads. Products and sums are computed in float64.
+constant weights that nothing else reads, unless new weights would overflow or underflow. Products
+and sums are computed in float64.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from mlopsc.importer.normalise.constants import constant_of
+from mlopsc.importer.normalise.constants import can_be_scaled, constant_of
 from mlopsc.importer.normalise.write import add_constant
 
 Array = np.ndarray[Any, Any]
@@ -47,8 +48,7 @@ def _fold(model: ir.Model, node: ir.Node) -> bool:
         bias = constant_of(conv.inputs[2]) if len(conv.inputs) > 2 and conv.inputs[2] else None
         if factor is None or (len(conv.inputs) > 2 and conv.inputs[2] and bias is None):
             continue
-        _replace(model, node, conv, weight, bias, factor)
-        return True
+        return _replace(model, node, conv, weight, bias, factor)
     return False
 
 
@@ -64,17 +64,20 @@ def _per_channel(given: Array, rank: int, channels: int) -> Array | None:
 
 def _replace(
     model: ir.Model, node: ir.Node, conv: ir.Node, weight: Array, bias: Array | None, factor: Array
-) -> None:
-    """Put a convolution with other weights in the place of both nodes."""
+) -> bool:
+    """Put a convolution with other weights in the place of both nodes, if it can have them."""
     before = np.zeros(weight.shape[0]) if bias is None else bias.astype(np.float64)
     name = str(node.outputs[0].name)
     weights = conv.inputs[1]
+    after = before * factor if node.op_type == "Mul" else before + factor
+    if np.any(np.abs(after) > np.finfo(weight.dtype).max):
+        return False
     if node.op_type == "Mul":
-        scaled = weight.astype(np.float64) * factor.reshape(-1, *[1] * (weight.ndim - 1))
+        rows = factor.reshape(-1, *[1] * (weight.ndim - 1))
+        scaled = weight.astype(np.float64) * rows
+        if not can_be_scaled(weight, rows, scaled):
+            return False
         weights = add_constant(model, scaled.astype(weight.dtype), f"{name}_weight")
-        after = before * factor
-    else:
-        after = before + factor
     shift = add_constant(model, after.astype(weight.dtype), f"{name}_bias")
     folded = ir.Node(
         "", "Conv", [conv.inputs[0], weights, shift], list(conv.attributes.values()), name=conv.name
@@ -85,3 +88,4 @@ def _replace(
     if graph is not None:
         ir.convenience.replace_nodes_and_values(graph, node, [node], [folded], [old], [output])
         graph.remove(conv, safe=True)
+    return True

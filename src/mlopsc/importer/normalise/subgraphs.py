@@ -119,8 +119,8 @@ class PrepareBodies(ir.passes.InPlacePass):
         graphs = all_graphs(model)
         modified = make_names_unique(model)
         for graph in graphs[1:]:
+            modified |= _compute_outputs(graph)  # first: what a body returns cannot leave it
             modified |= _lift(model.graph, graph)
-            modified |= _compute_outputs(graph)
         return ir.passes.PassResult(model, modified)
 
 

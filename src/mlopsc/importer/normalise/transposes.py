@@ -18,6 +18,7 @@ import numpy as np
 import onnx_ir as ir
 
 from mlopsc.importer.normalise.constants import constant_of
+from mlopsc.importer.normalise.subgraphs import replace
 from mlopsc.importer.normalise.write import Writer, add_constant
 
 _ELEMENTWISE: Final = frozenset(
@@ -167,6 +168,8 @@ class _Region:
                 self._inner[start.outputs[0]] = source
         order = {node: number for number, node in enumerate(self._graph or ())}
         for node in sorted(self._nodes, key=order.__getitem__):
+            if node in self._starts:
+                continue  # what it reads has the layout inside already, and stays
             if self._goes_on(node):
                 self._inner[node.outputs[0]] = self._again(node)
             else:
@@ -195,8 +198,10 @@ class _Region:
         if value is None or value in self._inner:
             return None if value is None else self._inner[value]
         array = constant_of(value)
-        if array is None or array.size == 1 or node.op_type == "Clip":
-            if array is not None and array.ndim and node.op_type == "Concat":
+        if array is None:
+            raise ValueError(f"'{value.name}' is neither inside nor constant")
+        if array.size == 1 or node.op_type == "Clip":
+            if array.ndim and node.op_type == "Concat":
                 back = np.argsort(self._perm or ())
                 return add_constant(self._model, array.transpose(back), f"{value.name}_moved")
             return value
@@ -225,7 +230,10 @@ class _Region:
         write = Writer(self._model, node.name)
         if _is(node, "Transpose"):
             both = [perm[axis] for axis in _perm_of(node) or ()]
-            result = inner if both == sorted(both) else write("Transpose", inner, perm=both)
+            if both == sorted(both):
+                replace(node, [inner])  # which keeps its name if it is an input or output
+                return
+            result = write("Transpose", inner, perm=both)
         elif node.op_type in _REDUCTIONS:
             inputs, attributes = self._reduced(node)
             keep = attributes["keepdims"].as_int() if "keepdims" in attributes else 1
@@ -241,10 +249,7 @@ class _Region:
         graph = node.graph
         if graph is None:
             return
-        if result is inner and old.is_graph_output():
-            result = write("Identity", inner)
-        if result is not inner:
-            result.type, result.shape = old.type, old.shape
+        result.type, result.shape = old.type, old.shape
         ir.convenience.replace_nodes_and_values(graph, node, [node], write.nodes, [old], [result])
 
     def _permute_weights(self, node: ir.Node, value: ir.Value) -> None:
