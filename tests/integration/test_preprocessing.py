@@ -310,3 +310,19 @@ def test_arrays_that_do_not_fit_are_refused(sources: Path) -> None:
     ):  # fmt: skip
         with pytest.raises(InputError, match="image"):
             pre(arrays)
+
+
+def test_open_dimensions_of_a_stage_are_those_of_what_it_takes(tmp_path: Path) -> None:
+    """Nobody has to bind what the stage before has settled."""
+    models.save(models.one_op("Relu", [2, 6]), tmp_path / "net.onnx")
+    after = models.model(
+        [models.node("Neg", ["y"], ["z"])],
+        [models.value("y", ["rows", "columns"])],
+        [models.value("z", ["rows", "columns"])],
+    )
+    models.save(after, tmp_path / "after.onnx")
+    bundle = mlopsc.import_model(
+        tmp_path / "net.onnx", tmp_path / "net.mlb", postprocess=tmp_path / "after.onnx"
+    )
+    assert [spec.shape for spec in bundle.manifest.outputs] == [(2, 6)]
+    assert bundle.manifest.stages[1].bound == {"rows": 2, "columns": 6}

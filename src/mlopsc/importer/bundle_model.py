@@ -192,9 +192,12 @@ def _normalise_all(
             )
     opset = _common_opset(loaded)
     records, graphs = [], []
+    made: dict[str, int] = {}  # sizes of what the stages before give, by place
     for name, model in loaded.items():
-        fitting = {key for pair in open_dims[name] for key in pair}
-        own = {key: size for key, size in bind.items() if key in fitting}
+        own = {key: bind[key] for pair in open_dims[name] for key in pair if key in bind}
+        for pair in open_dims[name]:
+            if pair[1] in made and not own.keys() & set(pair):
+                own[pair[1]] = made[pair[1]]
         try:
             done = normalise(model.proto, own, opset, name)
         except MlopscError:
@@ -205,6 +208,8 @@ def _normalise_all(
                 f"the {name} graph cannot be read: {type(error).__name__}: {text[:300]}"
             ) from error
         graphs.append(done.graph)
+        for spec in graph_signature(done.graph.model)[1]:
+            made |= {f"{spec.name}:{axis}": size for axis, size in enumerate(spec.shape)}
         records.append(
             StageRecord(
                 name=name,

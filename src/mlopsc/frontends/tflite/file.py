@@ -35,7 +35,6 @@ class Tensor:
         place: Its name in the file, which is that of the converter.
         name: What users call it: of the signature, or tidied.
         dtype: NumPy's name.
-        shape: Sizes, None where they are open or the file does not say.
         scale: Of its integers, or None.
         zero_point: Of its integers.
     """
@@ -44,7 +43,6 @@ class Tensor:
     place: str
     name: str
     dtype: str
-    shape: tuple[int | None, ...]
     scale: float | None
     zero_point: int
 
@@ -220,15 +218,7 @@ def _tensor(graph: Any, index: int, names: dict[int, str]) -> Tensor:
         zero = int(quantised.ZeroPointAsNumpy()[0]) if quantised.ZeroPointLength() else 0
         if not np.isfinite(scale) or scale <= 0:
             raise SourceError(f"'{place}' has the scale {scale}; expected a number > 0", hint=_HINT)
-    name = tidy(names.get(index, place))
-    return Tensor(index, place, name, _TYPES[code], _shape(tensor), scale, zero)
-
-
-def _shape(tensor: Any) -> tuple[int | None, ...]:
-    open_ = not tensor.ShapeSignatureIsNone()
-    sizes = tensor.ShapeSignature if open_ else tensor.Shape
-    count = tensor.ShapeSignatureLength() if open_ else tensor.ShapeLength()
-    return tuple(int(sizes(k)) if sizes(k) > 0 else None for k in range(count))
+    return Tensor(index, place, tidy(names.get(index, place)), _TYPES[code], scale, zero)
 
 
 def _distinct(

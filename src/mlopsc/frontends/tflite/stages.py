@@ -74,8 +74,6 @@ def _stage(values: Any, tensors: Sequence[Tensor], path: Path, op: str) -> Path 
     for tensor in tensors:
         given = shapes[tensor.name]
         sizes = [d.dim_value or d.dim_param for d in given.type.tensor_type.shape.dim]
-        if len(sizes) == len(tensor.shape):  # the converter leaves open what the file says
-            sizes = [known or size for known, size in zip(tensor.shape, sizes, strict=True)]
         kind = given.type.tensor_type.elem_type
         real = TensorProto.FLOAT if tensor.scale else kind
         outer.append(helper.make_tensor_value_info(tensor.name, real, sizes))
