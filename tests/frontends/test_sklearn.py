@@ -157,6 +157,14 @@ def test_a_model_that_is_not_fitted_is_refused() -> None:
         _opened(Ridge())
 
 
+def test_an_example_of_strings_for_numbers_is_refused() -> None:
+    from sklearn.linear_model import Ridge
+
+    model = Ridge().fit([[1.0, 2.0], [3.0, 4.0]], [0.0, 1.0])
+    with pytest.raises(SourceError, match="the example has 'a' in column 1; expected a number"):
+        _opened(model, [[1.0, "a"]])
+
+
 # -- precision
 
 
@@ -298,3 +306,100 @@ def test_columns_of_a_frame_are_inputs(tmp_path: Path) -> None:
         ("plan_code", "tensor(int64)"),
     ]
     assert not done.notes
+
+
+def _mixed(names: list[str]) -> Any:
+    """Return a DataFrame of three columns of numbers and one, called ``kind``, of strings."""
+    pandas = pytest.importorskip("pandas")
+    rng = np.random.default_rng(0)
+    frame = pandas.DataFrame(rng.normal(size=(40, 3)), columns=names)
+    frame["kind"] = rng.choice(["x", "y"], 40)
+    return frame
+
+
+def _of_columns(frame: Any, numbers: list[Any], strings: list[Any], last: Any) -> Any:
+    """Return a fitted Pipeline that looks at these columns and drops the others."""
+    from sklearn.compose import make_column_transformer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    encoder = make_column_transformer((OneHotEncoder(), strings), (StandardScaler(), numbers))
+    return make_pipeline(encoder, last).fit(frame, np.arange(40) % 2)
+
+
+def _input_names(path: Path) -> list[str]:
+    import onnxruntime
+
+    return [value.name for value in onnxruntime.InferenceSession(path).get_inputs()]
+
+
+@pytest.mark.parametrize(
+    ("names", "inputs"),
+    [
+        (["1stFlrSF", "2ndFlrSF", "_x"], ["x1stFlrSF", "x2ndFlrSF", "x_x"]),
+        (["a b", "a.b", "a_b"], ["a_b_", "a_b__", "a_b"]),
+        (["première", "variable", "input"], ["premi_re", "variable", "input"]),
+        (["features", "label", "probabilities"], ["features", "label", "probabilities"]),
+    ],
+)
+def test_columns_keep_names_that_can_be_inputs(
+    names: list[str], inputs: list[str], tmp_path: Path
+) -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    frame = _mixed(names)
+    original = _opened(_of_columns(frame, names, ["kind"], LogisticRegression()), frame)
+    done = original.export(tmp_path, LoadOptions())
+    assert done.preprocess is not None
+    assert _input_names(done.preprocess) == [*inputs, "kind"]
+
+
+def test_in_one_graph_no_column_is_called_like_an_output(tmp_path: Path) -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    names = ["features", "label", "label_"]
+    model = _of_columns(_mixed(names), names, ["kind"], LogisticRegression())
+    done = _exported(model, tmp_path, split=False)
+    assert _input_names(done.model) == ["features", "label__", "label_", "kind"]
+
+
+def test_columns_of_several_types_need_no_names(tmp_path: Path) -> None:
+    from sklearn.linear_model import Ridge
+
+    table = _mixed(["a", "b", "c"]).to_numpy(object)
+    done = _exported(_of_columns(table, [0, 1, 2], [3], Ridge()), tmp_path, table)
+    assert done.preprocess is not None
+    assert _input_names(done.preprocess) == ["x0", "x1", "x2", "x3"]
+
+
+def test_columns_that_are_dropped_are_no_inputs(tmp_path: Path) -> None:
+    from sklearn.linear_model import Ridge
+
+    frame = _mixed(["a", "b", "c"])
+    frame.insert(0, "name", "someone")
+    done = _exported(_of_columns(frame, ["c", "b"], ["kind"], Ridge()), tmp_path, frame)
+    assert done.preprocess is not None
+    assert _input_names(done.preprocess) == ["b", "c", "kind"]
+    table = frame.to_numpy(object)
+    done = _exported(_of_columns(table, [2, 3], [4], Ridge()), tmp_path, table)
+    assert done.preprocess is not None
+    assert _input_names(done.preprocess) == ["x2", "x3", "x4"]
+
+
+@pytest.mark.parametrize("value", [0, 0.5, -7])
+def test_a_constant_number_is_filled_in(value: float, tmp_path: Path) -> None:
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import Ridge
+    from sklearn.pipeline import make_pipeline
+
+    features = np.random.default_rng(0).normal(size=(40, 3))
+    features[::3, 1] = np.nan
+    imputer = SimpleImputer(strategy="constant", fill_value=value)
+    original = _opened(make_pipeline(imputer, Ridge()).fit(features, np.arange(40)))
+    done = original.export(tmp_path, LoadOptions())
+    assert done.preprocess is not None
+    import onnxruntime
+
+    first = onnxruntime.InferenceSession(done.preprocess)
+    (filled,) = first.run(None, {"X": features[:1].astype(np.float32)})
+    assert filled[0, 1] == value
