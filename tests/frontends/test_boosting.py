@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import struct
 from pathlib import Path
@@ -333,3 +334,19 @@ def test_lone_numbers_near_zero_are_judged_by_the_largest_of_all_runs() -> None:
     runs = Runs(export, ({}, {}), tuple({"y": np.float64([[v]])} for v in (1.0, 1e-6)))
     check = compare_with_framework(runs, lambda _: {"y": next(answer)}, (), [spec], None)
     assert check.relative_to_max == pytest.approx(1e-6, rel=1e-2)
+
+
+@pytest.mark.framework("xgboost", "lightgbm", "catboost", "sklearn")
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("xgboost", "XGBRegressor"),
+        ("xgboost", "Booster"),
+        ("lightgbm", "LGBMClassifier"),
+        ("catboost", "CatBoostRegressor"),
+    ],
+)
+def test_what_is_not_fitted_is_refused(module: str, name: str) -> None:
+    model = getattr(importlib.import_module(module), name)()
+    with pytest.raises(SourceError, match=f"this {name} is not fitted: .*expected a fitted model"):
+        frontend(module).wrap(model, None, LoadOptions())
