@@ -403,3 +403,30 @@ def test_a_constant_number_is_filled_in(value: float, tmp_path: Path) -> None:
     first = onnxruntime.InferenceSession(done.preprocess)
     (filled,) = first.run(None, {"X": features[:1].astype(np.float32)})
     assert filled[0, 1] == value
+
+
+@pytest.mark.parametrize("empty", [False, True])
+@pytest.mark.parametrize("options", [{}, {"weights": "distance"}, {"n_neighbors": 40}])
+def test_what_is_missing_comes_from_neighbours(
+    options: dict[str, Any], empty: bool, tmp_path: Path
+) -> None:
+    import onnxruntime
+    from sklearn.impute import KNNImputer
+
+    rng = np.random.default_rng(0)
+    known = rng.normal(size=(30, 4)).astype(np.float32)
+    known[rng.random(known.shape) < 0.25] = np.nan
+    rows = rng.normal(size=(100, 4)).astype(np.float32)
+    rows[rng.random(rows.shape) < 0.5] = np.nan
+    rows[0] = np.nan
+    rows[1:10] = known[1:10]
+    if empty:
+        known[:, 2] = np.nan
+    model = KNNImputer(**options).fit(known.astype(np.float64))
+    done = _exported(model, tmp_path)
+    assert not done.notes
+    session = onnxruntime.InferenceSession(done.model)
+    (filled,) = session.run(None, {"X": rows})
+    expected = model.transform(rows.astype(np.float64))
+    assert filled.shape == expected.shape
+    assert np.abs(filled - expected).max() < 1e-5

@@ -34,6 +34,7 @@ _OWN: Final = (
     (_HISTOGRAM, "HistGradientBoostingRegressor", _BOOSTING),
     ("sklearn.neighbors", "KNeighborsClassifier", samples.neighbours),
     ("sklearn.neighbors", "KNeighborsRegressor", samples.neighbours),
+    ("sklearn.impute", "KNNImputer", samples.impute),
     ("sklearn.svm", "SVR", samples.support_vectors),
     ("sklearn.svm", "NuSVR", samples.support_vectors),
     ("sklearn.svm", "OneClassSVM", samples.support_vectors),

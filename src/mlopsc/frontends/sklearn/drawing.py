@@ -201,6 +201,9 @@ def _spans(step: Any, kind: str) -> tuple[Array, Array] | None:
     if kind == "SimpleImputer":
         middle = step.statistics_.astype(float)
         return middle - np.abs(middle) - 1, middle + np.abs(middle) + 1
+    if kind == "KNNImputer":
+        rows = np.nan_to_num(step._fit_X)
+        return rows.min(axis=0), rows.max(axis=0)
     if kind == "KBinsDiscretizer":
         edges = [(e[0], e[-1]) for e in step.bin_edges_]
         return np.asarray([a for a, _ in edges]), np.asarray([b for _, b in edges])
