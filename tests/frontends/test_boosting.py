@@ -15,7 +15,17 @@ import pytest
 from mlopsc.errors import ConversionError, SourceError
 from mlopsc.frontends import CannotRun, LoadOptions, Original, frontend, recognise
 from mlopsc.frontends.boosting import forest, write
-from mlopsc.frontends.boosting.forest import GT, LEQ, LT, Ensemble, Leaf, Split, Tree, below, check
+from mlopsc.frontends.boosting.forest import (
+    GT,
+    LEQ,
+    LT,
+    Ensemble,
+    Leaf,
+    Split,
+    Tree,
+    check,
+    limit_of,
+)
 from mlopsc.frontends.boosting.ubjson import decode
 from mlopsc.importer.framework import Runs, compare_with_framework
 from mlopsc.schema.common import TensorSpec
@@ -288,7 +298,7 @@ def test_damaged_ubjson_is_refused(data: bytes) -> None:
 def test_float32_features_compare_as_with_the_double(mode: int) -> None:
     rng = np.random.default_rng(0)
     for threshold in [*rng.normal(size=200), 1e-50, -1e-50, 1e300, -1e300, 0.0, 16777217.0]:
-        limit = below(float(threshold), mode)
+        limit = limit_of(float(threshold), mode)
         with np.errstate(over="ignore"):
             near = np.float32(threshold)
         for x in (near, np.nextafter(near, np.float32(-9)), np.nextafter(near, np.float32(9))):

@@ -170,9 +170,9 @@ def test_an_example_of_strings_for_numbers_is_refused() -> None:
 
 @pytest.mark.parametrize("threshold", [1.65, 0.1, -0.1, 1e-50, -1e-50, 1e300, 16777217.0, 2.0])
 def test_thresholds_are_rounded_down(threshold: float) -> None:
-    from mlopsc.frontends.sklearn.trees import round_down
+    from mlopsc.frontends.rounding import below
 
-    rounded = round_down(threshold)
+    rounded = below(threshold)
     near = np.float32(min(threshold, 3e38))
     most = np.finfo(np.float32).max
     for x in (near, np.nextafter(near, most), np.nextafter(near, -most)):
@@ -223,7 +223,7 @@ def test_a_threshold_that_is_rounded_up_is_noticed(monkeypatch: pytest.MonkeyPat
     original = _opened(DecisionTreeClassifier(random_state=0).fit(*load_iris(return_X_y=True)))
     model = original._model
     assert original._error(original._convert(None, model, wide=False)) == 0
-    monkeypatch.setattr(trees, "round_down", lambda threshold: float(np.float32(threshold)))
+    monkeypatch.setattr(trees, "below", lambda threshold: float(np.float32(threshold)))
     assert original._error(original._convert(None, model, wide=False)) > 0.1
 
 
@@ -231,7 +231,7 @@ def test_a_threshold_that_is_rounded_up_is_noticed(monkeypatch: pytest.MonkeyPat
 def test_a_wrong_graph_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mlopsc.frontends.sklearn import trees
 
-    monkeypatch.setattr(trees, "round_down", lambda threshold: 1.1 * threshold)
+    monkeypatch.setattr(trees, "below", lambda threshold: 1.1 * threshold)
     with pytest.raises(DivergenceError, match="the bundle computes something else"):
         mlopsc.import_model(_forest(), tmp_path / "wrong.mlb")
 

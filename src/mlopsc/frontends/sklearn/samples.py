@@ -109,7 +109,7 @@ def impute(scope: Any, operator: Any, container: Any) -> None:
     if model.weights not in (None, "uniform", "distance") or model.metric != "nan_euclidean":
         raise NotImplementedError("KNNImputer with a function as weights or metric")
     if model.add_indicator or not np.isnan(model.missing_values):
-        raise NotImplementedError("KNNImputer with add_indicator, or values missing that are not NaN")
+        raise NotImplementedError("KNNImputer with add_indicator, or that fills in other than NaN")
     writer = Writer(scope, operator, container)
     name, kind = writer.numbers()
     samples: Array = np.asarray(model._fit_X, kind)
