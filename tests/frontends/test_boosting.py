@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import struct
 from pathlib import Path
@@ -14,7 +15,17 @@ import pytest
 from mlopsc.errors import ConversionError, SourceError
 from mlopsc.frontends import CannotRun, LoadOptions, Original, frontend, recognise
 from mlopsc.frontends.boosting import forest, write
-from mlopsc.frontends.boosting.forest import GT, LEQ, LT, Ensemble, Leaf, Split, Tree, below, check
+from mlopsc.frontends.boosting.forest import (
+    GT,
+    LEQ,
+    LT,
+    Ensemble,
+    Leaf,
+    Split,
+    Tree,
+    check,
+    limit_of,
+)
 from mlopsc.frontends.boosting.ubjson import decode
 from mlopsc.importer.framework import Runs, compare_with_framework
 from mlopsc.schema.common import TensorSpec
@@ -287,7 +298,7 @@ def test_damaged_ubjson_is_refused(data: bytes) -> None:
 def test_float32_features_compare_as_with_the_double(mode: int) -> None:
     rng = np.random.default_rng(0)
     for threshold in [*rng.normal(size=200), 1e-50, -1e-50, 1e300, -1e300, 0.0, 16777217.0]:
-        limit = below(float(threshold), mode)
+        limit = limit_of(float(threshold), mode)
         with np.errstate(over="ignore"):
             near = np.float32(threshold)
         for x in (near, np.nextafter(near, np.float32(-9)), np.nextafter(near, np.float32(9))):
@@ -333,3 +344,19 @@ def test_lone_numbers_near_zero_are_judged_by_the_largest_of_all_runs() -> None:
     runs = Runs(export, ({}, {}), tuple({"y": np.float64([[v]])} for v in (1.0, 1e-6)))
     check = compare_with_framework(runs, lambda _: {"y": next(answer)}, (), [spec], None)
     assert check.relative_to_max == pytest.approx(1e-6, rel=1e-2)
+
+
+@pytest.mark.framework("xgboost", "lightgbm", "catboost", "sklearn")
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("xgboost", "XGBRegressor"),
+        ("xgboost", "Booster"),
+        ("lightgbm", "LGBMClassifier"),
+        ("catboost", "CatBoostRegressor"),
+    ],
+)
+def test_what_is_not_fitted_is_refused(module: str, name: str) -> None:
+    model = getattr(importlib.import_module(module), name)()
+    with pytest.raises(SourceError, match=f"this {name} is not fitted: .*expected a fitted model"):
+        frontend(module).wrap(model, None, LoadOptions())

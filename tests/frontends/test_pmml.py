@@ -23,7 +23,7 @@ from mlopsc.frontends import recognise
 from mlopsc.frontends.base import LoadOptions, RawInput
 from mlopsc.frontends.pmml.element import read_document
 from mlopsc.frontends.pmml.evaluate import Answer, Evaluator
-from mlopsc.frontends.pmml.graph import above, below
+from mlopsc.frontends.rounding import above, below
 
 pytestmark = pytest.mark.framework("defusedxml")
 PLAIN = (

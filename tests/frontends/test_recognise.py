@@ -14,7 +14,7 @@ from support import check_refused, check_words, run_cli
 
 import mlopsc
 from mlopsc.errors import MlopscError, SourceError, UnsafeSourceError
-from mlopsc.frontends import recognise
+from mlopsc.frontends import LoadOptions, recognise, wrap
 
 PAYLOAD = b"cposix\nsystem\n(S'touch /tmp/mlopsc-was-here'\ntR."
 
@@ -75,7 +75,8 @@ def test_a_folder_of_one_onnx_model_is_that_model(tmp_path: Path) -> None:
          bytes(64), SourceError, ("safetensors", "weights")),
         ("m.bin", b"", SourceError, ("an empty file",)),
         ("m.bin", b"\x01\x02\x03", SourceError, ("3 bytes", "recognises")),
-        ("m.txt", b"hello", SourceError, ("text",)),
+        ("m.bin", b"\x80\x81" * 9, SourceError, ("18 bytes of binary data",)),
+        ("m.txt", b"hello", SourceError, ("5 bytes of text",)),
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_is_refused_by_name(
@@ -95,6 +96,19 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
             recognise(path)
     with pytest.raises(SourceError, match="a folder with nothing"):
         recognise(tmp_path)
+
+
+def test_frameworks_are_named_where_they_are_found(tmp_path: Path) -> None:
+    (tmp_path / "m").write_bytes(b"hello")
+    with pytest.raises(SourceError) as caught:
+        recognise(tmp_path / "m")
+    assert "TFLite" in caught.value.message
+    assert "JAX" not in caught.value.message
+    with pytest.raises(SourceError) as caught:
+        wrap(3, None, LoadOptions())
+    assert caught.value.message.endswith(
+        "a model of XGBoost, LightGBM, CatBoost, scikit-learn, PyTorch, Keras, TensorFlow, JAX"
+    )
 
 
 def test_check_says_what_it_was_taken_for(tmp_path: Path) -> None:

@@ -157,14 +157,22 @@ def test_a_model_that_is_not_fitted_is_refused() -> None:
         _opened(Ridge())
 
 
+def test_an_example_of_strings_for_numbers_is_refused() -> None:
+    from sklearn.linear_model import Ridge
+
+    model = Ridge().fit([[1.0, 2.0], [3.0, 4.0]], [0.0, 1.0])
+    with pytest.raises(SourceError, match="the example has 'a' in column 1; expected a number"):
+        _opened(model, [[1.0, "a"]])
+
+
 # -- precision
 
 
 @pytest.mark.parametrize("threshold", [1.65, 0.1, -0.1, 1e-50, -1e-50, 1e300, 16777217.0, 2.0])
 def test_thresholds_are_rounded_down(threshold: float) -> None:
-    from mlopsc.frontends.sklearn.trees import round_down
+    from mlopsc.frontends.rounding import below
 
-    rounded = round_down(threshold)
+    rounded = below(threshold)
     near = np.float32(min(threshold, 3e38))
     most = np.finfo(np.float32).max
     for x in (near, np.nextafter(near, most), np.nextafter(near, -most)):
@@ -215,7 +223,7 @@ def test_a_threshold_that_is_rounded_up_is_noticed(monkeypatch: pytest.MonkeyPat
     original = _opened(DecisionTreeClassifier(random_state=0).fit(*load_iris(return_X_y=True)))
     model = original._model
     assert original._error(original._convert(None, model, wide=False)) == 0
-    monkeypatch.setattr(trees, "round_down", lambda threshold: float(np.float32(threshold)))
+    monkeypatch.setattr(trees, "below", lambda threshold: float(np.float32(threshold)))
     assert original._error(original._convert(None, model, wide=False)) > 0.1
 
 
@@ -223,7 +231,7 @@ def test_a_threshold_that_is_rounded_up_is_noticed(monkeypatch: pytest.MonkeyPat
 def test_a_wrong_graph_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mlopsc.frontends.sklearn import trees
 
-    monkeypatch.setattr(trees, "round_down", lambda threshold: 1.1 * threshold)
+    monkeypatch.setattr(trees, "below", lambda threshold: 1.1 * threshold)
     with pytest.raises(DivergenceError, match="the bundle computes something else"):
         mlopsc.import_model(_forest(), tmp_path / "wrong.mlb")
 
@@ -298,3 +306,127 @@ def test_columns_of_a_frame_are_inputs(tmp_path: Path) -> None:
         ("plan_code", "tensor(int64)"),
     ]
     assert not done.notes
+
+
+def _mixed(names: list[str]) -> Any:
+    """Return a DataFrame of three columns of numbers and one, called ``kind``, of strings."""
+    pandas = pytest.importorskip("pandas")
+    rng = np.random.default_rng(0)
+    frame = pandas.DataFrame(rng.normal(size=(40, 3)), columns=names)
+    frame["kind"] = rng.choice(["x", "y"], 40)
+    return frame
+
+
+def _of_columns(frame: Any, numbers: list[Any], strings: list[Any], last: Any) -> Any:
+    """Return a fitted Pipeline that looks at these columns and drops the others."""
+    from sklearn.compose import make_column_transformer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    encoder = make_column_transformer((OneHotEncoder(), strings), (StandardScaler(), numbers))
+    return make_pipeline(encoder, last).fit(frame, np.arange(40) % 2)
+
+
+def _input_names(path: Path) -> list[str]:
+    import onnxruntime
+
+    return [value.name for value in onnxruntime.InferenceSession(path).get_inputs()]
+
+
+@pytest.mark.parametrize(
+    ("names", "inputs"),
+    [
+        (["1stFlrSF", "2ndFlrSF", "_x"], ["x1stFlrSF", "x2ndFlrSF", "x_x"]),
+        (["a b", "a.b", "a_b"], ["a_b_", "a_b__", "a_b"]),
+        (["première", "variable", "input"], ["premi_re", "variable", "input"]),
+        (["features", "label", "probabilities"], ["features", "label", "probabilities"]),
+    ],
+)
+def test_columns_keep_names_that_can_be_inputs(
+    names: list[str], inputs: list[str], tmp_path: Path
+) -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    frame = _mixed(names)
+    original = _opened(_of_columns(frame, names, ["kind"], LogisticRegression()), frame)
+    done = original.export(tmp_path, LoadOptions())
+    assert done.preprocess is not None
+    assert _input_names(done.preprocess) == [*inputs, "kind"]
+
+
+def test_in_one_graph_no_column_is_called_like_an_output(tmp_path: Path) -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    names = ["features", "label", "label_"]
+    model = _of_columns(_mixed(names), names, ["kind"], LogisticRegression())
+    done = _exported(model, tmp_path, split=False)
+    assert _input_names(done.model) == ["features", "label__", "label_", "kind"]
+
+
+def test_columns_of_several_types_need_no_names(tmp_path: Path) -> None:
+    from sklearn.linear_model import Ridge
+
+    table = _mixed(["a", "b", "c"]).to_numpy(object)
+    done = _exported(_of_columns(table, [0, 1, 2], [3], Ridge()), tmp_path, table)
+    assert done.preprocess is not None
+    assert _input_names(done.preprocess) == ["x0", "x1", "x2", "x3"]
+
+
+def test_columns_that_are_dropped_are_no_inputs(tmp_path: Path) -> None:
+    from sklearn.linear_model import Ridge
+
+    frame = _mixed(["a", "b", "c"])
+    frame.insert(0, "name", "someone")
+    done = _exported(_of_columns(frame, ["c", "b"], ["kind"], Ridge()), tmp_path, frame)
+    assert done.preprocess is not None
+    assert _input_names(done.preprocess) == ["b", "c", "kind"]
+    table = frame.to_numpy(object)
+    done = _exported(_of_columns(table, [2, 3], [4], Ridge()), tmp_path, table)
+    assert done.preprocess is not None
+    assert _input_names(done.preprocess) == ["x2", "x3", "x4"]
+
+
+@pytest.mark.parametrize("value", [0, 0.5, -7])
+def test_a_constant_number_is_filled_in(value: float, tmp_path: Path) -> None:
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import Ridge
+    from sklearn.pipeline import make_pipeline
+
+    features = np.random.default_rng(0).normal(size=(40, 3))
+    features[::3, 1] = np.nan
+    imputer = SimpleImputer(strategy="constant", fill_value=value)
+    original = _opened(make_pipeline(imputer, Ridge()).fit(features, np.arange(40)))
+    done = original.export(tmp_path, LoadOptions())
+    assert done.preprocess is not None
+    import onnxruntime
+
+    first = onnxruntime.InferenceSession(done.preprocess)
+    (filled,) = first.run(None, {"X": features[:1].astype(np.float32)})
+    assert filled[0, 1] == value
+
+
+@pytest.mark.parametrize("empty", [False, True])
+@pytest.mark.parametrize("options", [{}, {"weights": "distance"}, {"n_neighbors": 40}])
+def test_what_is_missing_comes_from_neighbours(
+    options: dict[str, Any], empty: bool, tmp_path: Path
+) -> None:
+    import onnxruntime
+    from sklearn.impute import KNNImputer
+
+    rng = np.random.default_rng(0)
+    known = rng.normal(size=(30, 4)).astype(np.float32)
+    known[rng.random(known.shape) < 0.25] = np.nan
+    rows = rng.normal(size=(100, 4)).astype(np.float32)
+    rows[rng.random(rows.shape) < 0.5] = np.nan
+    rows[0] = np.nan
+    rows[1:10] = known[1:10]
+    if empty:
+        known[:, 2] = np.nan
+    model = KNNImputer(**options).fit(known.astype(np.float64))
+    done = _exported(model, tmp_path)
+    assert not done.notes
+    session = onnxruntime.InferenceSession(done.model)
+    (filled,) = session.run(None, {"X": rows})
+    expected = model.transform(rows.astype(np.float64))
+    assert filled.shape == expected.shape
+    assert np.abs(filled - expected).max() < 1e-5

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,7 +14,7 @@ from cases_tflite import _converted, _int8
 from onnx import numpy_helper
 
 import mlopsc
-from mlopsc.errors import MlopscError, SourceError
+from mlopsc.errors import ConversionError, MlopscError, SourceError
 from mlopsc.frontends import recognise
 
 needs_tensorflow = pytest.mark.framework("tensorflow", "tf2onnx")
@@ -26,6 +29,23 @@ def test_files_are_recognised_by_their_identifier(tmp_path: Path) -> None:
 def integers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network in 8-bit integers."""
     return Path(_converted(_int8, tmp_path_factory.mktemp("tflite")).model)
+
+
+@needs_tensorflow
+@pytest.mark.slow
+def test_what_the_converter_logs_is_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    import tf2onnx
+
+    from mlopsc.frontends.tflite.convert import to_onnx
+
+    def fail(*args: Any, **options: Any) -> None:
+        logging.getLogger("tf2onnx.tfonnx").error("no operator FOO")
+        raise ValueError("graph")
+
+    monkeypatch.setattr(tf2onnx.convert, "from_tflite", fail)
+    file: Any = SimpleNamespace(path="m.tflite")
+    with pytest.raises(ConversionError, match=r"fails on 'm.tflite': ValueError: no operator FOO"):
+        to_onnx(file, Path("m.onnx"))
 
 
 @needs_tensorflow

@@ -59,6 +59,8 @@ FRONTENDS: Final = {
     # Takes any function, so it is asked last.
     "jax": "mlopsc.frontends.jax",
 }
+_NO_FILES: Final = ("jax",)
+_NOT_IN_MEMORY: Final = ("tflite", "pmml", ONNX)
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def recognise(path: Path) -> Found:
             return Found(name, what)
     raise SourceError(
         f"'{path}' is nothing that a frontend recognises: {content.describe()}; expected a model "
-        f"of {', '.join(frontend(name).TITLE for name in FRONTENDS)}",
+        f"of {_titles_without(_NO_FILES)}",
         hint="docs/frontends.md says how to export each framework's models",
     )
 
@@ -112,6 +114,10 @@ def wrap(model: object, example: object, options: LoadOptions) -> tuple[str, Ori
     kind = type(model)
     raise SourceError(
         f"a {kind.__module__}.{kind.__qualname__} is no model that a frontend knows; expected a "
-        f"path or a model of {', '.join(frontend(name).TITLE for name in FRONTENDS)}",
+        f"path or a model of {_titles_without(_NOT_IN_MEMORY)}",
         hint="docs/frontends.md says which objects can be imported",
     )
+
+
+def _titles_without(names: tuple[str, ...]) -> str:
+    return ", ".join(frontend(name).TITLE for name in FRONTENDS if name not in names)

@@ -22,7 +22,7 @@ from mlopsc.frontends.base import (
 )
 from mlopsc.frontends.boosting import catboost_model, forest
 from mlopsc.frontends.boosting.forest import Ensemble, read_checked
-from mlopsc.frontends.boosting.original import Boosted, outputs_of
+from mlopsc.frontends.boosting.original import Boosted, fitted, outputs_of
 from mlopsc.frontends.content import Content
 
 TITLE = "CatBoost"
@@ -65,7 +65,12 @@ def load(path: Path, options: LoadOptions) -> Original:
 
 
 def wrap(model: object, example: object, options: LoadOptions) -> Original | None:
-    """Return an estimator that is in memory; ``example`` is not needed."""
+    """Return an estimator that is in memory; ``example`` is not needed.
+
+    Raises:
+        SourceError: It is not fitted.
+        ConversionError: It holds what cannot be exported.
+    """
     del example, options
     return _read(None, model) if "catboost.core.CatBoost" in type_names(model) else None
 
@@ -84,7 +89,9 @@ def _load(path: Path, form: str) -> Any:
 
 def _read(path: Path | None, model: Any) -> Boosted:
     """Return a model that CatBoost has loaded."""
-    if model.get_cat_feature_indices():
+    with fitted(model):
+        categories = model.get_cat_feature_indices()
+    if categories:
         catboost_model.refuse_features(catboost_model.CATEGORIES)
     with tempfile.TemporaryDirectory(prefix="mlopsc-catboost-") as folder:
         file = Path(folder) / "model.json"

@@ -1,6 +1,6 @@
 """What can be known of a file or folder without loading it: a look for frontends to recognise by.
 
-Reads little: the beginning and the end, names of members, of files in a folder. Nothing here is
+Reads little: the beginning, names of members, of files in a folder. Nothing here is
 trusted; a hostile source costs no more than these reads.
 """
 
@@ -17,10 +17,8 @@ from pathlib import Path
 from mlopsc.errors import SourceError
 
 HEAD_BYTES = 1 << 16
-TAIL_BYTES = 1 << 12
 _MAX_MEMBERS = 1 << 16
 _MAX_FILES = 1 << 12
-_MEMBER_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -54,15 +52,6 @@ class Content:
             return file.read(HEAD_BYTES)
 
     @functools.cached_property
-    def tail(self) -> bytes:
-        """The last bytes of the file; empty for a folder."""
-        if self.is_folder:
-            return b""
-        with self.path.open("rb") as file:
-            file.seek(max(0, self.size - TAIL_BYTES))
-            return file.read(TAIL_BYTES)
-
-    @functools.cached_property
     def text(self) -> str:
         """The beginning as text without a byte order mark; empty if it is not UTF-8."""
         head = self.head.removeprefix(b"\xef\xbb\xbf")
@@ -83,14 +72,6 @@ class Content:
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error):
             return ()
 
-    def member(self, name: str) -> bytes:
-        """Return the beginning of a member; empty if it cannot be read."""
-        try:
-            with zipfile.ZipFile(self.path) as archive, archive.open(name) as file:
-                return file.read(_MEMBER_BYTES)
-        except Exception:
-            return b""
-
     @functools.cached_property
     def files(self) -> tuple[str, ...]:
         """Names of what lies in the folder, sorted; empty for a file."""
@@ -107,7 +88,7 @@ class Content:
             return "an empty file"
         if self.members:
             return f"a zip archive with {', '.join(self.members[:5])}"
-        kind = "text" if self.text.isprintable() or self.text.strip() else "binary data"
+        kind = "text" if self.text.strip() else "binary data"
         return f"{self.size} bytes of {kind}, beginning with {self.head[:16]!r}"
 
 
@@ -133,3 +114,16 @@ def look_at(path: Path) -> Content:
             hint="check the path",
         ) from error
     return content
+
+
+def varint(data: bytes, place: int) -> tuple[int, int]:
+    """Return a number of a protobuf at ``place``, and where it ends; 0 at the end of ``data``."""
+    value = shift = 0
+    while place < len(data) and shift < 63:
+        byte = data[place]
+        place += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            break
+        shift += 7
+    return value, place

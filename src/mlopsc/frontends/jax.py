@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import io
-import logging
 import re
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -32,6 +29,7 @@ from mlopsc.frontends.base import (
     versions_of,
 )
 from mlopsc.frontends.content import Content
+from mlopsc.frontends.libraries import quietly, words
 from mlopsc.schema.export import MODEL_FILE
 from mlopsc.schema.lineage import Framework
 
@@ -171,11 +169,11 @@ class Function(Original):
             for leaf in self._leaves
         ]
         try:
-            with _quietly():
+            with quietly():
                 shapes = jax.eval_shape(self._flat, *inputs)
         except Exception as error:
             raise SourceError(
-                f"{self._name} cannot be called with the example: {_words(error)}",
+                f"{self._name} cannot be called with the example: {words(error)}",
                 hint="example=... takes a tuple of the arguments, or a dict of them by name",
             ) from error
         paths, _ = jax.tree_util.tree_flatten_with_path(shapes)
@@ -189,7 +187,7 @@ class Function(Original):
                 return list(jax.tree_util.tree_leaves(self._flat(*leaves)))
 
         try:
-            with _quietly():
+            with quietly():
                 proto = to_onnx(
                     traced,
                     inputs,
@@ -201,7 +199,7 @@ class Function(Original):
                 )
         except Exception as error:
             raise ConversionError(
-                f"{converter} fails on {self._name}: {_words(error)}",
+                f"{converter} fails on {self._name}: {words(error)}",
                 hint="write the function with operations that jax2onnx knows; its page "
                 "https://github.com/enpasos/jax2onnx lists them",
             ) from error
@@ -221,10 +219,10 @@ class Function(Original):
             for name, leaf in zip(self._inputs, self._leaves, strict=True)
         ]
         try:
-            with _quietly():
+            with quietly():
                 answers = jax.tree_util.tree_leaves(self._flat(*leaves))
         except Exception as error:  # whatever the function raises
-            raise CannotRun(f"{self.version} cannot run it: {_words(error)}") from error
+            raise CannotRun(f"{self.version} cannot run it: {words(error)}") from error
         return {
             name: np.asarray(_widened(answer))
             for name, answer in zip(self._outputs, answers, strict=True)
@@ -353,24 +351,3 @@ def _widened(answer: Any) -> Any:
 
     narrow = jax.numpy.issubdtype(answer.dtype, jax.numpy.floating) and answer.dtype.itemsize < 4
     return answer.astype("float32") if narrow else answer
-
-
-@contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """Keep what JAX and jax2onnx tell of their own affairs from the user."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-        ):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
-
-
-def _words(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"

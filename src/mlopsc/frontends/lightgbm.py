@@ -15,7 +15,7 @@ from mlopsc.frontends.base import Array, LoadOptions, Original, type_names, vers
 from mlopsc.frontends.boosting import lightgbm_model
 from mlopsc.frontends.boosting.forest import Ensemble, read_checked
 from mlopsc.frontends.boosting.labels import plain_labels
-from mlopsc.frontends.boosting.original import Boosted, outputs_of
+from mlopsc.frontends.boosting.original import Boosted, fitted, outputs_of
 from mlopsc.frontends.content import Content
 
 TITLE = "LightGBM"
@@ -56,17 +56,21 @@ def load(path: Path, options: LoadOptions) -> Original:
 
 
 def wrap(model: object, example: object, options: LoadOptions) -> Original | None:
-    """Return a ``Booster`` or an estimator that is in memory; ``example`` is not needed."""
+    """Return a ``Booster`` or an estimator that is in memory; ``example`` is not needed.
+
+    Raises:
+        SourceError: It is not fitted.
+        ConversionError: It holds what cannot be exported.
+    """
     del example, options
     names = type_names(model)
-    estimator: Any = None
-    booster: Any = model
-    if "lightgbm.sklearn.LGBMModel" in names:
-        estimator = model
-        booster = estimator.booster_
-    elif "lightgbm.basic.Booster" not in names:
+    estimator: Any = model if "lightgbm.sklearn.LGBMModel" in names else None
+    if estimator is None and "lightgbm.basic.Booster" not in names:
         return None
-    return _read(None, booster.model_to_string(), booster, estimator)
+    with fitted(model):
+        booster: Any = model if estimator is None else estimator.booster_
+        text = booster.model_to_string()
+    return _read(None, text, booster, estimator)
 
 
 def _read(path: Path | None, text: str, booster: Any, estimator: Any) -> Boosted:

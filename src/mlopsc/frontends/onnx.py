@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mlopsc.errors import SourceError
 from mlopsc.frontends.base import LoadOptions, Original
-from mlopsc.frontends.content import Content
+from mlopsc.frontends.content import Content, varint
 
 TITLE = "ONNX"
 EXTRA = ""
@@ -52,7 +52,7 @@ def load(path: Path, options: LoadOptions) -> Original:
 
 
 def wrap(model: object, example: object, options: LoadOptions) -> Original | None:
-    """Return None: an ``onnx.ModelProto`` is written to a file by ``mlopsc.import_model``."""
+    """Return None: an ONNX model that is in memory is saved to a file first."""
     del model, example, options
     return None
 
@@ -62,26 +62,14 @@ def _is_model(head: bytes) -> bool:
     wire = {1: 0, 2: 2, 3: 2, 4: 2, 5: 0, 6: 2, 7: 2, 8: 2, 14: 2, 20: 2, 25: 2, 26: 2}
     place, seen = 0, set[int]()
     while place < len(head) and len(seen) < 3:
-        key, place = _varint(head, place)
+        key, place = varint(head, place)
         field, kind = key >> 3, key & 7
         if wire.get(field) != kind:
             return False
         seen.add(field)
-        size, place = _varint(head, place)
+        size, place = varint(head, place)
         if field == 1 and not 1 <= size <= 100:  # ir_version
             return False
         if kind == 2:
             place += size
     return 1 in seen and len(seen) > 1
-
-
-def _varint(data: bytes, place: int) -> tuple[int, int]:
-    value = shift = 0
-    while place < len(data) and shift < 63:
-        byte = data[place]
-        place += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            break
-        shift += 7
-    return value, place

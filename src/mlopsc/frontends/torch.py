@@ -20,8 +20,9 @@ import numpy as np
 from mlopsc.errors import ConversionError, SourceError
 from mlopsc.frontends.base import LoadOptions, Original, type_names, versions_of
 from mlopsc.frontends.content import Content
+from mlopsc.frontends.libraries import quietly, words
 from mlopsc.frontends.torch_archive import MODEL, clean
-from mlopsc.frontends.torch_program import Program, quietly, words
+from mlopsc.frontends.torch_program import Program
 from mlopsc.schema.lineage import Framework
 
 TITLE = "PyTorch"

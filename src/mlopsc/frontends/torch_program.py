@@ -6,13 +6,9 @@ are the same program.
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import io
-import logging
 import re
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +25,7 @@ from mlopsc.frontends.base import (
     RawInput,
     versions_of,
 )
+from mlopsc.frontends.libraries import quietly, words
 from mlopsc.schema.export import MODEL_FILE
 
 _OPSET: Final = 20
@@ -266,23 +263,6 @@ def _as_array(tensor: Any) -> Array:
     return np.asarray((tensor.float() if narrow else tensor).contiguous().numpy())
 
 
-@contextlib.contextmanager
-def quietly() -> Iterator[None]:
-    """Keep what PyTorch and onnxscript tell of their own affairs from the user."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-        ):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
-
-
 def _cause(error: BaseException) -> str:
     """Return the last cause of an error of ``torch.onnx``, with the operator if it names one."""
     text, operator = "", ""
@@ -293,9 +273,3 @@ def _cause(error: BaseException) -> str:
         operator = operator or (named.group(0) if named else "")
         found = found.__cause__
     return f"operator {operator}: {text}" if operator and operator not in text else text
-
-
-def words(error: BaseException) -> str:
-    """Return an error on one line."""
-    text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())
-    return f"{type(error).__name__}: {text[:400]}"

@@ -17,7 +17,7 @@ from mlopsc.errors import SourceError
 from mlopsc.frontends.base import Array, LoadOptions, Original, type_names, versions_of
 from mlopsc.frontends.boosting import xgboost_model
 from mlopsc.frontends.boosting.forest import Ensemble, read_checked
-from mlopsc.frontends.boosting.original import Boosted, outputs_of
+from mlopsc.frontends.boosting.original import Boosted, fitted, outputs_of
 from mlopsc.frontends.content import Content
 
 TITLE = "XGBoost"
@@ -69,17 +69,21 @@ def load(path: Path, options: LoadOptions) -> Original:
 
 
 def wrap(model: object, example: object, options: LoadOptions) -> Original | None:
-    """Return a ``Booster`` or an estimator that is in memory; ``example`` is not needed."""
+    """Return a ``Booster`` or an estimator that is in memory; ``example`` is not needed.
+
+    Raises:
+        SourceError: It is not fitted.
+        ConversionError: It holds what cannot be exported.
+    """
     del example, options
     names = type_names(model)
-    estimator: Any = None
-    booster: Any = model
-    if "xgboost.sklearn.XGBModel" in names:
-        estimator = model
-        booster = estimator.get_booster()
-    elif "xgboost.core.Booster" not in names:
+    estimator: Any = model if "xgboost.sklearn.XGBModel" in names else None
+    if estimator is None and "xgboost.core.Booster" not in names:
         return None
-    return _read(None, bytes(booster.save_raw("ubj")), booster, estimator)
+    with fitted(model):
+        booster: Any = model if estimator is None else estimator.get_booster()
+        data = bytes(booster.save_raw("ubj"))
+    return _read(None, data, booster, estimator)
 
 
 def _read(path: Path | None, data: bytes, booster: Any, estimator: Any) -> Boosted:

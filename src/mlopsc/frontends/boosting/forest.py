@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 
 from mlopsc.errors import MlopscError, SourceError
+from mlopsc.frontends.rounding import above, below
 
 LEQ, LT, GT, MEMBER = 0, 1, 3, 6  # as ai.onnx.ml::TreeEnsemble numbers them
 IDENTITY: Final = "identity"
@@ -206,16 +207,11 @@ def read_checked(path: Path | None, title: str, read: Callable[[], Ensemble]) ->
     return ensemble
 
 
-def below(threshold: float, mode: int) -> np.float32:
-    """Return the float32 with which float32 features compare as with ``threshold``, exactly.
-
-    ``x <= t`` and ``x > t`` need the largest float32 that is not above ``t``, ``x < t`` the least
-    that is not below.
-    """
+def limit_of(threshold: float, mode: int) -> np.float32:
+    """Return the float32 with which float32 features compare as with ``threshold``, exactly."""
+    if mode in (LEQ, GT):
+        return np.float32(below(threshold))
+    if mode == LT:
+        return np.float32(above(threshold))
     with np.errstate(over="ignore"):
-        near: np.float32 = np.float32(threshold)
-    if mode in (LEQ, GT) and float(near) > threshold:
-        return np.float32(np.nextafter(near, np.float32(-np.inf)))
-    if mode == LT and float(near) < threshold:
-        return np.float32(np.nextafter(near, np.float32(np.inf)))
-    return near
+        return np.float32(threshold)

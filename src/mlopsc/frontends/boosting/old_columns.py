@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from mlopsc.frontends.boosting.forest import GT, LEQ, LT, MEMBER, Leaf, Split, Tree, below
+from mlopsc.frontends.boosting.forest import GT, LEQ, LT, MEMBER, Leaf, Split, Tree, limit_of
 
 _MODES: Final = {LEQ: "BRANCH_LEQ", LT: "BRANCH_LT", GT: "BRANCH_GT", MEMBER: "BRANCH_EQ"}
 _NODES: Final = (
@@ -60,7 +60,7 @@ def old_columns(trees: Sequence[Tree], targets: int) -> dict[str, Any]:
 
 def _rows_of(tree: int, place: int, node: Split, free: int) -> Iterator[_Row]:
     """Yield a comparison, or the chain that stands for membership; ``free`` numbers its rest."""
-    values = node.members if node.mode == MEMBER else (float(below(node.threshold, node.mode)),)
+    values = node.members if node.mode == MEMBER else (float(limit_of(node.threshold, node.mode)),)
     last = len(values) - 1
     for index, value in enumerate(values):
         yield _Row(

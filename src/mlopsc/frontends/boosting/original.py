@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mlopsc._version import __version__
+from mlopsc.errors import SourceError
 from mlopsc.frontends.base import Array, CannotRun, Exported, LoadOptions, Original, RawInput
 from mlopsc.frontends.boosting import write
 from mlopsc.frontends.boosting.forest import MEMBER, Ensemble, Split
@@ -20,6 +22,23 @@ _LARGE = 1e30  # thresholds beyond this tell NaN from numbers, and are no place 
 _TIE = 1e-6
 _TRIES = 8
 Answer = Callable[[Array], dict[str, Array]]
+
+
+@contextmanager
+def fitted(model: object) -> Iterator[None]:
+    """Turn what a framework raises when it is asked for its trees into one error.
+
+    Raises:
+        SourceError: ``model`` is not fitted.
+    """
+    try:
+        yield
+    except Exception as error:  # each framework has classes of its own
+        text = " ".join(str(error).split())
+        raise SourceError(
+            f"this {type(model).__name__} is not fitted: {text[:200]}; expected a fitted model",
+            hint="call fit before it is imported",
+        ) from error
 
 
 class Boosted(Original):

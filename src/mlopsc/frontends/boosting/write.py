@@ -11,7 +11,7 @@ from onnx import helper, numpy_helper
 
 from mlopsc._version import __version__
 from mlopsc.frontends.boosting import forest
-from mlopsc.frontends.boosting.forest import MEMBER, Ensemble, Leaf, Split, Tree, below
+from mlopsc.frontends.boosting.forest import MEMBER, Ensemble, Leaf, Split, Tree, limit_of
 from mlopsc.frontends.boosting.old_columns import old_columns
 
 INPUT: Final = "X"
@@ -259,7 +259,7 @@ def _columns(trees: Sequence[Tree], targets: int) -> dict[str, Any]:
                     columns[f"nodes_{way}nodeids"].append(places[to][0])
                     columns[f"nodes_{way}leafs"].append(places[to][1])
                 modes.append(node.mode)
-                splits.append(below(node.threshold, node.mode))
+                splits.append(limit_of(node.threshold, node.mode))
                 members.extend([*node.members, np.nan] if node.mode == MEMBER else [])
     with np.errstate(over="ignore"):
         leaves = np.array(weights, np.float32)

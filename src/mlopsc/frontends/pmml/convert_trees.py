@@ -18,7 +18,8 @@ from mlopsc.frontends.pmml.convert_fields import Columns, limit_of, single
 from mlopsc.frontends.pmml.convert_logic import as_number_of
 from mlopsc.frontends.pmml.element import Element, array_of, as_number, malformed, unsupported
 from mlopsc.frontends.pmml.fields import Scope
-from mlopsc.frontends.pmml.graph import LARGEST, ML, NAN, Column, Graph, above, as_float32, below
+from mlopsc.frontends.pmml.graph import LARGEST, ML, NAN, Column, Graph, as_float32
+from mlopsc.frontends.rounding import above, below
 
 PREDICATES: Final = (
     "True", "False", "SimplePredicate", "SimpleSetPredicate", "CompoundPredicate",

@@ -15,6 +15,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from mlopsc.errors import ConversionError
+from mlopsc.frontends.rounding import above, below
 
 Array = np.ndarray[Any, Any]
 ML: Final = "ai.onnx.ml"
@@ -46,20 +47,6 @@ class Column:
                 return -2
             labels.append(text)
         return labels.index(text)
-
-
-def below(limit: float) -> float:
-    """Return the largest float32 that is not above ``limit``."""
-    near = np.float32(np.clip(limit, -LARGEST, LARGEST))
-    if float(near) <= limit:
-        return float(near)
-    with np.errstate(over="ignore"):
-        return float(np.nextafter(near, np.float32(-np.inf)))
-
-
-def above(limit: float) -> float:
-    """Return the smallest float32 that is not below ``limit``."""
-    return -below(-limit)
 
 
 def as_float32(value: object) -> Array:

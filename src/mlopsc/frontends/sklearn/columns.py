@@ -19,6 +19,8 @@ from mlopsc.frontends.base import CannotRun
 Array = np.ndarray[Any, Any]
 FLOAT: Final = "float"  # float32 or float64, as the graphs compute
 MATRIX: Final = "X"
+PASSED: Final = "passthrough"
+DROPPED: Final = "drop"
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,13 @@ class Column:
         label: What the model calls it: a name of a DataFrame's column, or its number.
         name: Of the graph's input, an identifier.
         kind: ``FLOAT``, ``int64`` or ``string``.
+        used: Whether the model looks at it; a ColumnTransformer drops columns.
     """
 
     label: str | int
     name: str
     kind: str
+    used: bool = True
 
 
 @dataclass(frozen=True)
@@ -66,9 +70,15 @@ class Inputs:
             return [(MATRIX, kinds[self.columns[0].kind]([None, len(self.columns)]))]
         return [(str(c.label), kinds[c.kind]([None, 1])) for c in self.columns]
 
-    def renames(self) -> dict[str, str]:
-        """Return the graph's names of inputs, by those that ``types`` gives."""
-        return {} if self.matrix else {str(c.label): c.name for c in self.columns}
+    def names(self) -> list[str | None]:
+        """Return the names of the graph's inputs, in the order of ``types``; None is no input."""
+        return [MATRIX] if self.matrix else [c.name if c.used else None for c in self.columns]
+
+    def another(self, name: str) -> str:
+        """Return a name like ``name`` that no input has."""
+        while name in self.names():
+            name += "_"
+        return name
 
     def table(self, inputs: Mapping[str, Array]) -> Any:
         """Return what the model takes: float64 as scikit-learn computes, or a DataFrame.
@@ -82,8 +92,9 @@ class Inputs:
             rows = wide.astype(object) if wide.dtype.kind in "US" else wide
             return self._frame(dict(enumerate(rows.T))) if self.named else rows
         values = {}
+        count = max(np.size(array) for array in inputs.values())
         for place, column in enumerate(self.columns):
-            array = np.asarray(inputs.get(column.name, _filler(column))).reshape(-1)
+            array = np.asarray(inputs[column.name] if column.used else [0] * count).reshape(-1)
             if column.kind == FLOAT:
                 array = array.astype(np.float64)
             values[place] = array.astype(object) if array.dtype.kind in "US" else array
@@ -101,17 +112,13 @@ class Inputs:
         return frame
 
 
-def _filler(column: Column) -> Array:
-    """Return a value for a column that the graphs do not use."""
-    return np.asarray([""] if column.kind == "string" else [0])
-
-
-def find_inputs(model: Any, example: Any) -> Inputs:
+def find_inputs(model: Any, example: Any, outputs: Sequence[str] = ()) -> Inputs:
     """Return the features of a fitted model.
 
     Args:
         model: An estimator.
         example: An array or a DataFrame like those it was fitted on, or None.
+        outputs: Names that no column may have.
 
     Raises:
         SourceError: The model is not fitted, or ``example`` has another number of columns.
@@ -125,35 +132,43 @@ def find_inputs(model: Any, example: Any) -> Inputs:
         )
     labels: list[str | int] = [str(n) for n in names] if names is not None else list(range(count))
     kinds = [FLOAT] * count
+    used: set[int] = set()
     for step, columns in first_steps(model, labels):
+        used.update(columns)
+        if step == PASSED:
+            continue
         for place, kind in zip(columns, kinds_of(step, len(columns)), strict=True):
             kinds[place] = kind
     _refine(kinds, example)
     given = tuple(
-        Column(label, name, kind)
-        for label, name, kind in zip(labels, _identifiers(labels), kinds, strict=True)
+        Column(label, name, kind, place in used)
+        for place, (label, name, kind) in enumerate(
+            zip(labels, _identifiers(labels, outputs), kinds, strict=True)
+        )
     )
     split = has_column_transformer(model) and names is not None
     return Inputs(given, matrix=len(set(kinds)) == 1 and not split, named=names is not None)
 
 
 def first_steps(model: Any, labels: Sequence[str | int]) -> Iterator[tuple[Any, list[int]]]:
-    """Yield the estimators that meet the features first, each with the places of its columns."""
+    """Yield the estimators that meet the features first, each with the places of its columns.
+
+    ``PASSED`` stands for none; columns that are dropped are not among them.
+    """
     kind = type(model).__name__
     if kind == "Pipeline":
-        steps = [step for _, step in model.steps if step not in (None, "passthrough")]
-        if steps:
-            yield from first_steps(steps[0], labels)
+        steps = [step for _, step in model.steps if step not in (None, PASSED)]
+        yield from first_steps(steps[0] if steps else PASSED, labels)
     elif kind == "ColumnTransformer":
         for _, step, columns in model.transformers_:
             places = _places(columns, labels)
-            if isinstance(step, str) or not places:
+            if step == DROPPED or not places:
                 continue
             for inner, inside in first_steps(step, [labels[i] for i in places]):
                 yield inner, [places[i] for i in inside]
     elif kind == "FeatureUnion":
         for _, step in model.transformer_list:
-            if not isinstance(step, str):
+            if step != DROPPED:
                 yield from first_steps(step, labels)
     else:
         yield model, list(range(len(labels)))
@@ -172,7 +187,7 @@ def kinds_of(step: Any, count: int) -> list[str]:
     if type(step).__name__.endswith("Encoder") and isinstance(categories, list):
         return [_kind(values) for values in categories]
     statistics = getattr(step, "statistics_", None)
-    if statistics is not None and np.asarray(statistics).dtype.kind in "OSU":
+    if statistics is not None and any(isinstance(value, str) for value in statistics):
         return ["string"] * count
     return [FLOAT] * count
 
@@ -239,13 +254,19 @@ def _places(columns: Any, labels: Sequence[str | int]) -> list[int]:
     return [labels.index(c) if isinstance(c, str) else int(c) for c in chosen]
 
 
-def _identifiers(labels: Sequence[str | int]) -> list[str]:
-    """Return a C identifier for each label, all different."""
-    found: list[str] = []
+def _identifiers(labels: Sequence[str | int], others: Sequence[str]) -> list[str]:
+    """Return a C identifier for each label, all different and none of ``others``.
+
+    A label that may be one stays as it is, whatever the others are.
+    """
+    names = []
     for label in labels:
         name = re.sub(r"\W", "_", f"x{label}" if isinstance(label, int) else label, flags=re.A)
-        name = name if re.match(r"[A-Za-z]", name) else f"x{name}"
-        while name in found:
-            name += "_"
-        found.append(name)
-    return found
+        names.append(name if re.match(r"[A-Za-z]", name) else f"x{name}")
+    taken = set(others)
+    stay = [name == label and name not in taken for name, label in zip(names, labels, strict=True)]
+    for place in sorted(range(len(names)), key=lambda place: not stay[place]):
+        while names[place] in taken:
+            names[place] += "_"
+        taken.add(names[place])
+    return names

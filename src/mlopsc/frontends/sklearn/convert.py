@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -14,6 +14,7 @@ from onnx import helper, numpy_helper
 from mlopsc.errors import ConversionError
 from mlopsc.frontends.base import versions_of
 from mlopsc.frontends.boosting.pipeline import register_converters
+from mlopsc.frontends.onnx_names import rename_values
 from mlopsc.frontends.sklearn import mended, samples, trees
 
 _FOREST: Final = trees.forest
@@ -33,6 +34,7 @@ _OWN: Final = (
     (_HISTOGRAM, "HistGradientBoostingRegressor", _BOOSTING),
     ("sklearn.neighbors", "KNeighborsClassifier", samples.neighbours),
     ("sklearn.neighbors", "KNeighborsRegressor", samples.neighbours),
+    ("sklearn.impute", "KNNImputer", samples.impute),
     ("sklearn.svm", "SVR", samples.support_vectors),
     ("sklearn.svm", "NuSVR", samples.support_vectors),
     ("sklearn.svm", "OneClassSVM", samples.support_vectors),
@@ -122,24 +124,17 @@ def _describe(model: Any) -> str:
     return f"a {type(model).__name__}"
 
 
-def rename(model: onnx.ModelProto, names: Mapping[str, str]) -> None:
-    """Give tensors of ``model`` other names, in its subgraphs, too."""
-    taken = {name for node in model.graph.node for name in node.output} - set(names)
-    taken |= {tensor.name for tensor in model.graph.initializer}
-    clashes = {name: f"{name}_inner" for name in taken & set(names.values())}
-    _rename_graph(model.graph, {**names, **clashes})
+def name_inputs(model: onnx.ModelProto, names: Sequence[str | None]) -> None:
+    """Give the inputs of ``model`` names, in their order; None drops one that nothing reads.
 
-
-def _rename_graph(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
-    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
-        value.name = names.get(value.name, value.name)
-    for node in graph.node:
-        node.input[:] = [names.get(name, name) for name in node.input]
-        node.output[:] = [names.get(name, name) for name in node.output]
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                if inner.node:
-                    _rename_graph(inner, names)
+    skl2onnx calls them what the columns are called, but not what is no identifier or there twice.
+    """
+    for place in reversed(range(len(names))):
+        if names[place] is None:
+            del model.graph.input[place]
+    kept = [name for name in names if name is not None]
+    given = [value.name for value in model.graph.input]
+    rename_values(model.graph, dict(zip(given, kept, strict=True)))
 
 
 def keep_outputs(model: onnx.ModelProto, count: int) -> None:
@@ -150,7 +145,7 @@ def keep_outputs(model: onnx.ModelProto, count: int) -> None:
 def second_column(model: onnx.ModelProto, name: str) -> None:
     """Reduce output ``name`` with a column for each of two classes to that of the second."""
     before = f"{name}_of_both"
-    rename(model, {name: before})
+    rename_values(model.graph, {name: before})
     place = numpy_helper.from_array(np.asarray([1], np.int64), f"{name}_place")
     model.graph.initializer.append(place)
     model.graph.node.append(helper.make_node("Gather", [before, place.name], [name], axis=1))
@@ -167,7 +162,7 @@ def cast_output(model: onnx.ModelProto, code: int) -> None:
     if kind.elem_type == code:
         return
     before = f"{output.name}_before_cast"
-    rename(model, {output.name: before})
+    rename_values(model.graph, {output.name: before})
     model.graph.node.append(helper.make_node("Cast", [before], ["cast_output"], to=code))
     output.name = "cast_output"
     kind.elem_type = code

@@ -14,8 +14,9 @@ import numpy as np
 import onnx
 
 from mlopsc.drawing import draw_array
+from mlopsc.errors import SourceError
 from mlopsc.frontends.base import RawInput
-from mlopsc.frontends.sklearn.columns import FLOAT, MATRIX, Inputs, first_steps
+from mlopsc.frontends.sklearn.columns import FLOAT, MATRIX, Column, Inputs, first_steps, kinds_of
 from mlopsc.frontends.tree_inputs import Splits, draw_value, read_splits
 
 Array = np.ndarray[Any, Any]
@@ -68,6 +69,9 @@ class Drawing:
             model: Fitted.
             inputs: Its features.
             example: Rows that are like those it was fitted on, or None.
+
+        Raises:
+            SourceError: They hold something else than numbers where there must be some.
         """
         self.missing = True
         self._inputs = inputs
@@ -131,7 +135,7 @@ def _rows(model: Any, inputs: Inputs, example: Any) -> Any:
     if example is not None and np.ndim(example) == 2 and len(example):
         rows = np.asarray(example, object)[:1000]
         return [
-            [float(v) if c.kind == FLOAT else v for c, v in zip(inputs.columns, row, strict=True)]
+            [_given(column, value) for column, value in zip(inputs.columns, row, strict=True)]
             for row in rows
         ]
     for name in ("_fit_X", "support_vectors_", "cluster_centers_"):
@@ -141,6 +145,19 @@ def _rows(model: Any, inputs: Inputs, example: Any) -> Any:
     return None
 
 
+def _given(column: Column, value: Any) -> Any:
+    """Return a value of an example as the graphs take it."""
+    if column.kind != FLOAT or not column.used:
+        return value
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise SourceError(
+            f"the example has {value!r} in column {column.label!r}; expected a number",
+            hint="give an example with rows like those that the model was fitted on",
+        ) from error
+
+
 def _values_of(step: Any, count: int) -> list[_Values | None]:
     """Return what an estimator knows of the columns that it meets."""
     kind = type(step).__name__
@@ -148,7 +165,7 @@ def _values_of(step: Any, count: int) -> list[_Values | None]:
     if kind.endswith("Encoder") and isinstance(categories, list):
         lenient = getattr(step, "handle_unknown", "error") != "error"
         return [_Values(_known(values), unknown=lenient) for values in categories]
-    if kind == "SimpleImputer" and step.statistics_.dtype.kind != "f":
+    if kind == "SimpleImputer" and "string" in kinds_of(step, count):
         return [_Values(np.asarray([value])) for value in step.statistics_]
     spans = _spans(step, kind)
     if spans is None:
@@ -184,6 +201,9 @@ def _spans(step: Any, kind: str) -> tuple[Array, Array] | None:
     if kind == "SimpleImputer":
         middle = step.statistics_.astype(float)
         return middle - np.abs(middle) - 1, middle + np.abs(middle) + 1
+    if kind == "KNNImputer":
+        rows = np.nan_to_num(step._fit_X)
+        return rows.min(axis=0), rows.max(axis=0)
     if kind == "KBinsDiscretizer":
         edges = [(e[0], e[-1]) for e in step.bin_edges_]
         return np.asarray([a for a, _ in edges]), np.asarray([b for _, b in edges])

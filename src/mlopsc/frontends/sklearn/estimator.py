@@ -14,13 +14,14 @@ import onnx
 from mlopsc.drawing import SEED
 from mlopsc.errors import ConversionError
 from mlopsc.frontends.base import Array, Exported, LoadOptions, Original, RawInput, versions_of
+from mlopsc.frontends.onnx_names import rename_values
 from mlopsc.frontends.sklearn import answers, measure, split
 from mlopsc.frontends.sklearn.columns import find_inputs
 from mlopsc.frontends.sklearn.convert import (
     cast_output,
     convert,
     keep_outputs,
-    rename,
+    name_inputs,
     second_column,
 )
 from mlopsc.frontends.sklearn.drawing import Drawing
@@ -57,8 +58,11 @@ class Estimator(Original):
             written_by: What wrote the file it comes from.
         """
         self._model = split.unwrap(model)
-        self._inputs = find_inputs(self._model, example)
         self._answers = answers.answers_of(self._model, options.signature)
+        whole = not options.split or split.divide(self._model)[0] is None
+        # One graph has one name for one value; in two, a column may be called like an output.
+        outputs = [answer.name for answer in self._answers] if whole else []
+        self._inputs = find_inputs(self._model, example, outputs)
         self._scale: float | None = None
         self._last: tuple[Mapping[str, Array], dict[str, Array]] = ({}, {})
         self._drawing = Drawing(self._model, self._inputs, example)
@@ -171,9 +175,10 @@ class Estimator(Original):
         if head is not None:
             preprocess = convert(head, types)
             cast_output(preprocess, onnx.TensorProto.DOUBLE if wide else onnx.TensorProto.FLOAT)
-            renames = {preprocess.graph.output[0].name: FEATURES}
-            rename(preprocess, {**self._inputs.renames(), **renames})
-            types = [(FEATURES, _float_type(wide, _width(rest)))]
+            name_inputs(preprocess, self._inputs.names())
+            between = self._inputs.another(FEATURES)
+            rename_values(preprocess.graph, {preprocess.graph.output[0].name: between})
+            types = [(between, _float_type(wide, _width(rest)))]
         raw = any(answer.method == "decision_function" for answer in self._answers)
         model = convert(rest, types, raw_scores=raw)
         if len(model.graph.output) < len(self._answers):
@@ -183,9 +188,10 @@ class Estimator(Original):
                 f"{', '.join(answer.name for answer in self._answers)}"
             )
         keep_outputs(model, len(self._answers))
+        name_inputs(model, self._inputs.names() if head is None else [between])
         names = [value.name for value in model.graph.output]
         renames = dict(zip(names, (a.name for a in self._answers), strict=True))
-        rename(model, {**(self._inputs.renames() if head is None else {}), **renames})
+        rename_values(model.graph, renames)
         graphs = _Graphs(preprocess, model)
         if raw and len(getattr(self._model, "classes_", ())) == 2:
             self._one_score(graphs)

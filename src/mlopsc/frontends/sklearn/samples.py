@@ -1,7 +1,8 @@
 """Converters for skl2onnx of estimators that answer by comparing with samples they have kept.
 
 skl2onnx 1.20 leaves the weights of neighbours out of probabilities, and takes distances from a
-product of matrices, which cancels in float32; its support vector machines have no float64.
+product of matrices, which cancels in float32; its support vector machines have no float64; its
+imputer by neighbours calls functions of another opset.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from onnx import helper
 
 from mlopsc.frontends.sklearn.nodes import Writer
 
@@ -95,6 +97,75 @@ def _average(writer: Writer, places: str, table: Array, weights: str | None, cou
     weighted = writer.add("Mul", [rows, writer.add("Unsqueeze", [weights, last])])
     total = writer.add("ReduceSum", [weighted, axes], keepdims=0)
     return writer.add("Div", [total, writer.add("ReduceSum", [weights, axes], keepdims=1)])
+
+
+def impute(scope: Any, operator: Any, container: Any) -> None:
+    """Convert ``KNNImputer``.
+
+    What is missing in a column is the mean of the nearest samples that have a value there; where no
+    sample shares a value with the row, that of all samples.
+    """
+    model = operator.raw_operator
+    if model.weights not in (None, "uniform", "distance") or model.metric != "nan_euclidean":
+        raise NotImplementedError("KNNImputer with a function as weights or metric")
+    if model.add_indicator or not np.isnan(model.missing_values):
+        raise NotImplementedError("KNNImputer with add_indicator, or that fills in other than NaN")
+    writer = Writer(scope, operator, container)
+    name, kind = writer.numbers()
+    samples: Array = np.asarray(model._fit_X, kind)
+    apart, missing = _shared_squares(writer, name, samples)
+    far = writer.constant(np.asarray(np.finfo(kind).max, kind))
+    found = []
+    for column, valid in enumerate(model._valid_mask):
+        place = writer.constant(np.asarray([column], np.int64))
+        if not valid:
+            if model.keep_empty_features:
+                given = writer.add("Gather", [missing, place], axis=1)
+                zero = writer.constant(np.asarray(0, kind))
+                found.append(writer.add("Where", [given, zero, zero]))
+            continue
+        donors = np.flatnonzero(~np.isnan(samples[:, column]))
+        count = min(model.n_neighbors, len(donors))
+        among = writer.add("Gather", [apart, writer.constant(donors)], axis=1)
+        most = writer.constant(np.asarray([count], np.int64))
+        nearest, places = writer.several("TopK", [among, most], 2, axis=1, largest=0, sorted=1)
+        shares = writer.add("Less", [nearest, far])
+        weights = writer.add("Cast", [shares], to=helper.np_dtype_to_tensor_dtype(np.dtype(kind)))
+        if model.weights == "distance":
+            inverse = _weights(writer, writer.add("Sqrt", [nearest]), kind)
+            weights = writer.add("Mul", [weights, inverse])
+        values = samples[donors, column]
+        mean = _average(writer, places, values[:, np.newaxis], weights, count)
+        axes = writer.constant(np.asarray([1], np.int64))
+        none = writer.add("Not", [writer.add("ReduceMax", [shares, axes], keepdims=1)])
+        overall = writer.constant(np.asarray(values.mean(dtype=np.float64), kind))
+        mean = writer.add("Where", [none, overall, mean])
+        ends = [writer.add("Gather", [one, place], axis=1) for one in (missing, name)]
+        found.append(writer.add("Where", [ends[0], mean, ends[1]]))
+    writer.finish([writer.add("Concat", found, axis=1)])
+
+
+def _shared_squares(writer: Writer, name: str, samples: Array) -> tuple[str, str]:
+    """Write squared distances over the features that row and sample both have, and what is missing.
+
+    The largest number stands for the distance of those that share none.
+    """
+    kind = samples.dtype.type
+    one, zero = (writer.constant(np.asarray(value, kind)) for value in (1, 0))
+    axes = [writer.constant(np.asarray([axis], np.int64)) for axis in (1, 2)]
+    known: Array = (~np.isnan(samples)).astype(kind)
+    missing = writer.add("IsNaN", [name])
+    rows = writer.add("Unsqueeze", [writer.add("Where", [missing, zero, name]), axes[0]])
+    has = writer.add("Unsqueeze", [writer.add("Where", [missing, zero, one]), axes[0]])
+    both = writer.add("Mul", [has, writer.constant(known[np.newaxis])])
+    apart = writer.add("Sub", [rows, writer.constant(np.nan_to_num(samples)[np.newaxis])])
+    squares = writer.add("Mul", [writer.add("Mul", [apart, apart]), both])
+    total = writer.add("ReduceSum", [squares, axes[1]], keepdims=0)
+    count = writer.add("ReduceSum", [both, axes[1]], keepdims=0)
+    scaled = writer.add("Mul", [total, writer.constant(np.asarray(samples.shape[1], kind))])
+    near = writer.add("Div", [scaled, writer.add("Max", [count, one])])
+    far = writer.constant(np.asarray(np.finfo(kind).max, kind))
+    return writer.add("Where", [writer.add("Greater", [count, zero]), near, far]), missing
 
 
 def support_vectors(scope: Any, operator: Any, container: Any) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from mlopsc.frontends.rounding import below
 from mlopsc.frontends.sklearn.nodes import Writer
 
 Array = np.ndarray[Any, Any]
@@ -66,19 +67,6 @@ class _Forest:
         )
 
 
-def round_down(threshold: float) -> float:
-    """Return the largest float32 that is not above ``threshold``.
-
-    For every float32 x, x <= threshold exactly if x <= this.
-    """
-    with np.errstate(over="ignore"):
-        near = np.float32(threshold)
-    # As Python floats: NumPy would compare with the threshold rounded to float32.
-    return (
-        float(np.nextafter(near, np.float32(-np.inf))) if float(near) > threshold else float(near)
-    )
-
-
 def forest(scope: Any, operator: Any, container: Any) -> None:
     """Convert a decision tree or a forest, of a classifier or a regressor."""
     model = operator.raw_operator
@@ -117,7 +105,7 @@ def _plain_tree(grown: _Forest, number: int, tree: Any, *, shares: bool, binary:
             grown.leaf(number, node, dict(enumerate(map(float, weights))))
             continue
         missing = bool(to_left[node]) if to_left is not None else False
-        threshold = round_down(float(tree.threshold[node]))
+        threshold = below(float(tree.threshold[node]))
         feature = int(tree.feature[node])
         grown.branch(number, node, "BRANCH_LEQ", feature, threshold, left, right, missing)
 
@@ -214,7 +202,7 @@ def _histogram_tree(
             named, side, rest = (sides[1], right, left) if to_left else (sides[0], left, right)
             _any_of(grown, number, place, feature, named, side, rest, fresh)
             continue
-        threshold = round_down(float(node["num_threshold"]))
+        threshold = below(float(node["num_threshold"]))
         grown.branch(number, place, "BRANCH_LEQ", feature, threshold, left, right, to_left)
 
 

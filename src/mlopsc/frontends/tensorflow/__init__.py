@@ -18,7 +18,7 @@ from mlopsc.frontends.base import (
     type_names,
     versions_of,
 )
-from mlopsc.frontends.content import Content
+from mlopsc.frontends.content import Content, varint
 from mlopsc.frontends.tensorflow import frozen, saved_model
 from mlopsc.frontends.tensorflow.convert import CONVERTER, to_onnx
 from mlopsc.frontends.tensorflow.function import Function, function_of
@@ -192,7 +192,7 @@ def _is_saved_model(head: bytes) -> bool:
     """Whether ``head`` begins like a SavedModel: schema version 1, and a graph with information."""
     if not head.startswith(b"\x08\x01\x12"):
         return False
-    size, place = _varint(head, 3)
+    size, place = varint(head, 3)
     return size > 256 and head[place : place + 1] == b"\x0a"
 
 
@@ -200,25 +200,13 @@ def _is_graph(head: bytes) -> bool:
     """Whether ``head`` begins like a ``GraphDef``: a node with a name and an operator."""
     if head[:1] != b"\x0a":
         return False
-    size, place = _varint(head, 1)
-    length, start = _varint(head, place + 1)
+    size, place = varint(head, 1)
+    length, start = varint(head, place + 1)
     if head[place : place + 1] != b"\x0a" or not 0 < length < size:
         return False
     operator = start + length
     if head[operator : operator + 1] != b"\x12":
         return False
-    length, start = _varint(head, operator + 1)
+    length, start = varint(head, operator + 1)
     name = head[start : start + length]
     return 0 < length < 128 and name.replace(b"_", b"").isalnum()
-
-
-def _varint(data: bytes, place: int) -> tuple[int, int]:
-    value = shift = 0
-    while place < len(data) and shift < 63:
-        byte = data[place]
-        place += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            break
-        shift += 7
-    return value, place

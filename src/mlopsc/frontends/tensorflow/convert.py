@@ -8,15 +8,16 @@ open again afterwards, so that the import binds, and records, the same sizes.
 from __future__ import annotations
 
 import contextlib
-import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import onnx
 
 from mlopsc.errors import ConversionError, SourceError
+from mlopsc.frontends import onnx_names
 from mlopsc.frontends.base import versions_of
+from mlopsc.frontends.libraries import listening, words
 from mlopsc.frontends.tensorflow.graph import BATCH, FrozenGraph, Tensor, all_nodes, node_of
 from mlopsc.frontends.tensorflow.handlers import BICUBIC_TOLERANCE, HANDLERS, is_bicubic, mend
 from mlopsc.frontends.tensorflow.library import import_tensorflow
@@ -50,7 +51,7 @@ def to_onnx(frozen: FrozenGraph, bind: Mapping[str, int], path: Path, source: st
     _rename(model, dict(zip(inputs, frozen.inputs, strict=True)), outputs, frozen.outputs)
     _open_dimensions(model, frozen.inputs, bind)
     onnx.save_model(model, path)
-    return BICUBIC_TOLERANCE if any(map(is_bicubic, _nodes(model.graph))) else None
+    return BICUBIC_TOLERANCE if any(map(is_bicubic, onnx_names.all_nodes(model.graph))) else None
 
 
 def _check_types(frozen: FrozenGraph, source: str) -> None:
@@ -124,7 +125,7 @@ def _converted(graph_def: Any, inputs: list[str], outputs: list[str], source: st
         from keras.src.export.tf2onnx_lib import patch_tf2onnx
 
         patch_tf2onnx()
-    with _listening() as said:
+    with listening(CONVERTER) as said:
         try:
             model, _ = tf2onnx.convert.from_graph_def(
                 graph_def,
@@ -134,32 +135,10 @@ def _converted(graph_def: Any, inputs: list[str], outputs: list[str], source: st
                 custom_op_handlers=dict(HANDLERS),
             )
         except Exception as error:  # it raises whatever comes
-            text = " ".join((said[0] if said else str(error)).split())
             raise ConversionError(
-                f"{versions_of(CONVERTER)} cannot convert {source}: {type(error).__name__}: "
-                f"{text[:400]}"
+                f"{versions_of(CONVERTER)} cannot convert {source}: {words(error, *said)}"
             ) from error
     return model
-
-
-@contextlib.contextmanager
-def _listening() -> Iterator[list[str]]:
-    """Yield what tf2onnx logs as errors, which name operators; nothing is shown."""
-    said: list[str] = []
-
-    class _Keep(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            said.append(record.getMessage())
-
-    logger = logging.getLogger("tf2onnx")
-    handler, before = _Keep(logging.ERROR), (logger.handlers, logger.level, logger.propagate)
-    logger.handlers, logger.propagate = [handler], False
-    logger.setLevel(logging.ERROR)
-    try:
-        yield said
-    finally:
-        logger.handlers, logger.propagate = before[0], before[2]
-        logger.setLevel(before[1])
 
 
 def _check_converted(model: onnx.ModelProto, source: str) -> None:
@@ -171,7 +150,7 @@ def _check_converted(model: onnx.ModelProto, source: str) -> None:
     left = sorted(
         {
             f"{node.op_type} ('{node.name}')"
-            for node in _nodes(model.graph)
+            for node in onnx_names.all_nodes(model.graph)
             if node.domain in ("", "ai.onnx") and not onnx.defs.has(node.op_type)
         }
     )
@@ -180,14 +159,6 @@ def _check_converted(model: onnx.ModelProto, source: str) -> None:
             f"{versions_of(CONVERTER)} cannot convert {source}: it knows no ONNX for "
             f"{', '.join(left[:5])}" + (f" and {len(left) - 5} more" if len(left) > 5 else "")
         )
-
-
-def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            for body in (attribute.g, *attribute.graphs):
-                yield from _nodes(body)
 
 
 def _rename(
@@ -209,9 +180,6 @@ def _rename(
             )
         values.append(value)
     names = {place: tensor.name for place, tensor in inputs.items()}
-    used = {name for node in _nodes(graph) for name in (*node.input, *node.output)}
-    ends = {tensor.name for tensor in (*inputs.values(), *wanted)}
-    names |= {name: f"{name}__inner" for name in used & ends if name not in names}
     copies, results = [], []
     made = {name for node in graph.node for name in node.output} - set(names)
     for place, tensor in zip(outputs, wanted, strict=True):
@@ -224,7 +192,7 @@ def _rename(
             names[place] = tensor.name
         else:  # an input, or something that is an output already
             copies.append((place, tensor.name))
-    _replace(graph, names)
+    names = onnx_names.rename_values(graph, names, [tensor.name for tensor in wanted])
     kept = [onnx.ValueInfoProto.FromString(value.SerializeToString()) for value in values]
     for value, tensor in zip(kept, inputs.values(), strict=True):
         value.name = tensor.name
@@ -242,18 +210,6 @@ def _numpy(name: str) -> Any:
     import numpy as np
 
     return np.dtype(getattr(ml_dtypes, name, name))
-
-
-def _replace(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
-    """Rename values everywhere in a graph and the bodies in it."""
-    for node in graph.node:
-        node.input[:] = [names.get(name, name) for name in node.input]
-        node.output[:] = [names.get(name, name) for name in node.output]
-        for attribute in node.attribute:
-            for body in (attribute.g, *attribute.graphs):
-                _replace(body, names)
-    for value in (*graph.value_info, *graph.initializer):
-        value.name = names.get(value.name, value.name)
 
 
 def _open_dimensions(

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from mlopsc.frontends.onnx_names import rename_values
 from mlopsc.frontends.tflite.convert import OPSET
 from mlopsc.frontends.tflite.file import Tensor, TfliteFile
 from mlopsc.schema.export import MODEL_FILE, POSTPROCESS_FILE, PREPROCESS_FILE
@@ -43,7 +44,7 @@ def split_ends(file: TfliteFile, folder: Path) -> Ends:
         for value in (*model.graph.input, *model.graph.output)
         if value.name == tensor.name
     }
-    _rename(model, renamed)
+    rename_values(model.graph, renamed)
     onnx.save_model(model, path)
     return Ends(
         before,
@@ -94,13 +95,3 @@ def _stage(values: Any, tensors: Sequence[Tensor], path: Path, op: str) -> Path 
     made.ir_version = 9
     onnx.save_model(made, path)
     return path
-
-
-def _rename(model: Any, names: dict[str, str]) -> None:
-    graph = model.graph
-    for value in (*graph.input, *graph.output):
-        value.name = names.get(value.name, value.name)
-    for node in graph.node:
-        for list_ in (node.input, node.output):
-            for number, name in enumerate(list_):
-                list_[number] = names.get(name, name)
