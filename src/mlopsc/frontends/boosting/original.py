@@ -34,7 +34,7 @@ def fitted(model: object) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # each framework has classes of its own
-        text = " ".join(str(error).split())
+        text = " ".join(str(error).partition("Stack trace")[0].split())  # XGBoost's, of C++
         raise SourceError(
             f"this {type(model).__name__} is not fitted: {text[:200]}; expected a fitted model",
             hint="call fit before it is imported",
