@@ -13,7 +13,12 @@ from support import X86_WITH_AVX2
 
 import mlopsc
 
-TARGETS = ("host", X86_WITH_AVX2, "aarch64-generic", "wasm32-simd")
+TARGETS = (
+    "host",
+    pytest.param("x86-64-v3", marks=[*X86_WITH_AVX2.marks, pytest.mark.slow]),
+    pytest.param("aarch64-generic", marks=pytest.mark.slow),
+    "wasm32-simd",
+)
 HEADS = (2, 3)  # batch and heads
 DEPTH = 16
 # A small cache, so that sequences need not be long; wasm32-simd says nothing of any.

@@ -71,7 +71,13 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+QUICK = ("fewer features than a vector", "tails", "batch")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [c if c in QUICK else pytest.param(c, marks=pytest.mark.slow) for c in CASES],
+)
 def test_winograd_is_accurate(case: str, tmp_path: Path) -> None:
     channels, features, size, taps, batch = CASES[case]
     model, weights = convolution(channels, features, size, taps, batch=batch)

@@ -64,8 +64,8 @@ WHERE: list[tuple[str, Generator]] = [
     ("riscv32-imac", "c"),
 ]
 
-# Where the slow groups run by default too, where only in the full run, and where before a release:
-# other machines of the same generators would show nothing about types.
+# Where all groups run by default, where only in the full run, and where the slow ones run before a
+# release: other machines of the same generators would show nothing about types.
 QUICK = (("host", "llvm"),)
 SLOW = (("cortex-m7", "c"),)
 EXHAUSTIVE = (("host", "c"), ("aarch64-generic", "llvm"))
@@ -75,6 +75,8 @@ FEW = (
     ("cortex-m7", "llvm"), ("cortex-m0plus", "c"), ("cortex-m55", "c"), ("riscv32-imac", "c"),
 )  # fmt: skip
 UNUSUAL = (("riscv64-gc", "llvm"), *FEW)
+# What other machines run by default, too: what compilers of machines differ in most.
+SAMPLE = ("special", "kernels", "integers")
 
 
 def _runs() -> Iterator[Any]:
@@ -88,7 +90,7 @@ def _runs() -> Iterator[Any]:
                 continue
             if where in FEW and name not in ("ordinary", "kernels"):
                 continue
-            quick = where in QUICK or not (group.slow or where in UNUSUAL)
+            quick = where in QUICK or (name in SAMPLE and where not in UNUSUAL)
             rare = group.slow and where in EXHAUSTIVE
             marks = [] if quick else [pytest.mark.exhaustive if rare else pytest.mark.slow]
             if load_target(target).run.runners == ("qemu",):

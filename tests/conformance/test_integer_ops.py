@@ -55,8 +55,9 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return make
 
 
-def _marks(target: str, generator: Generator) -> list[pytest.MarkDecorator]:
-    slow = [] if (target, generator) in DEFAULT else [pytest.mark.slow]
+def _marks(form: str, target: str, generator: Generator) -> list[pytest.MarkDecorator]:
+    quick = (target, generator) in DEFAULT and (target != "host" or form in EVERYWHERE)
+    slow = [] if quick else [pytest.mark.slow]
     return [*slow, *([pytest.mark.tool(TOOLS[target])] if target in TOOLS else [])]
 
 
@@ -67,7 +68,7 @@ def _where() -> list[Any]:
             form,
             target,
             generator,
-            marks=_marks(target, generator),
+            marks=_marks(form, target, generator),
             id=f"{form}-{target}-{generator}",
         )
         for form in FORMS

@@ -66,10 +66,7 @@ def check_targets(
 @pytest.mark.shared_models
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=pytest.mark.slow) if name in ("resnet8_fp32", "vww_fp32") else name
-        for name in MODELS
-    ],
+    [pytest.param(name, marks=pytest.mark.slow) if name != "digits" else name for name in MODELS],
 )
 def test_model_conforms_on_every_target(name: str, tmp_path: Path) -> None:
     check_targets(name, CORE_TARGETS, tmp_path)
@@ -104,7 +101,9 @@ def test_labels_of_the_example_are_all_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "program"),
     [
-        pytest.param("aarch64-generic", "", marks=pytest.mark.tool("qemu-aarch64")),
+        pytest.param(
+            "aarch64-generic", "", marks=[pytest.mark.tool("qemu-aarch64"), pytest.mark.slow]
+        ),
         pytest.param("riscv64-gc", "", marks=[pytest.mark.tool("qemu-riscv64"), pytest.mark.slow]),
         pytest.param("cortex-m4f", "mps2-an386", marks=pytest.mark.tool("qemu-system-arm")),
         pytest.param("cortex-m7", "mps2-an500", marks=pytest.mark.tool("qemu-system-arm")),

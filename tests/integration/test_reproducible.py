@@ -11,7 +11,12 @@ from support import REPOSITORY, copy_package, run_cli, tree
 
 import mlopsc
 
-TARGETS = ["host", "cortex-m7", "aarch64-generic", "wasm32-simd"]
+TARGETS = [
+    "host",
+    "cortex-m7",
+    pytest.param("aarch64-generic", marks=pytest.mark.slow),
+    pytest.param("wasm32-simd", marks=pytest.mark.slow),
+]
 
 
 def import_digits(digits: Path, folder: Path, name: str, env: dict[str, str], cwd: Path) -> Path:
