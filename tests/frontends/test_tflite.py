@@ -139,3 +139,19 @@ def test_operators_that_the_reference_kernels_lack(tmp_path: Path) -> None:
     check = mlopsc.import_model(tmp_path / "m.tflite", tmp_path / "m.mlb").manifest.framework
     assert check is not None
     assert check.compared
+
+
+@needs_tensorflow
+@pytest.mark.slow
+def test_a_negative_size_is_refused(integers: Path, tmp_path: Path) -> None:
+    from tf2onnx.tflite.Model import Model
+
+    data = bytearray(integers.read_bytes())
+    graph = Model.GetRootAsModel(data, 0).Subgraphs(0)
+    tensor = graph.Tensors(graph.Inputs(0))
+    signature = tensor._tab.Vector(tensor._tab.Offset(18))
+    assert data[signature : signature + 4] == b"\xff" * 4
+    data[signature + 2] = 0xFD
+    (tmp_path / "m.tflite").write_bytes(data)
+    with pytest.raises(SourceError, match="a dimension of -131073"):
+        mlopsc.import_model(tmp_path / "m.tflite", tmp_path / "m.mlb")

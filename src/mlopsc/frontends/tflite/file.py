@@ -211,6 +211,10 @@ def _tensor(graph: Any, index: int, names: dict[int, str]) -> Tensor:
             f"'{place}' is of TFLite's type number {code}; expected numbers",
             hint="convert a model that takes and gives numbers",
         )
+    sizes = [tensor.Shape(k) for k in range(tensor.ShapeLength())]
+    sizes += [tensor.ShapeSignature(k) for k in range(tensor.ShapeSignatureLength())]
+    if min(sizes, default=0) < -1:  # -1 is an open dimension
+        raise SourceError(f"'{place}' has a dimension of {min(sizes)}; expected sizes", hint=_HINT)
     quantised = tensor.Quantization()
     scale, zero = None, 0
     if _TYPES[code] in _INTEGERS and quantised is not None and quantised.ScaleLength() == 1:
