@@ -77,6 +77,8 @@ FEW = (
 UNUSUAL = (("riscv64-gc", "llvm"), *FEW)
 # What other machines run by default, too: what compilers of machines differ in most.
 SAMPLE = ("special", "kernels", "integers")
+# What is the same arithmetic on integers everywhere: on others than these before a release.
+COMMON = ("wrap", "casts")
 
 
 def _runs() -> Iterator[Any]:
@@ -91,7 +93,7 @@ def _runs() -> Iterator[Any]:
             if where in FEW and name not in ("ordinary", "kernels"):
                 continue
             quick = where in QUICK or (name in SAMPLE and where not in UNUSUAL)
-            rare = group.slow and where in EXHAUSTIVE
+            rare = where in EXHAUSTIVE if group.slow else where not in SLOW and name in COMMON
             marks = [] if quick else [pytest.mark.exhaustive if rare else pytest.mark.slow]
             if load_target(target).run.runners == ("qemu",):
                 marks.append(pytest.mark.tool(load_target(target).run.qemu.program))

@@ -32,6 +32,15 @@ WHERE: list[tuple[str, Generator]] = [
     ("wasm32-simd", "c"),
 ]
 DEFAULT = {("host", "llvm"), ("cortex-m7", "c")}
+# Before a release: their kernels are those of another one with the same generator.
+EXHAUSTIVE = {
+    ("host", "c"),
+    ("cortex-m3", "c"),
+    ("cortex-m7", "llvm"),
+    ("x86-64-v3", "llvm"),
+    ("cortex-m4f", "c"),
+    ("wasm32-simd", "c"),
+}
 # Forms in which kernels differ; the others only have other numbers.
 EVERYWHERE = ("int8", "uint8, uint8 weights", "int8, int4 weights", "int16, int8 weights")
 TOOLS = {"cortex-m55": "qemu-system-arm"}
@@ -57,7 +66,8 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 def _marks(form: str, target: str, generator: Generator) -> list[pytest.MarkDecorator]:
     quick = (target, generator) in DEFAULT and (target != "host" or form in EVERYWHERE)
-    slow = [] if quick else [pytest.mark.slow]
+    rare = (target, generator) in EXHAUSTIVE
+    slow = [] if quick else [pytest.mark.exhaustive if rare else pytest.mark.slow]
     return [*slow, *([pytest.mark.tool(TOOLS[target])] if target in TOOLS else [])]
 
 
