@@ -140,9 +140,10 @@ def _tested() -> tuple[dict[str, set[str]], dict[str, set[str]], list[str]]:
     for make in test_expanded_ops.CASES.values():
         for case in make():
             host[case.op] |= _types_of(case.inputs)
-    all_groups = (*test_core_ops.QUICK, *test_core_ops.SLOW, *test_core_ops.EXHAUSTIVE)
-    targets = [f"`{target}` ({generator})" for target, generator in all_groups]
-    others = [w for w in test_core_ops.WHERE if w not in all_groups]
+    types = set(test_core_ops.TYPES)
+    every = [where for where, runs in test_core_ops.WHERE.items() if types <= set(sum(runs, ()))]
+    targets = [f"`{target}` ({generator})" for target, generator in every]
+    others = [where for where in test_core_ops.WHERE if where not in every]
     targets[-1] += "; the cases of single operators, without the table of types, also on " + (
         ", ".join(f"`{target}` ({generator})" for target, generator in others)
     )

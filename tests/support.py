@@ -13,10 +13,10 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import models
 import numpy as np
@@ -60,6 +60,11 @@ CORE_TARGETS = tuple(
 )
 PACKAGE_TARGETS = ("host", "cortex-m7", "wasm32-simd")  # what the example is always built for
 HANG_S = 180  # how long a command may take before a test calls it stuck
+
+
+def quick_or_slow(names: Iterable[str], quick: Collection[str]) -> list[Any]:
+    """Return a test's parameters: those in ``quick`` run by default, the others in the full run."""
+    return [n if n in quick else pytest.param(n, marks=pytest.mark.slow) for n in names]
 
 
 # Read when an interpreter starts or a library is loaded.

@@ -28,6 +28,8 @@ _MOVE: Final = "exact_products__128"
 def make_products_exact(model: bytes) -> bytes:
     """Return ``model`` with unsigned second operands where the first is unsigned.
 
+    Those in bodies of control flow stay as they are.
+
     Args:
         model: A serialised ONNX model, whose weights may lie elsewhere.
     """

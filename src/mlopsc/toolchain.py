@@ -39,7 +39,7 @@ C_FLAGS = (
     "-Wno-override-module",
 )
 # For what checks and calls and computes nothing: these two passes find nothing there, in time that
-# grows with the square of the number of inputs and outputs (22 s for 1,000).
+# grows with the square of the number of inputs and outputs.
 DRIVER_FLAGS = ("-fno-slp-vectorize", "-mllvm", "-enable-constraint-elimination=false")
 
 

@@ -13,7 +13,7 @@ import models
 import numpy as np
 import onnxruntime
 import pytest
-from support import VECTOR_TARGETS, build_conforming
+from support import VECTOR_TARGETS, build_conforming, quick_or_slow
 
 import mlopsc
 from mlopsc.pipeline import run
@@ -74,10 +74,7 @@ CASES = {
 QUICK = ("fewer features than a vector", "tails", "batch")
 
 
-@pytest.mark.parametrize(
-    "case",
-    [c if c in QUICK else pytest.param(c, marks=pytest.mark.slow) for c in CASES],
-)
+@pytest.mark.parametrize("case", quick_or_slow(CASES, QUICK))
 def test_winograd_is_accurate(case: str, tmp_path: Path) -> None:
     channels, features, size, taps, batch = CASES[case]
     model, weights = convolution(channels, features, size, taps, batch=batch)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -51,53 +51,49 @@ GROUPS = {
     "newest": op_cases.Group(op_cases_kernels.newest, 26),
     **op_cases_types.groups(),
 }
-WHERE: list[tuple[str, Generator]] = [
-    ("host", "llvm"),
-    ("host", "c"),
-    ("cortex-m7", "c"),
-    ("cortex-m7", "llvm"),
-    ("aarch64-generic", "llvm"),
-    ("riscv64-gc", "llvm"),
-    ("wasm32-simd", "c"),
-    ("cortex-m0plus", "c"),
-    ("cortex-m55", "c"),
-    ("riscv32-imac", "c"),
-]
-
-# Where all groups run by default, where only in the full run, and where the slow ones run before a
-# release: other machines of the same generators would show nothing about types.
-QUICK = (("host", "llvm"),)
-SLOW = (("cortex-m7", "c"),)
-EXHAUSTIVE = (("host", "c"), ("aarch64-generic", "llvm"))
-# Only in the full run: processors without vectors whose generator others show already; of those
-# that compile the same C or use a generator that is not their own, few groups.
-FEW = (
-    ("cortex-m7", "llvm"), ("cortex-m0plus", "c"), ("cortex-m55", "c"), ("riscv32-imac", "c"),
-)  # fmt: skip
-UNUSUAL = (("riscv64-gc", "llvm"), *FEW)
-# What other machines run by default, too: what compilers of machines differ in most.
+SINGLE = tuple(name for name, group in GROUPS.items() if not group.slow)
+TYPES = tuple(name for name, group in GROUPS.items() if group.slow)
+# What compilers of machines differ in most, and what is the same arithmetic on integers everywhere.
 SAMPLE = ("special", "kernels", "integers")
-# What is the same arithmetic on integers everywhere: on others than these before a release.
 COMMON = ("wrap", "casts")
+REST = tuple(name for name in SINGLE if name not in (*SAMPLE, *COMMON))
+
+
+class Runs(NamedTuple):
+    """The groups that run on one machine: by default, in the full run, and before a release."""
+
+    default: tuple[str, ...]
+    full: tuple[str, ...] = ()
+    release: tuple[str, ...] = ()
+
+
+# Processors without vectors, and those whose generator others show already, run in the full run
+# only; those that compile the same C or use a generator that is not their own run few groups.
+_FEW = Runs((), ("ordinary", "kernels"))
+WHERE: dict[tuple[str, Generator], Runs] = {
+    ("host", "llvm"): Runs((*SINGLE, *TYPES)),
+    ("host", "c"): Runs(SAMPLE, REST, (*COMMON, *TYPES)),
+    ("cortex-m7", "c"): Runs(SAMPLE, (*REST, *COMMON, *TYPES)),
+    ("cortex-m7", "llvm"): _FEW,
+    ("aarch64-generic", "llvm"): Runs(SAMPLE, REST, (*COMMON, *TYPES)),
+    ("riscv64-gc", "llvm"): Runs((), (*SAMPLE, *REST), COMMON),
+    ("wasm32-simd", "c"): Runs(SAMPLE, REST, COMMON),
+    ("cortex-m0plus", "c"): _FEW,
+    ("cortex-m55", "c"): _FEW,
+    ("riscv32-imac", "c"): _FEW,
+}
+_MARKS = Runs((), (pytest.mark.slow,), (pytest.mark.exhaustive,))
 
 
 def _runs() -> Iterator[Any]:
     """Yield each group with each target and generator that it runs on."""
-    for target, generator in WHERE:
-        for name, group in GROUPS.items():
-            if group.hosted and target != "host":
-                continue
-            where = (target, generator)
-            if group.slow and where not in (*QUICK, *SLOW, *EXHAUSTIVE):
-                continue
-            if where in FEW and name not in ("ordinary", "kernels"):
-                continue
-            quick = where in QUICK or (name in SAMPLE and where not in UNUSUAL)
-            rare = where in EXHAUSTIVE if group.slow else where not in SLOW and name in COMMON
-            marks = [] if quick else [pytest.mark.exhaustive if rare else pytest.mark.slow]
-            if load_target(target).run.runners == ("qemu",):
-                marks.append(pytest.mark.tool(load_target(target).run.qemu.program))
-            yield pytest.param(target, generator, name, marks=marks)
+    for (target, generator), runs in WHERE.items():
+        run = load_target(target).run
+        tools = [pytest.mark.tool(run.qemu.program)] if run.runners == ("qemu",) else []
+        for names, marks in zip(runs, _MARKS, strict=True):
+            for name in names:
+                if target == "host" or not GROUPS[name].hosted:
+                    yield pytest.param(target, generator, name, marks=[*marks, *tools])
 
 
 def test_every_core_operator_has_a_case() -> None:

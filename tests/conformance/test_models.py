@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from support import CORE_TARGETS
+from support import CORE_TARGETS, quick_or_slow
 
 import mlopsc
 from mlopsc.errors import MissingToolError
@@ -64,10 +64,7 @@ def check_targets(
 
 
 @pytest.mark.shared_models
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=pytest.mark.slow) if name != "digits" else name for name in MODELS],
-)
+@pytest.mark.parametrize("name", quick_or_slow(MODELS, ["digits"]))
 def test_model_conforms_on_every_target(name: str, tmp_path: Path) -> None:
     check_targets(name, CORE_TARGETS, tmp_path)
 

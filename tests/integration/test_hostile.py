@@ -6,8 +6,10 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import hostile
+import models
 import numpy as np
 import onnx
 import pytest
@@ -15,9 +17,10 @@ from models import model, node, value
 from onnx import TensorProto, helper
 from support import check_words
 
-from mlopsc import pipeline
+from mlopsc import import_job, pipeline
 from mlopsc.errors import MlopscError, SourceError
 from mlopsc.importer import ImportOptions, import_bundle
+from mlopsc.tools import run_worker
 
 LIMIT_S = 5.0
 Make = Callable[[], onnx.ModelProto | bytes]
@@ -27,6 +30,23 @@ def save(made: onnx.ModelProto | bytes, folder: Path) -> Path:
     path = folder / "m.onnx"
     path.write_bytes(made if isinstance(made, bytes) else made.SerializeToString())
     return path
+
+
+def test_every_worker_that_reads_a_model_is_fenced_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fenced = {}
+
+    def run(function: str, *arguments: Any, **options: Any) -> Any:
+        fenced[function] = options.get("sandboxed")
+        return run_worker(function, *arguments, **options)
+
+    monkeypatch.setattr(import_job, "run_worker", run)
+    path = save(models.one_op(), tmp_path)
+    pipeline.import_model(path, tmp_path / "m.mlb", ImportOptions(), timeout=60)
+    pipeline.check_model(path, ImportOptions(), timeout=60)
+    assert fenced
+    assert all(fenced.values()), fenced
 
 
 @pytest.mark.parametrize("make", hostile.REFUSED.values(), ids=hostile.REFUSED)

@@ -10,6 +10,7 @@ from support import (
     CORE_TARGETS,
     check_refused,
     copy_package,
+    quick_or_slow,
     redigest,
     run_cli,
     unchanged,
@@ -38,11 +39,7 @@ def elsewhere(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    "target",
-    [
-        name if name == "host" else pytest.param(name, marks=pytest.mark.slow)
-        for name in (*CORE_TARGETS, "cortex-m55", "riscv32-imac")
-    ],
+    "target", quick_or_slow((*CORE_TARGETS, "cortex-m55", "riscv32-imac"), ["host"])
 )
 def test_every_target_is_the_same_elsewhere(
     target: str, digits_bundle: Path, digits_packages: dict[str, Path], tmp_path: Path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pickle
 import platform
@@ -42,6 +43,13 @@ class Call:
         return os.system, ("true",)
 
 
+def open_ring() -> None:
+    """Set up a ring of io_uring(7), through which sockets are opened without ``socket``."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syscall(425, 1, ctypes.create_string_buffer(256)) < 0:
+        raise OSError(ctypes.get_errno(), "io_uring_setup")
+
+
 ACTIONS: dict[str, Callable[[], object]] = {
     "connect": lambda: socket.create_connection(("127.0.0.1", 9), 1),
     "look up": lambda: socket.getaddrinfo("localhost", 80),
@@ -67,6 +75,7 @@ def test_audit_hooks_deny(name: str) -> None:
         lambda: socket.socket(socket.AF_INET6, socket.SOCK_DGRAM),
         lambda: os.execv(sys.executable, ["python", "-c", ""]),  # noqa: S606
         lambda: os.posix_spawn(sys.executable, ["python", "-c", ""], {}),
+        open_ring,
     ],
 )
 def test_the_kernel_denies(action: Callable[[], object]) -> None:

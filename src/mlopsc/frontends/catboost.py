@@ -81,7 +81,7 @@ def _load(path: Path, form: str) -> Any:
     model = CatBoost()
     try:
         model.load_model(str(path), format=form)
-    except Exception as error:
+    except Exception as error:  # it raises whatever comes
         text = " ".join(str(error).split())
         raise SourceError(f"'{path}' cannot be loaded by CatBoost: {text[:300]}") from error
     return model
@@ -97,7 +97,7 @@ def _read(path: Path | None, model: Any) -> Boosted:
         file = Path(folder) / "model.json"
         try:
             model.save_model(str(file), format="json")
-        except Exception as error:
+        except Exception as error:  # it raises whatever comes
             text = " ".join(str(error).split())
             what = "the model" if path is None else f"'{path}'"
             raise ConversionError(

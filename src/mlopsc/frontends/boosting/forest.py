@@ -199,7 +199,7 @@ def read_checked(path: Path | None, title: str, read: Callable[[], Ensemble]) ->
         raise SourceError(
             f"{where} cannot be read as a model of {title}: {error} is missing"
         ) from error
-    except Exception as error:
+    except Exception as error:  # readers meet what no document says
         text = " ".join(str(error).split())
         raise SourceError(
             f"{where} cannot be read as a model of {title}: {type(error).__name__}: {text[:300]}"

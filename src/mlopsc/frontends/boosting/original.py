@@ -84,7 +84,7 @@ class Boosted(Original):
         (x,) = inputs.values()
         try:
             return self._answer(x)
-        except Exception as error:
+        except Exception as error:  # frameworks raise whatever comes
             text = " ".join(str(error).split())
             raise CannotRun(
                 f"{self.version} fails: {type(error).__name__}: {text[:300]}"

@@ -250,10 +250,10 @@ class _Walk:
                 no = part(children[-1])
                 exact = self.trees.misses or (self.last and self.strategy == "none")
                 lost = end if exact else no
-                lost = nothing if self.strategy == "nullPrediction" else lost
             else:
-                no = chain
-                lost = nothing if self.strategy == "nullPrediction" else chain
+                no = lost = chain
+            if self.strategy == "nullPrediction":
+                lost = nothing
             chain = self.trees.branch(test, part(child), no, unknown or lost)
         return chain
 
